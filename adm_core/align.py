@@ -1,0 +1,113 @@
+"""Making feature maps of two networks comparable: one resolution, one width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adm_core.errors import AdmError
+
+Width = Literal["auto", "identity", "pool", "class", "attention", "projector"]
+"""How maps of different width are compared; see :func:`match_width` (``attention`` compares scalar maps)."""
+
+
+def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Average-pool the larger of two maps [B, C, H, W] to the smaller one's height and width."""
+    size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
+    if a.shape[2:] != size:
+        a = F.adaptive_avg_pool2d(a, size)
+    if b.shape[2:] != size:
+        b = F.adaptive_avg_pool2d(b, size)
+    return a, b
+
+
+def pool_channels(features: Tensor, width: int) -> Tensor:
+    """Average neighbouring channels down to ``width``: [B, C, H, W] → [B, width, H, W]; no parameters."""
+    if features.shape[1] == width:
+        return features
+    b, _, h, w = features.shape
+    flat = features.permute(0, 2, 3, 1).reshape(b, h * w, -1)
+    return F.adaptive_avg_pool1d(flat, width).reshape(b, h, w, width).permute(0, 3, 1, 2)
+
+
+def class_response(features: Tensor, head: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """The network's own classifier at every position: [B, C, H, W] → [B, K, H, W].
+
+    Raises:
+        AdmError: the network has no linear classifier, or it does not take this map's width.
+    """
+    if head is None:
+        raise AdmError("class responses need a network whose classifier is a linear layer on pooled features")
+    return head(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def match_width(
+    student: Tensor,
+    teacher: Tensor,
+    how: str,
+    heads: tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor] | None] = (None, None),
+    projector: nn.Module | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Bring two maps [B, C, H, W] to one width.
+
+    Args:
+        student: the student's map.
+        teacher: the teacher's map.
+        how: ``identity`` (widths must agree already), ``pool`` (average channels to the smaller width),
+            ``class`` (each network's own classifier at every position) or ``projector`` (a trained 1×1
+            convolution on the student).
+        heads: the student's and the teacher's classifier, for ``class``.
+        projector: for ``projector``.
+
+    Raises:
+        AdmError: widths differ under ``identity``, or a classifier or projector is missing.
+    """
+    if how == "class":
+        return class_response(student, heads[0]), class_response(teacher, heads[1])
+    if how == "pool":
+        width = min(student.shape[1], teacher.shape[1])
+        return pool_channels(student, width), pool_channels(teacher, width)
+    if how == "projector":
+        if projector is None:
+            raise AdmError("width matching by projector needs the projector that build() makes")
+        return projector(student), teacher
+    if student.shape[1] != teacher.shape[1]:
+        raise AdmError(
+            f"width matching 'identity' needs equal widths, not {student.shape[1]} (student) and "
+            f"{teacher.shape[1]} (teacher); use pool, class, attention or projector"
+        )
+    return student, teacher
+
+
+def make_projector(student_width: int, teacher_width: int) -> nn.Module:
+    """A 1×1 convolution with batch normalisation that maps the student's width to the teacher's."""
+    return nn.Sequential(nn.Conv2d(student_width, teacher_width, 1, bias=False), nn.BatchNorm2d(teacher_width))
+
+
+def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
+    """FitNet's regressor from the student's map to the teacher's shape: convolution, batch norm, ReLU.
+
+    Equal sizes take a 1×1 convolution; a student map twice as large a 3×3 of stride 2, one half as large a 4×4
+    transposed one of stride 2, and any other larger map a valid convolution of the size that fits.
+
+    Args:
+        student: shape [B, C, H, W] of the student's map.
+        teacher: shape of the teacher's.
+
+    Raises:
+        AdmError: the student's map is smaller in another ratio.
+    """
+    (c_s, h_s, w_s), (c_t, h_t, w_t) = student[1:], teacher[1:]
+    convolution: nn.Module
+    if h_s == 2 * h_t:
+        convolution = nn.Conv2d(c_s, c_t, 3, stride=2, padding=1)
+    elif 2 * h_s == h_t:
+        convolution = nn.ConvTranspose2d(c_s, c_t, 4, stride=2, padding=1)
+    elif h_s >= h_t and w_s >= w_t:
+        convolution = nn.Conv2d(c_s, c_t, (1 + h_s - h_t, 1 + w_s - w_t))
+    else:
+        raise AdmError(f"no hint regressor from {h_s}x{w_s} to {h_t}x{w_t}: the student's map is too small")
+    return nn.Sequential(convolution, nn.BatchNorm2d(c_t), nn.ReLU())

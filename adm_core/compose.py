@@ -1,0 +1,103 @@
+"""``a+b``: several methods at once. Needs are united, terms are added, each part keeps its own settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adm_core.errors import AdmError
+from adm_core.method import Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_VIEWS = ("any", "own", "shared")
+
+
+class Composition(Method):
+    """Methods that act together; made by ``registry.create("a+b")``.
+
+    The weights on the task loss are those of the only part that changes them (``kd+adm``: KD's); two parts that
+    both change them must agree. The teacher is paused when one part pauses it.
+    """
+
+    def __init__(self, methods: list[Method]) -> None:
+        regimes = frozenset.intersection(*(m.card.regimes for m in methods))
+        name = "+".join(m.card.name for m in methods)
+        if not regimes:
+            each = "; ".join(f"'{m.card.name}' runs {' and '.join(sorted(m.card.regimes))}" for m in methods)
+            raise AdmError(f"method '{name}' has no regime in common: {each}")
+        self.methods = methods
+        self.parts = {}
+        self.card = MethodCard(  # type: ignore[misc]
+            name=name,
+            title=" + ".join(m.card.title for m in methods),
+            paper=", ".join(m.card.paper for m in methods),
+            year=max(m.card.year for m in methods),
+            regimes=regimes,
+            family="+".join(dict.fromkeys(m.card.family for m in methods)),
+            version=max(m.card.version for m in methods),
+            detached=all(m.card.detached for m in methods),
+        )
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """The union of what the parts read."""
+        needs = [m.needs for m in self.methods]
+        kinds = {n.prediction for n in needs} - {None}
+        if len(kinds) > 1:
+            raise AdmError(f"method '{self.card.name}': its parts read different predictions: {sorted(map(str, kinds))}")
+        views = max((n.views for n in needs), key=_VIEWS.index)
+        united = frozenset().union(*(n.capabilities for n in needs))
+        return Needs(
+            prediction=next(iter(kinds), None),
+            taps=tuple(dict.fromkeys(tap for n in needs for tap in n.taps)),
+            head=any(n.head for n in needs),
+            views=views,
+            capabilities=united if views == "own" else united - {"own-views"},
+        )
+
+    def resolved(self) -> dict[str, Scalar]:
+        """Settings of all parts, keys prefixed by the part's name."""
+        return {f"{m.card.name}.{key}": value for m in self.methods for key, value in m.resolved().items()}
+
+    def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
+        """The first part's reason for not running, or None."""
+        reasons = (m.supports(student, teacher, regime) for m in self.methods)
+        return next((reason for reason in reasons if reason), None)
+
+    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+        """Every part's modules, prefixed by the part's name."""
+        modules = {}
+        for method in self.methods:
+            built = method.build(student, teacher)
+            method.parts = built
+            modules |= {f"{method.card.name}_{key}": module for key, module in built.items()}
+        return modules
+
+    def losses(self, student: View, teacher: View, step: Step) -> Losses:
+        """The parts' terms together, each named ``part.term``."""
+        each = [(m.card.name, m.losses(student, teacher, step)) for m in self.methods]
+        return Losses(
+            student={f"{name}.{key}": term for name, part in each for key, term in part.student.items()},
+            teacher={f"{name}.{key}": term for name, part in each for key, term in part.teacher.items()},
+            student_task=self._task_weight([part.student_task for _, part in each]),
+            teacher_task=self._task_weight([part.teacher_task for _, part in each]),
+            teacher_paused=any(part.teacher_paused for _, part in each),
+            log={f"{name}.{key}": value for name, part in each for key, value in part.log.items()},
+        )
+
+    def after_step(self) -> None:
+        """Every part's own hook."""
+        for method in self.methods:
+            method.after_step()
+
+    def _task_weight(self, weights: list[float]) -> float:
+        changed = {w for w in weights if w != 1.0}
+        if len(changed) > 1:
+            raise AdmError(f"method '{self.card.name}': its parts set different task weights {sorted(changed)}")
+        return changed.pop() if changed else 1.0
+
+
+def parts_of(method: Method) -> list[Method]:
+    """The single methods that a method is made of, in order."""
+    return method.methods if isinstance(method, Composition) else [method]

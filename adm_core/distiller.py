@@ -1,0 +1,164 @@
+"""The distiller: two networks and a method, turned into losses for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from adm_core.batch import Batch
+from adm_core.compose import parts_of
+from adm_core.errors import AdmError, Unsupported
+from adm_core.method import Losses, Method, PredictionKind, Step, View
+from adm_core.taps import Network, check_fired, probe, record
+
+Regime = Literal["alone", "offline", "online"]
+TaskLoss = Callable[[Tensor, Tensor], Tensor]
+"""(prediction, target) → loss per example [B] or per position [B, H, W], not reduced."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one forward pass gave.
+
+    Attributes:
+        total: the scalar to differentiate.
+        terms: every weighted term, detached, by ``role.name``; the task loss is ``role.task`` (unweighted).
+        log: what the method logs, detached.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    log: Mapping[str, Tensor]
+
+
+class Distiller(nn.Module):
+    """A student, perhaps a teacher, and a method; its forward makes the losses of a batch.
+
+    It is one module so that precision, gradient accumulation and DistributedDataParallel wrap everything at once.
+
+    Args:
+        student: the network to train.
+        teacher: the frozen (offline) or co-trained (online) teacher; None when the student trains alone.
+        method: how losses are formed.
+        regime: ``alone``, ``offline`` or ``online``.
+        task_loss: the task's loss per element.
+        kind: what the networks predict.
+        example: a few inputs [B, ...] on the networks' device, to find the shapes of taps.
+
+    Raises:
+        Unsupported: the method cannot run on this pair; the message is the reason.
+        AdmError: regime and networks contradict each other, or a tap does not exist.
+    """
+
+    def __init__(
+        self,
+        student: Network,
+        teacher: Network | None,
+        method: Method,
+        regime: Regime,
+        task_loss: TaskLoss,
+        kind: PredictionKind,
+        example: Tensor,
+    ) -> None:
+        super().__init__()
+        if (teacher is None) != (regime == "alone"):
+            raise AdmError(f"regime '{regime}' and teacher {teacher.name if teacher else None} contradict each other")
+        self.networks = {"student": student} | ({"teacher": teacher} if teacher else {})
+        self.method, self.regime, self.task_loss, self.kind = method, regime, task_loss, kind
+        self.taps = method.needs.taps if teacher else ()
+        self.reads_teacher = regime == "online" or (regime == "offline" and method.needs.teacher)
+        self.student = student.module
+        self.teacher = teacher.module if teacher else None
+        self.parts = nn.ModuleDict(self._build(example)).to(example.device) if teacher else nn.ModuleDict()
+        if regime == "offline" and self.teacher is not None:
+            self.teacher.requires_grad_(False)
+        self.train()
+
+    def _build(self, example: Tensor) -> dict[str, nn.Module]:
+        needs, card = self.method.needs, self.method.card
+        if self.regime not in card.regimes:
+            raise Unsupported(f"'{card.name}' runs {' and '.join(sorted(card.regimes))}, not {self.regime}")
+        if needs.prediction not in (None, self.kind):
+            raise Unsupported(f"'{card.name}' reads {needs.prediction}, this task predicts {self.kind}")
+        shapes = {role: probe(network, self.taps, example) for role, network in self.networks.items()}
+        reason = self.method.supports(shapes["student"], shapes["teacher"], self.regime)
+        if reason:
+            raise Unsupported(reason)
+        built = self.method.build(shapes["student"], shapes["teacher"])
+        self.method.parts = built
+        return built
+
+    def train(self, mode: bool = True) -> Distiller:
+        """Training mode for all but a frozen teacher, whose normalisation statistics must not move."""
+        super().train(mode)
+        if self.regime == "offline" and self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by role: ``student``, ``teacher`` (online only) and ``method``."""
+        roles: dict[str, nn.Module | None] = {"student": self.student, "teacher": self.teacher, "method": self.parts}
+        groups = {
+            role: [p for p in module.parameters() if p.requires_grad] for role, module in roles.items() if module
+        }
+        return {role: group for role, group in groups.items() if group}
+
+    def forward(self, batch: Batch, progress: float, generator: torch.Generator) -> Outcome:
+        """The losses of one batch.
+
+        Args:
+            batch: inputs and target.
+            progress: share of training done, in [0, 1].
+            generator: randomness for the method.
+        """
+        student = self._view("student", batch.student_input, batch.target)
+        if not self.reads_teacher:
+            losses, views = Losses(), {"student": student}
+        else:
+            teacher = self._view("teacher", batch.teacher_input, batch.target)
+            with torch.autocast(batch.student_input.device.type, enabled=False):
+                losses = self.method.losses(student, teacher, Step(batch.target, progress, generator))
+            views = {"student": student, "teacher": teacher}
+        return self._collect(losses, views)
+
+    def _view(self, role: str, inputs: Tensor, target: Tensor) -> View:
+        network = self.networks[role]
+        frozen = role == "teacher" and self.regime == "offline"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen), record(network, self.taps) as seen:
+            prediction = network.module(inputs).float()
+        check_fired(network, self.taps, seen)
+        features = {tap: tensor.float() for tap, tensor in seen.items()}
+        head = network.classifier() if self.method.needs.head else None
+        return View(prediction, self.kind, features, self.task_loss(prediction, target), head)
+
+    def _collect(self, losses: Losses, views: Mapping[str, View]) -> Outcome:
+        chosen = {"student": (losses.student, losses.student_task)}
+        if self.regime == "online" and not losses.teacher_paused:
+            chosen["teacher"] = (losses.teacher, losses.teacher_task)
+        total, terms = views["student"].prediction.new_zeros(()), {}
+        for role, (extra, task_weight) in chosen.items():
+            task = views[role].task_loss.mean()
+            total = total + task_weight * task
+            terms[f"{role}.task"] = task.detach()
+            for name, term in extra.items():
+                self._check_term(role, name, term)
+                total = total + term
+                terms[f"{role}.{name}"] = term.detach()
+        return Outcome(total, terms, {name: value.detach() for name, value in losses.log.items()})
+
+    def _check_term(self, role: str, name: str, term: Tensor) -> None:
+        where = f"method '{self.method.card.name}': {role} term '{name}'"
+        if not isinstance(term, Tensor) or term.dim() != 0:
+            shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+            raise AdmError(f"{where} must be a scalar tensor, not {shape}")
+        if torch.is_grad_enabled() and not term.requires_grad:
+            raise AdmError(f"{where} does not depend on any trainable weight, so it would train nothing")
+
+    def after_step(self) -> None:
+        """Let the method update what it keeps between steps."""
+        for part in parts_of(self.method):
+            part.after_step()

@@ -1,0 +1,83 @@
+"""Similarity maps of two networks and the spatial weights made from them: the parts that ADM is built of.
+
+ADM's equations are not public to us; these are a reconstruction from its public descriptions (arXiv:2503.06685).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosine_map(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine similarity along channels at every position: [B, C, H, W] twice → [B, H, W], in [-1, 1]."""
+    return F.cosine_similarity(a, b, dim=1)
+
+
+def attention_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """``1 - |A_a - A_b|`` with A the channel mean of squares, brought to [0, 1] per image: [B, H, W].
+
+    Needs no matching of widths.
+    """
+
+    def unit(features: Tensor) -> Tensor:
+        energy = features.pow(2).mean(1)
+        low, high = energy.amin((1, 2), keepdim=True), energy.amax((1, 2), keepdim=True)
+        return (energy - low) / (high - low).clamp_min(1e-12)
+
+    return 1 - (unit(a) - unit(b)).abs()
+
+
+def softmax_weights(similarity: Tensor, temperature: float) -> Tensor:
+    """``|Ω| softmax_p(S_p / τ)``: weights over positions whose mean is one, so that a loss keeps its scale.
+
+    Give ``-similarity`` for the divergence weights.
+
+    Args:
+        similarity: S, [B, H, W].
+        temperature: τ > 0; small values select few positions, large ones tend to uniform weights.
+
+    Returns:
+        Weights [B, H, W], mean 1 over each image.
+    """
+    flat = (similarity / temperature).flatten(1).softmax(1) * similarity[0].numel()
+    return flat.view_as(similarity)
+
+
+def relative_entropy(weights: Tensor) -> Tensor:
+    """Entropy of weights over positions as a share of its maximum: 1 is uniform, 0 a single position. Batch mean.
+
+    Args:
+        weights: [B, H, W] with mean 1 over each image.
+    """
+    positions = weights[0].numel()
+    p = (weights / positions).flatten(1)
+    entropy = -torch.special.xlogy(p, p).sum(1).mean()
+    return entropy / math.log(positions) if positions > 1 else torch.ones_like(entropy)
+
+
+def resize(values: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
+    """A map [B, h, w] interpolated bilinearly to another height and width; returned as it is when they agree."""
+    if tuple(values.shape[1:]) == tuple(size):
+        return values
+    return F.interpolate(values[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:
+    """``1/|Ω| Σ_p w_p F_p``: global average pooling with weights, [B, C, H, W] and [B, H, W] → [B, C]."""
+    return (features * weights[:, None]).mean((2, 3))
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of [B, ...] values over valid positions; zero where nothing is valid.
+
+    Args:
+        values: per position.
+        mask: bool of the same shape; None: everything counts.
+    """
+    if mask is None:
+        return values.mean()
+    return (values * mask).sum() / mask.sum().clamp_min(1)

@@ -1,0 +1,240 @@
+"""ADM, Asymmetric Decision-Making (Chen et al., arXiv:2503.06685, ICML 2025): a reconstruction.
+
+No code of the authors is public and their equations were not at hand, so what follows is rebuilt from public
+descriptions of the method: a map S of feature similarity, *consensus learning* of the student where S is high and
+*divergence learning* of the teacher where S is low. Three forms of the two losses are offered; see the class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from adm_core import losses
+from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@register
+class ADM(Method):
+    """Consensus learning for the student, divergence learning for a co-trained teacher (reconstruction).
+
+    At each tap S_p is the similarity of both networks' features at position p. With temperature τ the weights are
+    ``w = |Ω| softmax(S / τ)`` (consensus) and ``v = |Ω| softmax(-S / τ)`` (divergence), mean one. The losses:
+
+    - form ``H`` (head): ``L_co = CE(h_s(mean_p w_p F_s), y)``, ``L_di = CE(h_t(mean_p v_p F_t), y)``: each
+      network's own classifier must be right from the weighted positions alone;
+    - form ``W`` (weight): ``L_co = mean_p w_p · KL(p_t(p) || p_s(p))``, ``L_di = mean_p v_p · L_task(p_t(p))`` on
+      dense predictions; an image classifier's are its class responses at every position, and for noise
+      predictions both are squared errors;
+    - form ``M`` (match): ``L_co = mean_p w_p (1 - S_p)`` through the student, ``L_di = mean_p v_p max(0, S_p - m)``
+      through the teacher.
+
+    A frozen teacher (offline) keeps L_co alone. Nothing is trained beside the networks except a projector,
+    when one is asked for.
+    """
+
+    card = MethodCard(
+        name="adm",
+        title="Asymmetric Decision-Making (reconstruction)",
+        paper="arXiv:2503.06685",
+        year=2025,
+        regimes=frozenset({"offline", "online"}),
+        family="spatial",
+    )
+
+    @dataclass(frozen=True)
+    class Settings:
+        """``auto`` is form H for image labels and W for dense predictions, identity width where widths agree.
+
+        Attributes:
+            form: ``auto``, ``H``, ``M`` or ``W``.
+            weighting: ``similarity``; or the controls ``uniform`` (w = v = 1) and ``swapped`` (student v, teacher w).
+            taps: places where S is computed; ``last`` is the last stage. Form H needs the last alone.
+            width: how maps of different width are compared: ``identity``, ``pool`` (channels averaged), ``class``
+                (class responses), ``attention`` (energy maps), ``projector`` (trained, form M only);
+                ``auto`` is identity, or else class responses, or else pool.
+            temperature: τ of the weights.
+            consensus: weight of L_co.
+            divergence: weight of L_di.
+            consensus_target: form H: what L_co asks for, the ``label`` or the ``teacher``'s prediction.
+            ramp: share of training over which both weights rise linearly from zero.
+            margin: m of form M.
+            stop_gradient: whether no gradient flows through the weights.
+        """
+
+        form: Literal["auto", "H", "M", "W"] = "auto"
+        weighting: Literal["similarity", "uniform", "swapped"] = "similarity"
+        taps: tuple[str, ...] = ("last",)
+        width: Literal["auto", "identity", "pool", "class", "attention", "projector"] = "auto"
+        temperature: Annotated[float, Field(gt=0)] = 0.5
+        consensus: Annotated[float, Field(ge=0)] = 1.0
+        divergence: Annotated[float, Field(ge=0)] = 1.0
+        consensus_target: Literal["label", "teacher"] = "label"
+        ramp: Annotated[float, Field(ge=0, le=1)] = 0.1
+        margin: Annotated[float, Field(ge=-1, le=1)] = 0.0
+        stop_gradient: bool = True
+
+    _widths: tuple[str, ...] = ()
+    _form: str = ""
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Feature maps at corresponding positions, and the classifiers where the form or width applies them."""
+        s = self.settings
+        trains = frozenset({"trainable-parts"} if s.width == "projector" else ())
+        return Needs(taps=tuple(s.taps), views="shared", head=True, capabilities=trains)
+
+    def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
+        """Every tap must be a map of more than one position, and the form must suit the prediction."""
+        s, form = self.settings, self._form_for(student)
+        for tap in s.taps:
+            if len(student[tap]) != 4 or len(teacher[tap]) != 4:
+                return f"tap {tap} is not a feature map [B, C, H, W] on both networks"
+            if student[tap][2] * student[tap][3] < 2 or teacher[tap][2] * teacher[tap][3] < 2:
+                return f"tap {tap} has a single position: there is nothing to select"
+            if s.width == "identity" and student[tap][1] != teacher[tap][1]:
+                return f"width 'identity' needs equal widths at {tap}, not {student[tap][1]} and {teacher[tap][1]}"
+        pooled_head = "head" in student and "head" in teacher
+        if form == "H" and (tuple(s.taps) != ("last",) or not pooled_head):
+            return "form H re-weights the pooling before a linear classifier: it needs taps ['last'] and such networks"
+        if form == "W" and len(student["prediction"]) == 2 and (tuple(s.taps) != ("last",) or not pooled_head):
+            return "form W on image labels reads class responses: it needs taps ['last'] and linear classifiers"
+        if s.width == "class" and (tuple(s.taps) != ("last",) or not pooled_head):
+            return "class responses need taps ['last'] and networks with a linear classifier"
+        if s.width == "projector" and form != "M":
+            return "a projector is trained by form M only; the other forms would leave it as it was initialised"
+        return None
+
+    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+        """A projector per tap, if asked for."""
+        from adm_core import align
+
+        self._form = self._form_for(student)
+        self._widths = tuple(self._width_for(tap, student, teacher) for tap in self.settings.taps)
+        return {
+            f"projector_{tap}": align.make_projector(student[tap][1], teacher[tap][1])
+            for tap, width in zip(self.settings.taps, self._widths, strict=True)
+            if width == "projector"
+        }
+
+    def losses(self, student: View, teacher: View, step: Step) -> Losses:
+        """Terms ``consensus`` and ``divergence``; logs S, its spread and the entropy of both weight maps."""
+        s = self.settings
+        fixed = self._similarity(student.detached(), teacher.detached())
+        if s.stop_gradient:
+            for_student = for_teacher = fixed
+        else:
+            for_student = self._similarity(student, teacher.detached())
+            for_teacher = self._similarity(student.detached(), teacher)
+        ramp = min(step.progress / s.ramp, 1.0) if s.ramp else 1.0
+        form = {"H": self._head, "M": self._match, "W": self._weight}[self._form]
+        terms: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}}
+        if s.consensus:
+            term = form("student", student, teacher.detached(), self._weights(for_student, 1.0), step)
+            terms["student"]["consensus"] = ramp * s.consensus * term
+        if s.divergence and self._online(teacher):
+            term = form("teacher", teacher, student.detached(), self._weights(for_teacher, -1.0), step)
+            terms["teacher"]["divergence"] = ramp * s.divergence * term
+        return Losses(student=terms["student"], teacher=terms["teacher"], log=self._log(fixed))
+
+    def _form_for(self, student: Shapes) -> str:
+        if self.settings.form != "auto":
+            return str(self.settings.form)
+        return "H" if len(student["prediction"]) == 2 else "W"
+
+    def _width_for(self, tap: str, student: Shapes, teacher: Shapes) -> str:
+        if self.settings.width != "auto":
+            return str(self.settings.width)
+        if student[tap][1] == teacher[tap][1]:
+            return "identity"
+        has_heads = tap == "last" and "head" in student and "head" in teacher
+        return "class" if has_heads and len(student["prediction"]) == 2 else "pool"
+
+    @staticmethod
+    def _online(teacher: View) -> bool:
+        """A frozen teacher's tensors carry no graph, so divergence learning has nothing to act on."""
+        return teacher.prediction.requires_grad
+
+    def _similarity(self, student: View, teacher: View) -> Tensor:
+        """S, [B, H, W], averaged over the taps at the resolution of the first."""
+        from adm_core import align
+
+        maps = []
+        for tap, width in zip(self.settings.taps, self._widths, strict=True):
+            a, b = align.match_size(student.features[tap], teacher.features[tap])
+            if width == "attention":
+                maps.append(losses.spatial.attention_similarity(a, b))
+            else:
+                projector = self.parts.get(f"projector_{tap}")
+                a, b = align.match_width(a, b, width, (student.head, teacher.head), projector)
+                maps.append(losses.spatial.cosine_map(a, b))
+        first = maps[0]
+        if len(maps) == 1:
+            return first
+        resized = [losses.spatial.resize(m, first.shape[1:]) for m in maps]
+        return sum(resized[1:], resized[0]) / len(resized)
+
+    def _weights(self, similarity: Tensor, sign: float) -> Tensor:
+        """Weights [B, H, W] of mean one: consensus for sign +1, divergence for -1, or what a control puts there."""
+        if self.settings.weighting == "uniform":
+            return similarity.new_ones(similarity.shape)
+        if self.settings.weighting == "swapped":
+            sign = -sign
+        return losses.spatial.softmax_weights(sign * similarity, self.settings.temperature)
+
+    def _head(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
+        """Form H: the network's classifier on its re-weighted pooled features."""
+        features = own.features["last"]
+        pooled = losses.spatial.weighted_pool(features, losses.spatial.resize(weights, features.shape[2:]))
+        logits = own.head(pooled)  # type: ignore[misc]
+        if role == "student" and self.settings.consensus_target == "teacher":
+            return losses.logits.kl_divergence(logits, other.prediction)  # type: ignore[no-any-return]
+        return losses.logits.cross_entropy(logits, step.target)  # type: ignore[no-any-return]
+
+    def _match(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
+        """Form M: pull the student's features to the teacher's, push the teacher's away beyond the margin."""
+        pair = (own, other) if role == "student" else (other, own)
+        similarity = self._similarity(*pair)
+        mask = None if step.mask is None else losses.spatial.resize(step.mask.float(), similarity.shape[1:]) > 0.5
+        distance = 1 - similarity if role == "student" else (similarity - self.settings.margin).clamp_min(0)
+        return losses.spatial.masked_mean(weights * distance, mask)  # type: ignore[no-any-return]
+
+    def _weight(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
+        """Form W: distillation (student) or the task's loss (teacher) re-weighted over positions."""
+        if own.prediction.dim() == 2:
+            values = self._dense_response(role, own, other, step)
+        elif role == "teacher":
+            values = own.task_loss
+        elif own.kind == "noise":
+            values = (own.prediction - other.prediction).pow(2).mean(1)
+        else:
+            values = losses.logits.kl_map(own.prediction, other.prediction)
+        weights = losses.spatial.resize(weights, values.shape[1:])
+        return losses.spatial.masked_mean(weights * values, step.mask)  # type: ignore[no-any-return]
+
+    def _dense_response(self, role: str, own: View, other: View, step: Step) -> Tensor:
+        """An image classifier's per-position loss on its class responses, [B, H, W]."""
+        from adm_core import align
+
+        if role == "teacher":
+            response = align.class_response(own.features["last"], own.head)
+            return losses.logits.dense_cross_entropy(response, step.target)  # type: ignore[no-any-return]
+        a, b = align.match_size(own.features["last"], other.features["last"])
+        mine, theirs = align.class_response(a, own.head), align.class_response(b, other.head)
+        return losses.logits.kl_map(mine, theirs.detach())  # type: ignore[no-any-return]
+
+    def _log(self, similarity: Tensor) -> dict[str, Tensor]:
+        spatial, tau = losses.spatial, self.settings.temperature
+        similarity = similarity.detach()
+        return {
+            "similarity_mean": similarity.mean(),
+            "similarity_spread": similarity.flatten(1).std(1).mean(),
+            "consensus_entropy": spatial.relative_entropy(spatial.softmax_weights(similarity, tau)),
+            "divergence_entropy": spatial.relative_entropy(spatial.softmax_weights(-similarity, tau)),
+        }

@@ -1,0 +1,50 @@
+"""AT: match spatial attention maps of several stages (Zagoruyko & Komodakis, arXiv:1612.03928)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from adm_core import losses
+from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.registry import register
+
+
+@register
+class AttentionTransfer(Method):
+    """``weight · Σ_stages mean (n(A_s) - n(A_t))²``, A the channel mean of squares, n L2-normalisation."""
+
+    card = MethodCard(
+        name="at",
+        title="Attention Transfer",
+        paper="arXiv:1612.03928",
+        year=2017,
+        regimes=frozenset({"offline"}),
+        family="features",
+    )
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Defaults are those of RepDistiller and mdistiller on CIFAR-100: stages 1 to 3, weight 1000."""
+
+        taps: tuple[str, ...] = ("stage1", "stage2", "stage3")
+        weight: Annotated[float, Field(ge=0)] = 1000.0
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Feature maps of the stages, at corresponding positions."""
+        return Needs(taps=tuple(self.settings.taps), views="shared")
+
+    def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
+        """Every tap must be a spatial map."""
+        flat = [tap for tap in self.settings.taps if len(student[tap]) != 4 or len(teacher[tap]) != 4]
+        return f"tap {', '.join(flat)} is not a feature map [B, C, H, W] on both networks" if flat else None
+
+    def losses(self, student: View, teacher: View, step: Step) -> Losses:
+        """One term, ``attention``, the sum over stages."""
+        target = teacher.detached()
+        pairs = [(student.features[tap], target.features[tap]) for tap in self.settings.taps]
+        total = sum(losses.features.attention_transfer(s, t) for s, t in pairs)
+        return Losses(student={"attention": self.settings.weight * total})

@@ -1,0 +1,64 @@
+"""FitNets: regress an intermediate feature map of the teacher (Romero et al., arXiv:1412.6550)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@register
+class FitNet(Method):
+    """``weight · mean (r(F_s) - F_t)²`` with a trained convolutional regressor r (arXiv:1412.6550, eq. 3).
+
+    One-stage training, hint and task together, as RepDistiller and mdistiller run it.
+    """
+
+    card = MethodCard(
+        name="fitnet",
+        title="FitNets",
+        paper="arXiv:1412.6550",
+        year=2015,
+        regimes=frozenset({"offline"}),
+        family="features",
+    )
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Defaults are those of RepDistiller and mdistiller on CIFAR-100: hint at the second stage, weight 100."""
+
+        tap: str = "stage2"
+        weight: Annotated[float, Field(ge=0)] = 100.0
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """The hinted map of both networks, at corresponding positions."""
+        return Needs(taps=(self.settings.tap,), views="shared", capabilities=frozenset({"trainable-parts"}))
+
+    def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
+        """Maps must be spatial, and the student's not smaller in an odd ratio."""
+        s, t = student[self.settings.tap], teacher[self.settings.tap]
+        if len(s) != 4 or len(t) != 4:
+            return f"tap {self.settings.tap} is not a feature map [B, C, H, W] on both networks"
+        if s[2] < t[2] and 2 * s[2] != t[2]:
+            return f"the student's {self.settings.tap} ({s[2]}x{s[3]}) is too small for the teacher's ({t[2]}x{t[3]})"
+        return None
+
+    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+        """The regressor."""
+        from adm_core import align
+
+        return {"regressor": align.make_hint_regressor(student[self.settings.tap], teacher[self.settings.tap])}
+
+    def losses(self, student: View, teacher: View, step: Step) -> Losses:
+        """One term, ``hint``."""
+        hint = teacher.detached().features[self.settings.tap]
+        guess = self.parts["regressor"](student.features[self.settings.tap])
+        return Losses(student={"hint": self.settings.weight * (guess - hint).pow(2).mean()})

@@ -1,0 +1,40 @@
+"""KD: match the teacher's softened class probabilities (Hinton, Vinyals, Dean; arXiv:1503.02531)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from adm_core import losses
+from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
+from adm_core.registry import register
+
+
+@register
+class KD(Method):
+    """``task_weight · CE + weight · T² KL(p_t(T) || p_s(T))``, mean over examples (and positions)."""
+
+    card = MethodCard(
+        name="kd",
+        title="Knowledge Distillation",
+        paper="arXiv:1503.02531",
+        year=2015,
+        regimes=frozenset({"offline"}),
+        family="logits",
+    )
+    needs = Needs(prediction="class_logits")
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Defaults are those of RepDistiller and mdistiller on CIFAR-100: T = 4, 0.9 KD, 0.1 CE."""
+
+        temperature: Annotated[float, Field(gt=0)] = 4.0
+        weight: Annotated[float, Field(ge=0)] = 0.9
+        task_weight: Annotated[float, Field(ge=0)] = 0.1
+
+    def losses(self, student: View, teacher: View, step: Step) -> Losses:
+        """One term, ``kd``."""
+        term = losses.logits.kl_divergence(student.prediction, teacher.detached().prediction, self.settings.temperature)
+        return Losses(student={"kd": self.settings.weight * term}, student_task=self.settings.task_weight)

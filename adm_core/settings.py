@@ -1,0 +1,42 @@
+"""Validation of method settings: types, ranges, choices; unknown keys are told their nearest names."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+
+from adm_core.errors import AdmError, unknown
+
+
+@functools.cache
+def _validator(settings: type[Any]) -> TypeAdapter[Any]:
+    hints = get_type_hints(settings, include_extras=True)
+    columns: dict[str, Any] = {f.name: (hints[f.name], f.default) for f in fields(settings)}
+    return TypeAdapter(create_model(settings.__qualname__, __config__=ConfigDict(strict=False), **columns))
+
+
+def make_settings(method: str, settings: type[Any], given: dict[str, Any]) -> Any:
+    """An instance of a method's ``Settings`` dataclass.
+
+    Args:
+        method: the method's name, for messages.
+        settings: the dataclass; fields may carry ``Annotated[float, Field(gt=0)]`` or ``Literal`` types.
+        given: what the user set; the rest keeps its defaults.
+
+    Raises:
+        AdmError: unknown key (with nearest names), wrong type, value out of range.
+    """
+    known = [f.name for f in fields(settings)]
+    for key in given:
+        if key not in known:
+            raise unknown("setting", key, known, where=f"method '{method}'")
+    try:
+        checked = _validator(settings).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise AdmError(f"method '{method}': setting '{key}' = {first['input']!r}: {first['msg']}") from None
+    return settings(**{name: getattr(checked, name) for name in known})

@@ -1,0 +1,143 @@
+"""Semantic names for places in a network, and reading the tensors that appear there.
+
+A *tap* (``stage1``, ``penultimate``, ``logits``) is the path of a module whose output is wanted. Hooks live only
+inside :func:`record`, so a network that nobody listens to carries none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from adm_core.errors import AdmError, unknown
+
+_WRAPPERS = ("module", "_orig_mod")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trainable model together with the names of its places.
+
+    The tap ``last`` always means the last stage, whatever its number.
+
+    Attributes:
+        name: the name under which it was built, e.g. ``"resnet20"``.
+        module: the model; its forward maps an input batch to the prediction.
+        taps: tap name to the path of the module whose output is the tapped tensor.
+        head: path of the final linear classifier that maps the pooled vector to logits, if there is one.
+    """
+
+    name: str
+    module: nn.Module
+    taps: Mapping[str, str] = field(default_factory=dict)
+    head: str | None = None
+
+    def path(self, tap: str) -> str:
+        """The module path behind a tap name.
+
+        Raises:
+            AdmError: the network has no such tap; nearest names are given.
+        """
+        stages = sorted((t for t in self.taps if t.startswith("stage")), key=lambda t: int(t.removeprefix("stage")))
+        name = stages[-1] if tap == "last" and stages else tap
+        if name not in self.taps:
+            raise unknown("tap", tap, self.taps, where=f"network '{self.name}'")
+        return self.taps[name]
+
+    def classifier(self) -> nn.Linear | None:
+        """The final linear layer, or None where the network has none."""
+        module = unwrap(self.module).get_submodule(self.head) if self.head else None
+        return module if isinstance(module, nn.Linear) else None
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The model itself, freed of the wrappers that DistributedDataParallel and ``torch.compile`` put around it."""
+    while True:
+        inner = next((getattr(module, w) for w in _WRAPPERS if isinstance(getattr(module, w, None), nn.Module)), None)
+        if inner is None:
+            return module
+        module = inner
+
+
+def resolve(network: Network, taps: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules behind tap names.
+
+    Raises:
+        AdmError: the network has no such tap (nearest names are given), or the tap points at no module.
+    """
+    root, found = unwrap(network.module), {}
+    for tap in taps:
+        path = network.path(tap)
+        try:
+            found[tap] = root.get_submodule(path)
+        except AttributeError:
+            raise AdmError(f"network '{network.name}': tap '{tap}' points at '{path}', which is not there") from None
+    return found
+
+
+@contextmanager
+def record(network: Network, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of the tapped modules during the forward passes made inside the ``with`` block.
+
+    Yields:
+        A dictionary that fills as modules fire: tap to output tensor. A module that returns a tuple
+        contributes its first element.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def listener(tap: str):  # type: ignore[no-untyped-def]
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            tensor = output[0] if isinstance(output, (tuple, list)) else output
+            if not isinstance(tensor, Tensor):
+                raise AdmError(f"network '{network.name}': tap '{tap}' gave {type(tensor).__name__}, not a tensor")
+            seen[tap] = tensor
+
+        return hook
+
+    handles = [module.register_forward_hook(listener(tap)) for tap, module in resolve(network, taps).items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_fired(network: Network, taps: Sequence[str], seen: Mapping[str, Tensor]) -> None:
+    """Stop when a declared tap stayed silent: a loss on it would be zero without anybody noticing.
+
+    Raises:
+        AdmError: names the network and the taps that did not fire.
+    """
+    silent = [tap for tap in taps if tap not in seen]
+    if silent:
+        raise AdmError(f"network '{network.name}': tap {', '.join(silent)} never fired in the forward pass")
+
+
+def probe(network: Network, taps: Sequence[str], example: Tensor) -> dict[str, tuple[int, ...]]:
+    """Shapes that the prediction and the taps have for one example input, batch size included.
+
+    The model's mode and buffers are left as they were.
+
+    Args:
+        network: the network to try.
+        taps: tap names to read.
+        example: an input batch [B, ...] on the network's device.
+
+    Returns:
+        ``{"prediction": shape, tap: shape, ...}``.
+    """
+    was_training = network.module.training
+    network.module.eval()
+    try:
+        with torch.no_grad(), record(network, taps) as seen:
+            prediction = network.module(example)
+    finally:
+        network.module.train(was_training)
+    check_fired(network, taps, seen)
+    shapes = {"prediction": tuple(prediction.shape)} | {tap: tuple(seen[tap].shape) for tap in taps}
+    classifier = network.classifier()
+    return shapes if classifier is None else shapes | {"head": tuple(classifier.weight.shape)}

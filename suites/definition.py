@@ -1,0 +1,211 @@
+"""Suites and protocols as their YAML files state them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from adm_core.errors import AdmError, unknown
+from adm_core.recipe import Protocol
+from suites.yaml_file import read_model
+
+Regime = Literal["offline", "online"]
+Value = bool | int | float | str | list[bool | int | float | str]
+Settings = dict[str, dict[str, Value]]
+"""Method part to its settings: ``{"kd": {"temperature": 2.0}}``."""
+
+_HERE = Path(__file__).parent
+DEFINITIONS = _HERE / "definitions"
+PROTOCOLS = _HERE / "protocols"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pair(_Frozen):
+    """A teacher and a student, by network name; also written ``teacher > student``."""
+
+    teacher: str
+    student: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        names = [name.strip() for name in given.split(">")]
+        if len(names) != 2 or not all(names):
+            raise ValueError("a pair is written 'teacher > student'")
+        return {"teacher": names[0], "student": names[1]}
+
+    def __str__(self) -> str:
+        return f"{self.teacher} > {self.student}"
+
+
+class MethodEntry(_Frozen):
+    """A row of the table: a method, the label it goes by, and settings that belong to this row alone."""
+
+    method: str
+    label: str | None = None
+    settings: Settings = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        return {"method": given} if isinstance(given, str) else given
+
+    @property
+    def shown(self) -> str:
+        """The label, or the method with the settings that set this row apart."""
+        if self.label:
+            return self.label
+        several = len(self.settings) > 1
+        given = [
+            f"{part}.{key}={value}" if several else f"{key}={value}"
+            for part, settings in self.settings.items()
+            for key, value in settings.items()
+        ]
+        return f"{self.method} ({', '.join(given)})" if given else self.method
+
+
+class Block(_Frozen):
+    """One table of a suite: every method on every pair with every seed.
+
+    Attributes:
+        title: heading of the table.
+        task: e.g. ``classification``.
+        benchmark: name and version, e.g. ``cifar100@1``.
+        protocol: name of a file in ``suites/protocols``, or a path to a YAML file (relative to the suite's).
+        pairs: teachers and students.
+        regime: ``offline`` (the teacher is trained first, alone, and frozen) or ``online`` (both together).
+        methods: the rows.
+        seeds: of the trainings.
+        teacher_seed: offline: the seed of the teacher's own training.
+    """
+
+    title: str
+    task: str
+    benchmark: str
+    protocol: str
+    pairs: tuple[Pair, ...] = Field(min_length=1)
+    regime: Regime
+    methods: tuple[MethodEntry, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    teacher_seed: int = 0
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError("seeds are distinct numbers from 0 on")
+        return seeds
+
+
+class When(_Frozen):
+    """Where an override holds: shell-style patterns; an absent one matches everything."""
+
+    teacher: str = "*"
+    student: str = "*"
+    method: str = "*"
+    regime: str = "*"
+
+
+class Override(_Frozen):
+    """Settings for some cells only, such as the weights that the literature gives per pair.
+
+    ``when.method`` is held against the parts of a composed method.
+    """
+
+    when: When
+    settings: Settings
+
+
+class Suite(_Frozen):
+    """A table of experiments.
+
+    Attributes:
+        name: the file's stem.
+        title: one line for people.
+        blocks: the tables.
+        settings: method settings for the whole suite.
+        chosen: how ``settings`` were chosen; required where there are any.
+        overrides: settings for some cells; later ones win.
+    """
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...] = Field(min_length=1)
+    settings: Settings = {}
+    chosen: str | None = None
+    overrides: tuple[Override, ...] = ()
+
+    @model_validator(mode="after")
+    def _choice_is_told(self) -> Suite:
+        if self.settings and not self.chosen:
+            raise ValueError("'settings' needs a sibling 'chosen' that says how they were chosen")
+        return self
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the benchmark."""
+    return sorted(path.stem for path in DEFINITIONS.glob("*.yaml"))
+
+
+def protocol_names() -> list[str]:
+    """The protocols that come with the benchmark."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def suite_file(name: str) -> Path:
+    """The file of a suite given by name, or by a path to a YAML file of one's own.
+
+    Raises:
+        AdmError: no such suite or file.
+    """
+    if _is_path(name):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise AdmError(f"suite file {name}: no such file")
+        return path
+    if name not in suite_names():
+        raise unknown("suite", name, suite_names())
+    return DEFINITIONS / f"{name}.yaml"
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name or by path.
+
+    Raises:
+        AdmError: no such suite, or a mistake in its file (file, key and value are named).
+    """
+    path = suite_file(name)
+    suite = read_model(path, Suite)
+    if suite.name != path.stem:
+        raise AdmError(f"{path}: key 'name' = '{suite.name}': must be the file's stem, '{path.stem}'")
+    return suite
+
+
+def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tuple[str, Protocol]:
+    """A protocol by name or by path, and the name it goes by.
+
+    Args:
+        name: of a file in ``suites/protocols``, or a path to a YAML file.
+        beside: folder to which a path is relative.
+        where: what names the protocol, for messages.
+
+    Raises:
+        AdmError: no such protocol, or a mistake in its file.
+    """
+    if _is_path(name):
+        path = (beside or Path()) / Path(name).expanduser()
+        return path.stem, read_model(path, Protocol)
+    if name not in protocol_names():
+        raise unknown("protocol", name, protocol_names(), where=where)
+    return name, read_model(PROTOCOLS / f"{name}.yaml", Protocol)
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml")) or "/" in name

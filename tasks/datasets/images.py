@@ -1,0 +1,148 @@
+"""A labelled image set that fits in memory, and the splits and subsets cut from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adm_core.errors import AdmError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with one class each; checked when made.
+
+    Attributes:
+        images: uint8 [N, 3, H, W], RGB, 0..255.
+        labels: int64 [N], positions in ``classes``.
+        classes: the class names.
+        masks: uint8 [N, H, W], 1 where the foreground is and 0 elsewhere; None where no mask is known.
+
+    Raises:
+        AdmError: a type, a shape, a label or a mask value is not as above.
+    """
+
+    images: NDArray[np.uint8]
+    labels: Indices
+    classes: tuple[str, ...]
+    masks: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.images.shape
+        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] != 3:
+            raise AdmError(f"image set: images must be uint8 [N, 3, H, W], not {self.images.dtype} {list(shape)}")
+        if self.labels.dtype != np.int64 or self.labels.shape != shape[:1]:
+            raise AdmError(
+                f"image set: labels must be int64 [{shape[0]}], "
+                f"not {self.labels.dtype} {list(self.labels.shape)}"
+            )
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise AdmError(
+                f"image set: labels must lie in 0..{len(self.classes) - 1}, "
+                f"not {self.labels.min()}..{self.labels.max()}"
+            )
+        if self.masks is not None:
+            self._check_masks(self.masks)
+
+    def _check_masks(self, masks: NDArray[np.uint8]) -> None:
+        expected = (self.images.shape[0], *self.images.shape[2:])
+        if masks.dtype != np.uint8 or masks.shape != expected:
+            raise AdmError(
+                f"image set: masks must be uint8 {list(expected)}, not {masks.dtype} {list(masks.shape)}"
+            )
+        if masks.size and masks.max() > 1:
+            raise AdmError(f"image set: masks must hold 0 and 1 only, not {masks.max()}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def digest(self) -> str:
+        """sha256 (hex) over images, labels, class names and masks: equal for equal content only."""
+        parts = [self.images, self.labels, *([] if self.masks is None else [self.masks])]
+        found = hashlib.sha256("\0".join(self.classes).encode())
+        for part in parts:
+            found.update(f"|{part.dtype.str}{part.shape}|".encode())
+            found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
+
+    def take(self, index: Indices) -> ImageSet:
+        """The examples at the positions ``index`` [M], in that order, copied."""
+        masks = None if self.masks is None else self.masks[index]
+        return ImageSet(self.images[index], self.labels[index], self.classes, masks)
+
+    def carve(
+        self, *, fraction: float | None = None, count: int | None = None, seed: int = 0
+    ) -> tuple[ImageSet, ImageSet]:
+        """Split into (train, validation), every class in the same proportion, order kept.
+
+        Args:
+            fraction: share of the examples that becomes validation, in (0, 1); or
+            count: number of examples that becomes validation.
+            seed: which examples; equal seeds give equal splits everywhere.
+
+        Raises:
+            AdmError: neither or both sizes are given, or one of the two parts would be empty.
+        """
+        if (fraction is None) == (count is None):
+            raise AdmError("carving a validation split needs a fraction or a count, and not both")
+        size = round(len(self) * fraction) if fraction is not None else int(count or 0)
+        if not 0 < size < len(self):
+            wanted = f"fraction {fraction}" if fraction is not None else f"count {count}"
+            raise AdmError(
+                f"carving a validation split: {wanted} leaves {size} of {len(self)} images for validation; "
+                f"it must be at least 1 and at most {len(self) - 1}"
+            )
+        chosen = balanced_choice(self.labels, len(self.classes), size, seed)
+        rest = np.setdiff1d(np.arange(len(self)), chosen)
+        return self.take(rest), self.take(chosen)
+
+    def limit(self, n: int) -> ImageSet:
+        """At most ``n`` examples, every class in the same proportion, order kept; always the same ones.
+
+        Raises:
+            AdmError: ``n`` is not positive.
+        """
+        if n <= 0:
+            raise AdmError(f"an image set can be limited to 1 image or more, not to {n}")
+        if n >= len(self):
+            return self
+        return self.take(balanced_choice(self.labels, len(self.classes), n, seed=0))
+
+
+def uniform(seed: Sequence[int], count: int) -> NDArray[np.float64]:
+    """``count`` uniform draws in [0, 1) that are the same under every version of numpy.
+
+    They are made from the raw stream of PCG64, which numpy promises never to change; it promises no such thing
+    of ``Generator``'s methods.
+    """
+    raw = np.random.PCG64(np.random.SeedSequence(list(seed))).random_raw(count)
+    return (np.asarray(raw, dtype=np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def balanced_choice(labels: Indices, classes: int, size: int, seed: int) -> Indices:
+    """``size`` positions in ascending order, drawn so that classes keep their proportions.
+
+    Each class gives its rounded-down share; what then lacks goes to the largest remainders, the lower class
+    first.
+
+    Args:
+        labels: int64 [N], the class of each example.
+        classes: number of classes.
+        size: how many to choose, at most N.
+        seed: which examples of a class are chosen.
+    """
+    counts = np.bincount(labels, minlength=classes).astype(np.int64)
+    shares, remainders = np.divmod(counts * size, len(labels))
+    lacking = size - int(shares.sum())
+    shares[np.argsort(-remainders, kind="stable")[:lacking]] += 1
+    keys = uniform((seed, len(labels)), len(labels))
+    order = np.lexsort((keys, labels))
+    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    chosen = [order[start : start + share] for start, share in zip(starts, shares, strict=True)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
