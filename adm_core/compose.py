@@ -45,7 +45,7 @@ class Composition(Method):
         needs = [m.needs for m in self.methods]
         kinds = {n.prediction for n in needs} - {None}
         if len(kinds) > 1:
-            raise AdmError(f"method '{self.card.name}': its parts read different predictions: {sorted(map(str, kinds))}")
+            raise AdmError(f"method '{self.card.name}': its parts read different predictions: {kinds}")
         views = max((n.views for n in needs), key=_VIEWS.index)
         united = frozenset().union(*(n.capabilities for n in needs))
         return Needs(
@@ -67,7 +67,7 @@ class Composition(Method):
 
     def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
         """Every part's modules, prefixed by the part's name."""
-        modules = {}
+        modules: dict[str, nn.Module] = {}
         for method in self.methods:
             built = method.build(student, teacher)
             method.parts = built

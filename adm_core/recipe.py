@@ -63,10 +63,10 @@ class Schedule(_Frozen):
                 rise = (1 - math.cos(math.pi * rise)) / 2
             return self.initial + (1 - self.initial) * rise
         if self.name == "step":
-            return self.gamma ** sum(epoch >= m for m in self.milestones)
+            return float(self.gamma ** sum(epoch >= m for m in self.milestones))
         done = (epoch - self.warmup) / max(epochs - self.warmup, 1e-12)
         if self.name == "poly":
-            return max(1 - done, 0.0) ** self.power
+            return float(max(1 - done, 0.0) ** self.power)
         if self.name in ("cosine", "onecycle"):
             return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
         return 1.0

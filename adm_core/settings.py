@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -11,7 +10,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 from adm_core.errors import AdmError, unknown
 
 
-@functools.cache
 def _validator(settings: type[Any]) -> TypeAdapter[Any]:
     hints = get_type_hints(settings, include_extras=True)
     columns: dict[str, Any] = {f.name: (hints[f.name], f.default) for f in fields(settings)}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.compose import parts_of
-from adm_core.distiller import Distiller, Regime
+from adm_core.distiller import Distiller, Outcome, Regime
 from adm_core.errors import AdmError, Unsupported
 from adm_core.method import CAPABILITIES, Losses, Method, Scalar, Step
 from adm_core.recipe import Optimizer, Recipe
@@ -119,7 +119,8 @@ class Bench:
 
     def loss(self, seed: int, progress: float = 0.5) -> Tensor:
         """The total loss of one random batch."""
-        return self.distiller(self._batch(seed), progress, torch.Generator().manual_seed(seed)).total
+        outcome: Outcome = self.distiller(self._batch(seed), progress, torch.Generator().manual_seed(seed))
+        return outcome.total
 
     def step(self, seed: int, progress: float = 0.5) -> float:
         """One optimiser step; the loss before it."""
@@ -209,7 +210,7 @@ def _trainables_move(bench: Bench) -> str:
             return f"part {name} did not move in three steps"
     declared = "trainable-parts" in bench.method.needs.capabilities
     if declared != bool(parts):
-        return f"capability trainable-parts is {'' if declared else 'not '}declared, but parts: {sorted(parts) or 'none'}"
+        return f"capability trainable-parts declared: {declared}, but its parts are: {sorted(parts) or 'none'}"
     unknown = bench.method.needs.capabilities - set(CAPABILITIES)
     return f"unknown capabilities {sorted(unknown)}" if unknown else ""
 

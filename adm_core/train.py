@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -25,8 +26,8 @@ from adm_core.distiller import Distiller, Outcome
 from adm_core.errors import AdmError, Diverged
 from adm_core.recipe import Recipe
 from adm_core.seeds import derive
-from adm_core.task import Task
 from adm_core.taps import Network
+from adm_core.task import Task
 
 Curves = dict[str, list[float | None]]
 CHECK_EVERY = 100
@@ -98,6 +99,8 @@ class Trainer:
             raise AdmError(f"precision fp16 needs a GPU, not {self.device}; use fp32 or bf16")
         if recipe.selection == "best-validation" and not task.has_validation:
             raise AdmError("selection best-validation needs a validation split; set data.validation in the protocol")
+        # Accelerate keeps one state per process; a second run in it may ask for another precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
         mixed = {"fp32": "no"}.get(recipe.precision, recipe.precision)
         self.accelerator = Accelerator(
             mixed_precision=mixed, gradient_accumulation_steps=recipe.accumulate, cpu=self.device.type == "cpu"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_SUBMODULES = ("features", "logits", "relations", "spatial")
+if TYPE_CHECKING:
+    from adm_core.losses import features, logits, relations, spatial
+
+__all__ = ["features", "logits", "relations", "spatial"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
+    if name in __all__:
         return importlib.import_module(f"adm_core.losses.{name}")
     raise AttributeError(f"module 'adm_core.losses' has no attribute '{name}'")

@@ -194,8 +194,10 @@ class ADM(Method):
         pooled = losses.spatial.weighted_pool(features, losses.spatial.resize(weights, features.shape[2:]))
         logits = own.head(pooled)  # type: ignore[misc]
         if role == "student" and self.settings.consensus_target == "teacher":
-            return losses.logits.kl_divergence(logits, other.prediction)  # type: ignore[no-any-return]
-        return losses.logits.cross_entropy(logits, step.target)  # type: ignore[no-any-return]
+            loss: Tensor = losses.logits.kl_divergence(logits, other.prediction)
+        else:
+            loss = losses.logits.cross_entropy(logits, step.target)
+        return loss
 
     def _match(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
         """Form M: pull the student's features to the teacher's, push the teacher's away beyond the margin."""
@@ -203,7 +205,8 @@ class ADM(Method):
         similarity = self._similarity(*pair)
         mask = None if step.mask is None else losses.spatial.resize(step.mask.float(), similarity.shape[1:]) > 0.5
         distance = 1 - similarity if role == "student" else (similarity - self.settings.margin).clamp_min(0)
-        return losses.spatial.masked_mean(weights * distance, mask)  # type: ignore[no-any-return]
+        loss: Tensor = losses.spatial.masked_mean(weights * distance, mask)
+        return loss
 
     def _weight(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
         """Form W: distillation (student) or the task's loss (teacher) re-weighted over positions."""
@@ -216,7 +219,8 @@ class ADM(Method):
         else:
             values = losses.logits.kl_map(own.prediction, other.prediction)
         weights = losses.spatial.resize(weights, values.shape[1:])
-        return losses.spatial.masked_mean(weights * values, step.mask)  # type: ignore[no-any-return]
+        loss: Tensor = losses.spatial.masked_mean(weights * values, step.mask)
+        return loss
 
     def _dense_response(self, role: str, own: View, other: View, step: Step) -> Tensor:
         """An image classifier's per-position loss on its class responses, [B, H, W]."""
@@ -224,10 +228,10 @@ class ADM(Method):
 
         if role == "teacher":
             response = align.class_response(own.features["last"], own.head)
-            return losses.logits.dense_cross_entropy(response, step.target)  # type: ignore[no-any-return]
+            return losses.logits.dense_cross_entropy(response, step.target)
         a, b = align.match_size(own.features["last"], other.features["last"])
         mine, theirs = align.class_response(a, own.head), align.class_response(b, other.head)
-        return losses.logits.kl_map(mine, theirs.detach())  # type: ignore[no-any-return]
+        return losses.logits.kl_map(mine, theirs.detach())
 
     def _log(self, similarity: Tensor) -> dict[str, Tensor]:
         spatial, tau = losses.spatial, self.settings.temperature

@@ -50,8 +50,9 @@ class KDCL(Method):
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """All forms but the mean pick by image label."""
-        dense = len(student["prediction"]) != 2
-        return "this ensemble is defined on image labels; use mean" if dense and self.settings.ensemble != "mean" else None
+        if len(student["prediction"]) != 2 and self.settings.ensemble != "mean":
+            return f"ensemble '{self.settings.ensemble}' is defined on image labels; use mean"
+        return None
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term each, ``ensemble``."""

@@ -1,0 +1,40 @@
+"""Every registered method, and the compositions that suites use, honours the contract in every regime it declares."""
+
+import pytest
+
+from adm_core import registry
+from adm_core.testing import check_method
+
+COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "kd+adm", "dkd+adm"]
+ADM = [
+    {"form": form, "width": width, "stop_gradient": stop}
+    for form in ("H", "W", "M")
+    for width in ("auto", "pool", "class", "attention", "projector")
+    for stop in (True, False)
+    if width != "projector" or form == "M"
+]
+KDCL = [{"ensemble": e} for e in ("naive", "linear", "min-logit")]
+
+
+def broken(spec, settings=None):
+    return [f"{c.regime}: {c.name}: {c.detail}" for c in check_method(spec, settings) if not c.passed]
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_method_honours_the_contract(name):
+    assert broken(name) == []
+
+
+@pytest.mark.parametrize("spec", COMPOSITIONS)
+def test_compositions_honour_the_contract(spec):
+    assert broken(spec) == []
+
+
+@pytest.mark.parametrize("settings", ADM, ids=lambda s: "-".join(map(str, s.values())))
+def test_every_form_and_width_of_adm_honours_the_contract(settings):
+    assert broken("adm", {"adm": settings}) == []
+
+
+@pytest.mark.parametrize("settings", KDCL, ids=lambda s: s["ensemble"])
+def test_every_ensemble_of_kdcl_honours_the_contract(settings):
+    assert broken("kdcl", {"kdcl": settings}) == []

@@ -1,0 +1,82 @@
+"""What single methods do beyond their loss: pausing the teacher, warming up, training a regressor."""
+
+import pytest
+import torch
+
+from adm_core import registry
+from adm_core.method import Step, View
+from adm_core.testing import Bench
+
+
+def view(logits):
+    return View(logits, "class_logits", {}, torch.zeros(len(logits)))
+
+
+def switch(student, teacher, target):
+    return registry.create("switokd").losses(view(student), view(teacher), Step(target, 0.5, torch.Generator()))
+
+
+def test_switokd_pauses_a_teacher_far_ahead_and_only_then():
+    target = torch.tensor([0, 1])
+    right, wrong = 8 * torch.eye(2, 3), 8 * torch.tensor([[0.0, 1, 0], [0, 0, 1]])
+    unsure = 0.5 * torch.eye(2, 3)
+    ahead = switch(unsure.requires_grad_(), (unsure.detach() + right).requires_grad_(), target)
+    behind = switch(right, wrong, target)
+    assert ahead.teacher_paused and not ahead.teacher and float(ahead.log["expert"]) == 1.0
+    assert not behind.teacher_paused and "mutual" in behind.teacher and float(behind.log["expert"]) == 0.0
+
+
+def test_switokd_threshold_is_the_papers():
+    g = torch.Generator().manual_seed(0)
+    for scale in (0.1, 0.5, 1.0, 2.0, 4.0):
+        s = torch.randn(16, 5, generator=g)
+        y = torch.randint(5, (16,), generator=g)
+        t = s + scale * 2 * torch.nn.functional.one_hot(y, 5)
+        p, q, truth = s.softmax(1), t.softmax(1), torch.nn.functional.one_hot(y, 5)
+        gap, a_s, a_t = ((u - v).abs().sum(1).mean() for u, v in ((p, q), (p, truth), (q, truth)))
+        delta = a_s - torch.exp(-a_t / (a_s + a_t)) * a_t
+        assert switch(s.requires_grad_(), t.requires_grad_(), y).teacher_paused == bool(gap > delta and a_t < a_s)
+
+
+def test_a_paused_teacher_does_not_move():
+    bench = Bench("switokd", "online", {})
+    with torch.no_grad():
+        bench.distiller.teacher.head.weight.zero_()
+        bench.distiller.teacher.head.bias.zero_()
+    paused = []
+    for seed in range(6):
+        before = bench.distiller.teacher.head.weight.clone()
+        is_paused = bench.losses(seed).teacher_paused
+        bench.step(seed)
+        paused.append(is_paused)
+        assert torch.equal(before, bench.distiller.teacher.head.weight) == is_paused
+    assert not all(paused)
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (1 / 24, 0.5), (0.5, 1.0)])
+def test_dkd_warms_up_over_a_twelfth_of_training(progress, share):
+    full = float(Bench("dkd", "offline", {"dkd": {"warmup": 0.0}}).losses(0, progress).student["dkd"].detach())
+    ours = float(Bench("dkd", "offline", {}).losses(0, progress).student["dkd"].detach())
+    assert ours == pytest.approx(share * full, rel=1e-5)
+
+
+def test_kdcl_shares_the_loss_between_task_and_ensemble():
+    losses = Bench("kdcl", "online", {"kdcl": {"alpha": 0.3}}).losses()
+    assert losses.student_task == losses.teacher_task == pytest.approx(0.7)
+
+
+def test_fitnet_regressor_learns_the_hint():
+    bench = Bench("fitnet", "offline", {"fitnet": {"weight": 1.0}})
+    first, *_, last = [float(bench.losses(0).student["hint"].detach()) for _ in range(30) if bench.step(0)]
+    assert last < 0.7 * first
+
+
+def test_detached_view_is_constant_in_every_way():
+    bench = Bench("adm", "online", {})
+    batch = bench._batch(0)
+    v = bench.distiller._view("teacher", batch.teacher_input, batch.target).detached()
+    x = torch.randn(2, v.features["last"].shape[1], requires_grad=True)
+    out = v.head(x)
+    out.sum().backward()
+    assert x.grad is not None and all(p.grad is None for p in bench.distiller.parameters())
+    assert not v.prediction.requires_grad and not v.task_loss.requires_grad

@@ -1,0 +1,69 @@
+"""Learning-rate schedules and per-network settings against PyTorch's own schedulers and closed forms."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from adm_core.recipe import Optimizer, Recipe, Schedule
+
+
+def torch_factors(make, steps):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = make(optimizer)
+    out = []
+    for _ in range(steps):
+        out.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return out
+
+
+def ours(schedule, epochs, steps):
+    return [schedule.factor(epochs * s / steps, epochs) for s in range(steps)]
+
+
+def test_step_is_multistep():
+    expected = torch_factors(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [150, 180, 210], 0.1), 240)
+    assert ours(Schedule(name="step", milestones=(150, 180, 210)), 240, 240) == pytest.approx(expected)
+
+
+def test_cosine_is_cosine_annealing():
+    expected = torch_factors(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 100), 100)
+    assert ours(Schedule(name="cosine"), 10, 100) == pytest.approx(expected, abs=1e-9)
+
+
+def test_poly_is_polynomial():
+    expected = torch_factors(lambda o: torch.optim.lr_scheduler.PolynomialLR(o, 100, power=0.9), 100)
+    assert ours(Schedule(name="poly", power=0.9), 10, 100) == pytest.approx(expected, abs=1e-9)
+
+
+def test_onecycle_rises_and_falls_like_torchs():
+    expected = torch_factors(
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(
+            o, 1.0, total_steps=1001, pct_start=0.2, div_factor=25, final_div_factor=1e9, cycle_momentum=False
+        ),
+        1000,
+    )
+    assert ours(Schedule(name="onecycle", warmup=2, initial=0.04), 10, 1000) == pytest.approx(expected, abs=0.01)
+
+
+def test_linear_warmup():
+    s = Schedule(name="constant", warmup=2, initial=0.0)
+    assert [s.factor(e, 10) for e in (0, 1, 2, 9)] == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_networks_by_pattern_then_teacher():
+    r = Recipe.model_validate(
+        {"epochs": 1, "batch_size": 4, "optimizer": {"lr": 0.05, "weight_decay": 5e-4},
+         "networks": {"mobilenet*": {"lr": 0.01}}, "teacher": {"weight_decay": 0.0}}
+    )  # fmt: skip
+    assert r.optimizer_of("mobilenetv2", "student").lr == 0.01
+    assert r.optimizer_of("resnet8", "student") == Optimizer(lr=0.05, weight_decay=5e-4)
+    assert r.optimizer_of("mobilenetv2", "teacher").weight_decay == 0.0
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"precision": "fp8"}, {"lr": 1}, {"accumulate": 3}])
+def test_bad_recipes_are_refused(bad):
+    with pytest.raises(ValidationError):
+        Recipe.model_validate({"epochs": 1, "batch_size": 4, "optimizer": {"lr": 0.05}} | bad)

@@ -1,0 +1,129 @@
+"""Finding methods: names, files, composition, settings, and what is said when something is wrong."""
+
+import textwrap
+
+import pytest
+
+from adm_core import registry
+from adm_core.compose import parts_of
+from adm_core.errors import AdmError
+
+PLUGIN = """
+from dataclasses import dataclass
+from adm_core import Losses, Method, MethodCard, Needs, register
+
+@register
+class Mine(Method):
+    card = MethodCard("{name}", "Mine", "", 2026, frozenset({{"offline"}}), "logits")
+    needs = Needs(prediction="class_logits")
+
+    def losses(self, student, teacher, step):
+        return Losses(student={{"mse": (student.prediction - teacher.detached().prediction).pow(2).mean()}})
+"""
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def test_every_builtin_can_be_made_and_its_file_bears_its_name():
+    for name in registry.names():
+        assert registry.create(name).card.name == name
+
+
+def test_a_file_of_ones_own_joins_the_registry_and_composes(tmp_path):
+    file = write(tmp_path, "mine.py", PLUGIN.format(name="mine-a"))
+    assert registry.load_file(file) == ["mine-a"]
+    assert registry.load_file(file) == ["mine-a"]
+    assert [m.card.name for m in parts_of(registry.create("mine-a+adm"))] == ["mine-a", "adm"]
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(AdmError, match="unknown method 'dlm'; did you mean dml"):
+        registry.create("dlm")
+
+
+def test_unknown_setting_names_the_nearest():
+    with pytest.raises(AdmError, match="method 'kd': unknown setting 'temprature'; did you mean temperature"):
+        registry.create("kd", {"kd": {"temprature": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"temperature": "warm"}, "setting 'temperature' = 'warm'"),
+        ({"temperature": 0.0}, "greater than 0"),
+        ({"weight": -1.0}, "greater than or equal to 0"),
+    ],
+)
+def test_wrong_type_and_range(settings, words):
+    with pytest.raises(AdmError, match=words):
+        registry.create("kd", {"kd": settings})
+
+
+def test_wrong_choice_lists_the_choices():
+    with pytest.raises(AdmError, match="'auto', 'H', 'M' or 'W'"):
+        registry.create("adm", {"adm": {"form": "Z"}})
+
+
+def test_settings_for_a_part_that_is_not_there():
+    with pytest.raises(AdmError, match=r"settings for 'dml\+adm': unknown method 'amd'; did you mean adm"):
+        registry.create("dml+adm", {"amd": {}})
+
+
+def test_two_methods_of_one_name_name_both_files(tmp_path):
+    first = write(tmp_path, "first.py", PLUGIN.format(name="twice"))
+    second = write(tmp_path, "second.py", PLUGIN.format(name="twice"))
+    registry.load_file(first)
+    with pytest.raises(AdmError, match=r"two methods are named 'twice': .*first\.py and .*second\.py"):
+        registry.load_file(second)
+
+
+def test_a_builtin_name_is_taken_even_before_it_is_imported(tmp_path):
+    with pytest.raises(AdmError, match=r"two methods are named 'kd': .*kd\.py and .*mine\.py"):
+        registry.load_file(write(tmp_path, "mine.py", PLUGIN.format(name="kd")))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import torhc", r"cannot be imported: ModuleNotFoundError: No module named 'torhc' \(line 1 of bad.py\)"),
+        ("x = 1 +", "SyntaxError"),
+        ("x = 1", "registers no method"),
+    ],
+)
+def test_a_broken_plugin_says_what_and_where(tmp_path, text, words):
+    with pytest.raises(AdmError, match=words):
+        registry.load_file(write(tmp_path, "bad.py", text))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(AdmError, match="no such file"):
+        registry.load_file(tmp_path / "nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("dml+dml", "the same part twice"),
+        ("none+adm", "'none' adds nothing"),
+        ("kd+dml", "no regime in common: 'kd' runs offline; 'dml' runs online"),
+    ],
+)
+def test_compositions_that_make_no_sense(spec, words):
+    with pytest.raises(AdmError, match=words):
+        registry.create(spec)
+
+
+def test_shared_views_win_over_own_ones():
+    assert registry.create("kdcl").needs.views == "own"
+    composed = registry.create("kdcl+adm").needs
+    assert composed.views == "shared" and "own-views" not in composed.capabilities
+
+
+def test_task_weights_of_a_composition_are_those_of_the_part_that_sets_them():
+    from adm_core.testing import Bench
+
+    assert Bench("kd+adm", "offline", {}).losses().student_task == pytest.approx(0.1)

@@ -1,0 +1,218 @@
+"""The training loop on a tiny real task: it learns, resumes exactly, and stops with a reason."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from adm_core import checkpoint
+from adm_core.errors import AdmError, Diverged
+from adm_core.method import Losses, Method, MethodCard
+from adm_core.recipe import Recipe
+from adm_core.registry import register
+from tests.core.toy import ToyTask, trainer, weights
+
+SGD = {"name": "sgd", "lr": 0.05}
+
+
+def recipe(**changes):
+    return Recipe.model_validate({"epochs": 3, "batch_size": 16, "optimizer": SGD} | changes)
+
+
+@pytest.mark.parametrize("regime", ["alone", "online"])
+def test_it_learns(regime):
+    trained = trainer(recipe(epochs=6), "none" if regime == "alone" else "dml", regime).run()
+    scores = trained.curves["validation.student.top1"]
+    losses = trained.curves["train.student.task"]
+    assert scores[-1] > 60 and losses[-1] < losses[0]
+
+
+class Stop(Exception):
+    pass
+
+
+class StoppingTask(ToyTask):
+    def __init__(self, stop_at, **kwargs):
+        super().__init__(**kwargs)
+        self.stop_at = stop_at
+
+    def batches(self, epoch, start):
+        for batch in super().batches(epoch, start):
+            if (epoch, self.seen[-1][1]) == self.stop_at:
+                raise Stop
+            yield batch
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": {"name": "adamw", "lr": 0.01}, "schedule": {"name": "onecycle", "warmup": 1}},
+        {"ema": 0.9, "clip_norm": 1.0},
+        {"selection": "best-validation", "accumulate": 2},
+        {"precision": "bf16"},
+    ],
+    ids=["sgd", "adamw", "ema-clip", "best-accumulate", "bf16"],
+)
+@pytest.mark.parametrize("stop_at", [(0, 4), (2, 1)])
+def test_a_resumed_run_ends_in_the_same_weights(tmp_path, monkeypatch, changes, stop_at):
+    monkeypatch.setattr("adm_core.train.CHECK_EVERY", 2)
+    whole = trainer(recipe(**changes))
+    expected = whole.run()
+    options = {"checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 0.0}
+    with pytest.raises(Stop):
+        trainer(recipe(**changes), task=StoppingTask(stop_at), **options).run()
+    again = trainer(recipe(**changes), seed=0, **options)
+    with torch.no_grad():
+        for p in again.distiller.parameters():
+            p.mul_(0.5)
+    result = again.run()
+    assert again.task.seen[0] > (0, 0)
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(again)[key]), key
+    for role in ("student", "teacher"):
+        ours, theirs = (t.networks[role].module.state_dict() for t in (expected, result))
+        assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert expected.curves == result.curves
+
+
+def test_batch_of_accumulated_parts_is_the_whole_batch():
+    """Without batch normalisation in the way, gradients of parts add up to the gradient of the whole."""
+    results = []
+    for parts in (1, 4):
+        t = trainer(recipe(accumulate=parts, epochs=1), "none", "alone")
+        for m in t.distiller.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                m.eval()
+                m.train = lambda mode=True, m=m: m  # keep fixed statistics
+        t.run()
+        results.append(weights(t))
+    assert all(torch.allclose(results[0][k].float(), results[1][k].float(), atol=1e-5) for k in results[0])
+
+
+def test_student_and_teacher_are_clipped_apart_and_follow_their_own_settings():
+    changed = {"networks": {"tiny8": {"lr": 0.01}}, "teacher": {"lr": 0.02, "weight_decay": 0.1}}
+    t = trainer(recipe(**changed))
+    groups = t.optimizer.param_groups
+    assert [(g["lr"], g["weight_decay"]) for g in groups] == [(0.01, 0.0), (0.02, 0.1)]
+
+
+def test_online_none_trains_both_networks_as_if_alone():
+    together = trainer(recipe(), "none", "online")
+    together.run()
+    alone = trainer(recipe(), "none", "alone")
+    alone.run()
+    ours, theirs = together.distiller.student.state_dict(), alone.distiller.student.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_an_average_of_weights_is_what_is_evaluated():
+    t = trainer(recipe(ema=0.5, epochs=1), "none", "alone", ToyTask(steps_per_epoch=1))
+    start = weights(t)
+    trained = t.run()
+    for name, value in trained.networks["student"].module.named_parameters():
+        assert torch.allclose(value, weights(t)[f"student.{name}"]) or not torch.equal(value, start[f"student.{name}"])
+    t2 = trainer(recipe(ema=0.5, epochs=1), "none", "alone", ToyTask(steps_per_epoch=2))
+    averaged = t2.run().networks["student"].module.head.weight
+    assert not torch.equal(averaged, t2.distiller.student.head.weight)
+
+
+def test_divergence_names_the_term_and_the_epoch():
+    @register
+    class Explodes(Method):
+        card = MethodCard("explodes-late", "x", "x", 2026, frozenset({"online"}), "logits")
+
+        def losses(self, student, teacher, step):
+            scale = float("nan") if step.progress > 0.5 else 1.0
+            return Losses(student={"boom": student.prediction.mean() * scale})
+
+    with pytest.raises(Diverged, match=r"train.student.boom became nan in epoch 2 of 3"):
+        trainer(recipe(), "explodes-late").run()
+
+
+def test_a_term_without_gradient_stops_the_run():
+    @register
+    class Constant(Method):
+        card = MethodCard("constant-term", "x", "x", 2026, frozenset({"online"}), "logits")
+
+        def losses(self, student, teacher, step):
+            return Losses(student={"nothing": student.prediction.detach().mean()})
+
+    with pytest.raises(AdmError, match="'nothing' does not depend on any trainable weight"):
+        trainer(recipe(), "constant-term").run()
+
+
+def test_a_truncated_checkpoint_is_one_clear_message(tmp_path):
+    file = tmp_path / "cell" / "checkpoint.pt"
+    trainer(recipe(epochs=1), checkpoint_file=file).run()
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(AdmError, match=r"cell/checkpoint.pt cannot be read .*delete it"):
+        trainer(recipe(), checkpoint_file=file).run()
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    trainer(recipe(epochs=1), "none", "alone", checkpoint_file=file).run()
+    with pytest.raises(AdmError, match="is of another run"):
+        trainer(recipe(), "dml", checkpoint_file=file).run()
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    checkpoint.save(file, {"a": torch.ones(3)})
+    code = (
+        "import resource, sys, torch\nfrom pathlib import Path\nfrom adm_core import checkpoint\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "checkpoint.save(Path(sys.argv[1]), {'a': torch.zeros(100000)})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
+    assert done.returncode != 0 and "could not be written" in done.stderr
+    assert torch.equal(checkpoint.load(file)["a"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_fp16_on_a_cpu_is_refused():
+    with pytest.raises(AdmError, match="fp16 needs a GPU"):
+        trainer(recipe(precision="fp16"))
+
+
+def test_best_on_validation_needs_a_validation_split():
+    with pytest.raises(AdmError, match="needs a validation split"):
+        trainer(recipe(selection="best-validation"), task=ToyTask(has_validation=False))
+
+
+CHILD = """
+import sys, pathlib
+from adm_core.recipe import Recipe
+from tests.core.toy import ToyTask, trainer
+import adm_core.train, torch
+adm_core.train.CHECK_EVERY = 3
+r = Recipe.model_validate({"epochs": 12, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}})
+t = trainer(r, checkpoint_file=pathlib.Path(sys.argv[1]), checkpoint_seconds=0.0)
+t.run()
+torch.save(t.distiller.state_dict(), sys.argv[2])
+"""
+
+
+def test_sigkill_at_any_moment_leaves_a_run_that_resumes_to_the_same_weights(tmp_path):
+    def run(name, kill_after=None):
+        process = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / f"{name}.pt"), str(tmp_path / name)])
+        if kill_after is not None:
+            while not (tmp_path / f"{name}.pt").exists():
+                time.sleep(0.01)
+            time.sleep(kill_after)
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    run("whole")
+    for pause in (0.0, 0.13, 0.37):
+        (tmp_path / "killed").unlink(missing_ok=True)
+        run("killed", pause)
+    run("killed")
+    whole, killed = (torch.load(tmp_path / n, weights_only=True) for n in ("whole", "killed"))
+    assert all(torch.equal(whole[k], killed[k]) for k in whole)

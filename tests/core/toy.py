@@ -1,0 +1,67 @@
+"""A tiny real task for the training loop: coloured noise images, batches as a pure function of seed and step."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from adm_core import registry
+from adm_core.batch import Batch
+from adm_core.distiller import Distiller
+from adm_core.seeds import derive
+from adm_core.testing import tiny_network
+from adm_core.train import Trainer
+
+CLASSES = 4
+
+
+class ToyTask:
+    """Images whose class is the brightest quadrant."""
+
+    kind = "class_logits"
+    metric = "top1"
+    higher_is_better = True
+
+    def __init__(self, steps_per_epoch=6, batch=16, has_validation=True, seed=0):
+        self.steps_per_epoch, self.batch, self.has_validation, self.seed = steps_per_epoch, batch, has_validation, seed
+        self.seen = []
+
+    def images(self, count, seed):
+        g = torch.Generator().manual_seed(seed)
+        target = torch.randint(CLASSES, (count,), generator=g)
+        x = torch.randn(count, 3, 16, 16, generator=g)
+        for i, c in enumerate(target.tolist()):
+            x[i, :, 8 * (c // 2) : 8 * (c // 2) + 8, 8 * (c % 2) : 8 * (c % 2) + 8] += 1.0
+        return x, target
+
+    def batches(self, epoch, start):
+        for step in range(start, self.steps_per_epoch):
+            self.seen.append((epoch, step))
+            x, y = self.images(self.batch, derive(self.seed, epoch, step))
+            yield Batch(x, x, y, torch.arange(self.batch))
+
+    def task_loss(self, prediction, target):
+        return F.cross_entropy(prediction, target, reduction="none")
+
+    def evaluate(self, networks, split):
+        x, y = self.images(200, 1 if split == "validation" else 2)
+        with torch.no_grad():
+            accuracy = {r: 100 * float((n.module(x).argmax(1) == y).float().mean()) for r, n in networks.items()}
+        return {role: {"top1": value} for role, value in accuracy.items()}
+
+
+def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settings=None, **kwargs):
+    torch.manual_seed(seed)
+    task = task or ToyTask()
+    nets = [tiny_network(w, seed + i) for i, w in enumerate((8, 12))]
+    for net in nets:
+        net.module.head = torch.nn.Linear(net.module.head.in_features, CLASSES)
+    distiller = Distiller(
+        nets[0], None if regime == "alone" else nets[1], registry.create(method, settings), regime, task.task_loss,
+        "class_logits", torch.zeros(2, 3, 16, 16),
+    )  # fmt: skip
+    return Trainer(distiller, task, recipe, seed, **kwargs)
+
+
+def weights(t):
+    return {k: v.clone() for k, v in t.distiller.state_dict().items()}
