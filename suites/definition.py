@@ -127,7 +127,7 @@ class Suite(_Frozen):
     """A table of experiments.
 
     Attributes:
-        name: the file's stem.
+        name: the file's stem; not written in the file.
         title: one line for people.
         blocks: the tables.
         settings: method settings for the whole suite.
@@ -182,10 +182,7 @@ def load_suite(name: str) -> Suite:
         AdmError: no such suite, or a mistake in its file (file, key and value are named).
     """
     path = suite_file(name)
-    suite = read_model(path, Suite)
-    if suite.name != path.stem:
-        raise AdmError(f"{path}: key 'name' = '{suite.name}': must be the file's stem, '{path.stem}'")
-    return suite
+    return read_model(path, Suite, name=path.stem)
 
 
 def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tuple[str, Protocol]:

@@ -36,19 +36,24 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def read_model(path: Path, model: type[Model]) -> Model:
+def read_model(path: Path, model: type[Model], **fixed: str) -> Model:
     """A YAML file as a pydantic model.
+
+    Args:
+        path: the file.
+        model: what it is read into.
+        fixed: fields that do not stand in the file, such as a name that is the file's own.
 
     Raises:
         AdmError: as :func:`read_mapping`, or a key is unknown, missing, or has a wrong value.
     """
     try:
-        return model.model_validate(read_mapping(path))
+        return model.model_validate(read_mapping(path) | fixed)
     except ValidationError as error:
         raise AdmError(f"{path}: {_explain(model, error)}") from None
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C parser where there is one
     """YAML that refuses a key written twice instead of silently keeping the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -59,7 +64,8 @@ class _Loader(yaml.SafeLoader):
                     problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark
                 )
             seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
@@ -67,7 +73,8 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     location, value = first["loc"], first["input"]
     key = ".".join(str(part) for part in location) or "the file"
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}' (value {_short(value)}); {nearest(str(location[-1]), _keys_at(model, location[:-1]))}"
+        known = _keys_at(model, location[:-1])
+        return f"unknown key '{key}' (value {_short(value)}); {nearest(str(location[-1]), known)}"
     if first["type"] == "missing":
         return f"key '{key}' is missing"
     message = first["msg"].removeprefix("Value error, ")

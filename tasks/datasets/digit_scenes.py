@@ -1,14 +1,14 @@
 """``digit-scenes@1``: handwritten digits on photographs, made from what scikit-learn carries; no download.
 
 Each 28x28 RGB image shows one of scikit-learn's 1,797 real digits, scaled to 0.8-1.0 of the image, rotated by
-up to 15 degrees, in a random colour and at an opacity of 0.8-1.0, on a crop of one of scikit-learn's two sample
-photographs. The class is the digit; the mask is exactly where the digit was painted.
+up to 15 degrees, in a random colour and at an opacity of 0.8-1.0, on a crop of one of scikit-learn's two
+sample photographs. The class is the digit; the mask is exactly where the digit was painted.
 
-Splits share neither digits nor photograph pixels: 50 and 20 digits a class are kept for test and validation, and
-each photograph is cut into vertical bands that belong to one split each.
+Splits share neither digits nor photograph pixels: 50 and 20 digits a class are kept for test and validation,
+and each photograph is cut into vertical bands that belong to one split each.
 
-The same bytes come out everywhere: draws come from PCG64's raw stream, geometry uses only the operations IEEE 754
-defines exactly, and painting is integer arithmetic. A change in what is drawn needs a new VERSION.
+The same bytes come out everywhere: draws come from PCG64's raw stream, geometry uses only the operations
+IEEE 754 defines exactly, and painting is integer arithmetic. A change in what is drawn needs a new VERSION.
 """
 
 from __future__ import annotations
@@ -30,11 +30,17 @@ CLASSES = tuple("0123456789")
 COUNTS: dict[Split, int] = {"train": 5000, "validation": 1000, "test": 2000}
 HELD_OUT_DIGITS: dict[Split, int] = {"test": 50, "validation": 20}
 """Source digits of each class that a split keeps for itself; train has the rest."""
-BANDS: dict[Split, tuple[int, ...]] = {"train": (0, 1, 3, 5, 7), "validation": (4,), "test": (2, 6)}
-"""Which of a photograph's eight vertical bands a split may crop from."""
-BAND_COUNT = 8
+BANDS: dict[Split, tuple[int, ...]] = {
+    "train": (0, 1, 3, 5, 7, 8, 9, 11, 13, 15),
+    "validation": (4, 12),
+    "test": (2, 6, 10, 14),
+}
+"""Which of a photograph's sixteen vertical bands a split may crop from."""
+BAND_COUNT = 16
 SMALLEST_SCALE, LARGEST_TILT, SMALLEST_OPACITY = 0.8, 0.13165249758739583, 0.8
 """The tilt is tan(15 degrees / 2): an angle drawn by its half-angle tangent needs no sine or cosine."""
+NO_INK, FULL_INK = 0.25, 0.75
+"""Enlarged ink below the first is no paint, above the second full paint: strokes get edges."""
 
 
 def digit_scenes(split: Split) -> ImageSet:
@@ -73,7 +79,7 @@ def sources(labels: Indices, split: Split) -> Indices:
 
 
 def _digits() -> tuple[Floats, Indices]:
-    """scikit-learn's digits: ink float64 [1797, 8, 8] in 0..1 (sixteenths, so exact) and classes int64 [1797]."""
+    """scikit-learn's digits: ink float64 [1797, 8, 8] in 0..1 (exact sixteenths) and classes int64 [1797]."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -109,7 +115,7 @@ def _paint(glyphs: Floats, draws: Floats) -> Floats:
 
 
 def _bilinear(glyphs: Floats, row: Floats, column: Floats) -> Floats:
-    """``glyphs`` [N, 8, 8] read between pixel centres at ``row`` and ``column`` [N, SIDE, SIDE]; 0 outside."""
+    """``glyphs`` [N, 8, 8] read at ``row`` and ``column`` [N, SIDE, SIDE], counted in pixels; 0 outside."""
     size = glyphs.shape[1]
     padded = np.zeros((len(glyphs), size + 2, size + 2))
     padded[:, 1:-1, 1:-1] = glyphs
@@ -125,8 +131,9 @@ def _bilinear(glyphs: Floats, row: Floats, column: Floats) -> Floats:
 
 
 def _opacity(ink: Floats, draw: Floats) -> Indices:
-    """How opaque the paint is, in 255ths: int64 [N, SIDE, SIDE]; ``draw`` [N] in 0..1 sets each digit's own."""
+    """How opaque the paint is, in 255ths: int64 [N, SIDE, SIDE]; ``draw`` [N] in 0..1 differs per digit."""
     strength = SMALLEST_OPACITY + (1 - SMALLEST_OPACITY) * draw
+    ink = np.clip((ink - NO_INK) / (FULL_INK - NO_INK), 0, 1)
     return cast(Indices, np.floor(ink * strength[:, None, None] * 255 + 0.5).astype(np.int64))
 
 
@@ -147,7 +154,7 @@ def _crops(photographs: Pixels, split: Split, draws: Floats) -> Pixels:
     left = bands[place % len(bands)] * band_width + inside
     span = np.arange(SIDE)
     rows, columns = (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :]
-    return photographs[(place // len(bands))[:, None, None], rows, columns]
+    return cast(Pixels, photographs[(place // len(bands))[:, None, None], rows, columns])
 
 
 def _composite(background: Pixels, colour: Indices, opacity: Indices) -> Pixels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,11 @@ class ImageSet:
     def __post_init__(self) -> None:
         shape = self.images.shape
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] != 3:
-            raise AdmError(f"image set: images must be uint8 [N, 3, H, W], not {self.images.dtype} {list(shape)}")
+            found = f"{self.images.dtype} {list(shape)}"
+            raise AdmError(f"image set: images must be uint8 [N, 3, H, W], not {found}")
         if self.labels.dtype != np.int64 or self.labels.shape != shape[:1]:
             raise AdmError(
-                f"image set: labels must be int64 [{shape[0]}], "
-                f"not {self.labels.dtype} {list(self.labels.shape)}"
+                f"image set: labels must be int64 [{shape[0]}], not {self.labels.dtype} {list(self.labels.shape)}"
             )
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise AdmError(
@@ -53,9 +54,7 @@ class ImageSet:
     def _check_masks(self, masks: NDArray[np.uint8]) -> None:
         expected = (self.images.shape[0], *self.images.shape[2:])
         if masks.dtype != np.uint8 or masks.shape != expected:
-            raise AdmError(
-                f"image set: masks must be uint8 {list(expected)}, not {masks.dtype} {list(masks.shape)}"
-            )
+            raise AdmError(f"image set: masks must be uint8 {list(expected)}, not {masks.dtype} {list(masks.shape)}")
         if masks.size and masks.max() > 1:
             raise AdmError(f"image set: masks must hold 0 and 1 only, not {masks.max()}")
 
@@ -64,7 +63,7 @@ class ImageSet:
 
     def digest(self) -> str:
         """sha256 (hex) over images, labels, class names and masks: equal for equal content only."""
-        parts = [self.images, self.labels, *([] if self.masks is None else [self.masks])]
+        parts: list[NDArray[Any]] = [self.images, self.labels, *([] if self.masks is None else [self.masks])]
         found = hashlib.sha256("\0".join(self.classes).encode())
         for part in parts:
             found.update(f"|{part.dtype.str}{part.shape}|".encode())
@@ -76,29 +75,23 @@ class ImageSet:
         masks = None if self.masks is None else self.masks[index]
         return ImageSet(self.images[index], self.labels[index], self.classes, masks)
 
-    def carve(
-        self, *, fraction: float | None = None, count: int | None = None, seed: int = 0
-    ) -> tuple[ImageSet, ImageSet]:
+    def carve(self, size: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """Split into (train, validation), every class in the same proportion, order kept.
 
         Args:
-            fraction: share of the examples that becomes validation, in (0, 1); or
-            count: number of examples that becomes validation.
-            seed: which examples; equal seeds give equal splits everywhere.
+            size: what becomes validation: a share in (0, 1) if a float, a number of images if an int.
+            seed: which images; equal seeds give equal splits everywhere.
 
         Raises:
-            AdmError: neither or both sizes are given, or one of the two parts would be empty.
+            AdmError: one of the two parts would be empty.
         """
-        if (fraction is None) == (count is None):
-            raise AdmError("carving a validation split needs a fraction or a count, and not both")
-        size = round(len(self) * fraction) if fraction is not None else int(count or 0)
-        if not 0 < size < len(self):
-            wanted = f"fraction {fraction}" if fraction is not None else f"count {count}"
+        count = size if isinstance(size, int) else round(len(self) * size)
+        if not 0 < count < len(self):
             raise AdmError(
-                f"carving a validation split: {wanted} leaves {size} of {len(self)} images for validation; "
+                f"carving a validation split: {size} of {len(self)} images is {count}; "
                 f"it must be at least 1 and at most {len(self) - 1}"
             )
-        chosen = balanced_choice(self.labels, len(self.classes), size, seed)
+        chosen = balanced_choice(self.labels, len(self.classes), count, seed)
         rest = np.setdiff1d(np.arange(len(self)), chosen)
         return self.take(rest), self.take(chosen)
 
@@ -118,8 +111,8 @@ class ImageSet:
 def uniform(seed: Sequence[int], count: int) -> NDArray[np.float64]:
     """``count`` uniform draws in [0, 1) that are the same under every version of numpy.
 
-    They are made from the raw stream of PCG64, which numpy promises never to change; it promises no such thing
-    of ``Generator``'s methods.
+    They are made from the raw stream of PCG64, which numpy promises never to change; it promises no such
+    thing of ``Generator``'s methods.
     """
     raw = np.random.PCG64(np.random.SeedSequence(list(seed))).random_raw(count)
     return (np.asarray(raw, dtype=np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -59,7 +59,7 @@ def test_form_h_is_cross_entropy_of_the_reweighted_pooling():
         places = [(i, j) for i in range(H) for j in range(W)]
         pooled = torch.stack([sum(w[b, i, j] * f[b, :, i, j] for i, j in places) / 16 for b in range(B)])
         expected = torch.nn.functional.cross_entropy(own.head(pooled), step().target)
-        assert float(term) == pytest.approx(float(expected), rel=1e-4)
+        assert term.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_form_m_is_weighted_distance_and_hinged_similarity():

@@ -17,12 +17,13 @@ def switch(student, teacher, target):
 
 
 def test_switokd_pauses_a_teacher_far_ahead_and_only_then():
-    target = torch.tensor([0, 1])
-    right, wrong = 8 * torch.eye(2, 3), 8 * torch.tensor([[0.0, 1, 0], [0, 0, 1]])
-    unsure = 0.5 * torch.eye(2, 3)
-    ahead = switch(unsure.requires_grad_(), (unsure.detach() + right).requires_grad_(), target)
-    behind = switch(right, wrong, target)
+    """Worked by hand: G = 1.0, a_s = 1.4, a_t = 0.6, so the threshold is 1.4 - exp(-0.3) · 0.6 = 0.956."""
+    target = torch.tensor([0])
+    weak, strong = torch.tensor([[0.3, 0.6, 0.1]]).log(), torch.tensor([[0.7, 0.1, 0.2]]).log()
+    ahead = switch(weak.clone().requires_grad_(), strong.clone().requires_grad_(), target)
+    behind = switch(strong, weak, target)
     assert ahead.teacher_paused and not ahead.teacher and float(ahead.log["expert"]) == 1.0
+    assert float(ahead.log["gap"]) == pytest.approx(1.0)
     assert not behind.teacher_paused and "mutual" in behind.teacher and float(behind.log["expert"]) == 0.0
 
 

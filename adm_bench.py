@@ -1,0 +1,40 @@
+"""The command ``adm``: finds its own packages first, then hands over to ``suites.cli``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent
+_PACKAGES = ("adm_core", "tasks", "suites", "results")
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one line on standard error and exit status 2."""
+    _use_own_packages()
+    from adm_core.errors import AdmError
+    from results.errors import RecordError
+    from suites.cli import app
+
+    try:
+        app()
+    except (AdmError, RecordError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _use_own_packages() -> None:
+    """Put this file's folder first on the path; stop where one of the packages would come from elsewhere."""
+    sys.path[:] = [str(_ROOT), *(entry for entry in sys.path if entry != str(_ROOT))]
+    for name in _PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = spec.origin if spec else None
+        if origin is None or not Path(origin).resolve().is_relative_to(_ROOT):
+            found = origin or "nowhere"
+            print(f"error: package '{name}' would come from {found}, not from {_ROOT / name}", file=sys.stderr)
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

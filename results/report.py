@@ -1,0 +1,161 @@
+"""From a store to leaderboards: tables, files, and the proof that committed files are what the records say."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from results.claims import load_claims
+from results.errors import RecordError
+from results.render import csv, latex, markdown, terminal
+from results.schema import Manifest
+from results.store import Store
+from results.tables import Block, Table, claims, collect, cost, scores, summary
+
+TABLES = ("scores", "cost", "claims", "summary")
+"""The tables that can be asked for."""
+FORMS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "md": markdown.render,
+    "tex": latex.render,
+    "csv": csv.render,
+}
+"""File suffix to the renderer of tables that are written to files, one file per table and form."""
+PAGE = "leaderboard.html"
+_DIFF_LINES = 20
+
+
+@dataclass(frozen=True)
+class Results:
+    """A suite as read from a store.
+
+    Attributes:
+        manifest: what the suite consists of.
+        blocks: its records, arranged.
+        problems: what is wrong with records that could not be read.
+    """
+
+    manifest: Manifest
+    blocks: list[Block]
+    problems: tuple[str, ...]
+
+
+def load(store_root: str | Path, suite: str) -> Results:
+    """Read a suite's manifest and records.
+
+    Raises:
+        RecordError: the store has no such suite (the nearest names are given), or its manifest is damaged.
+            A damaged record is no error: its row says what is wrong.
+    """
+    store = Store(store_root)
+    manifest = store.read_manifest(suite)
+    records, faults = store.records(row.id for row in manifest.rows)
+    problems = {fault.cell_id: str(fault).replace(f"{store.root}/", "") for fault in faults if fault.cell_id}
+    return Results(manifest, collect(manifest, records, problems), tuple(problems[key] for key in sorted(problems)))
+
+
+def build(store_root: str | Path, suite: str, table: str = "scores") -> list[Table]:
+    """One kind of table of a suite.
+
+    Args:
+        store_root: the store's folder.
+        suite: its name.
+        table: scores, cost, claims or summary.
+
+    Raises:
+        RecordError: no such table or suite.
+    """
+    if table not in TABLES:
+        near = difflib.get_close_matches(table, TABLES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else ""
+        raise RecordError(f"table '{table}': there is no such table; there are {', '.join(TABLES)} {hint}".rstrip())
+    return tables_of(load(store_root, suite), table)
+
+
+def tables_of(results: Results, table: str) -> list[Table]:
+    """One kind of table of results that have been read."""
+    if table == "claims":
+        return claims(results.blocks, load_claims())
+    makers = {"scores": scores, "cost": cost, "summary": summary}
+    return makers[table](results.blocks)
+
+
+def render(tables: Sequence[Table], form: str, width: int = 100, color: bool = False) -> str:
+    """Tables as text to print: ``terminal``, ``md``, ``latex`` (or ``tex``) or ``csv``.
+
+    Args:
+        tables: what to show.
+        form: which form.
+        width: of the terminal; other forms have none.
+        color: whether the terminal shows colours.
+    """
+    if form == "terminal":
+        return terminal.render(tables, width, color)
+    return FORMS["tex" if form == "latex" else form](tables)
+
+
+def page(store_root: str | Path, suite: str) -> str:
+    """The HTML page of a suite: all its tables, plots and notes in one file."""
+    from results.render import html  # loads matplotlib, which no other form needs
+
+    results = load(store_root, suite)
+    return html.render(results.manifest, results.blocks, {name: tables_of(results, name) for name in TABLES})
+
+
+def write_all(store_root: str | Path, suite: str, out_dir: str | Path) -> list[Path]:
+    """Write every table in every form, and the page.
+
+    Returns:
+        The files, in a fixed order.
+
+    Raises:
+        RecordError: no such suite, or the folder cannot be written.
+    """
+    written = []
+    try:
+        Path(out_dir).mkdir(parents=True, exist_ok=True)
+        for name, text in _contents(store_root, suite).items():
+            path = Path(out_dir) / name
+            path.write_bytes(text.encode())
+            written.append(path)
+    except OSError as error:
+        raise RecordError(f"{error.filename or out_dir}: cannot be written: {error.strerror}") from error
+    return written
+
+
+def check(store_root: str | Path, suite: str, out_dir: str | Path) -> list[str]:
+    """Make the leaderboards again and compare them with files written earlier.
+
+    Returns:
+        A message for each file that is missing or differs, with the beginning of the difference; empty when all agree.
+    """
+    messages = []
+    for name, text in _contents(store_root, suite).items():
+        path = Path(out_dir) / name
+        if not path.is_file():
+            messages.append(f"{path}: is missing")
+        elif path.read_bytes() != text.encode():
+            messages.append(f"{path}: differs from what the records give\n{_difference(path, text)}")
+    return messages
+
+
+def _contents(store_root: str | Path, suite: str) -> dict[str, str]:
+    """File name to content."""
+    from results.render import html
+
+    results = load(store_root, suite)
+    tables = {name: tables_of(results, name) for name in TABLES}
+    files = {f"{name}.{form}": make(tables[name]) for name in TABLES for form, make in FORMS.items()}
+    files[PAGE] = html.render(results.manifest, results.blocks, tables)
+    return files
+
+
+def _difference(path: Path, text: str) -> str:
+    """The first lines of a unified diff; long lines are cut, as plots are single long lines."""
+    old = path.read_bytes().decode(errors="replace").splitlines()
+    lines = list(difflib.unified_diff(old, text.splitlines(), "committed", "from records", n=1, lineterm=""))
+    shown = [line if len(line) <= 200 else f"{line[:200]}..." for line in lines[:_DIFF_LINES]]
+    if not lines:
+        return "(line ends differ)"
+    return "\n".join([*shown, *([f"... {len(lines) - _DIFF_LINES} more lines"] if len(lines) > _DIFF_LINES else [])])

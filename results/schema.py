@@ -1,0 +1,232 @@
+"""What is stored: the identity of a cell, the record of its training, the manifest of a suite."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+Regime = Literal["alone", "offline", "online"]
+Status = Literal["ok", "diverged", "oom", "timeout", "error", "interrupted", "skipped"]
+
+# A path needs a beginning: "top1/top5", "images/s" and "https://..." are not paths.
+_ABSOLUTE_PATH = re.compile(r"(?:(?<=^)|(?<=[\s'\"(=\[,:<]))(?:file:/+|~?/(?!/)|[A-Za-z]:[\\/])[^\s'\"()\[\],:;<>]+")
+_PERSONAL = {"host", "hostname", "node", "user", "username", "login", "home", "cwd", "ip"}
+
+
+def without_paths(text: str) -> str:
+    """The text with the folders of absolute paths left out: ``/home/ann/x.py`` becomes ``.../x.py``."""
+    return _ABSOLUTE_PATH.sub(lambda found: ".../" + re.split(r"[\\/]", found[0].rstrip("\\/"))[-1], text)
+
+
+def _no_path(text: str) -> str:
+    found = _ABSOLUTE_PATH.search(text)
+    if found:
+        raise ValueError(f"an absolute path ('{found[0]}') must not be recorded; give a name or a relative path")
+    return text
+
+
+def _not_personal(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    named = sorted(_PERSONAL & {key.lower() for key in values})
+    if named:
+        raise ValueError(f"'{named[0]}' says who or where somebody is and must not be recorded")
+    return values
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+"""A finite float."""
+Text = Annotated[str, AfterValidator(_no_path)]
+"""Text that holds no absolute path."""
+Reason = Annotated[str, AfterValidator(without_paths)]
+"""Free text, mostly from an exception; absolute paths in it are cut to their last part."""
+Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""16 hexadecimal digits."""
+Scalar = bool | int | Number | Text | None
+Setting = Scalar | list[Scalar]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values have equal text.
+
+    Raises:
+        ValueError: the value holds NaN or infinity.
+    """
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+class MethodPart(_Model):
+    """One method of a composition, with the settings that were in force."""
+
+    name: Text
+    version: int = Field(ge=1, description="raised when the method's numbers are meant to move")
+    settings: dict[str, Setting] = {}
+
+
+class TeacherRecipe(_Model):
+    """How a frozen teacher was trained; names the ``alone`` cell that trained it."""
+
+    protocol: Text
+    protocol_digest: Hex16
+    seed: int
+
+
+class Cell(_Model):
+    """One thing to train. Every field enters the identity; nothing else does."""
+
+    task: Text
+    benchmark: Text = Field(description="name and version, e.g. cifar100@1")
+    protocol: Text
+    protocol_digest: Hex16 = Field(description="digest of the resolved protocol, its name left out")
+    regime: Regime = Field(description="alone: one network, no teacher; offline: frozen teacher; online: both train")
+    student: Text = Field(description="network name")
+    teacher: Text | None = Field(None, description="network name")
+    teacher_recipe: TeacherRecipe | None = Field(None, description="offline only")
+    method: tuple[MethodPart, ...] = Field(min_length=1, description="parts in order; 'none' is one part")
+    seed: int
+
+    @model_validator(mode="after")
+    def _regime_fits(self) -> Self:
+        wants = {"alone": (False, False), "offline": (True, True), "online": (True, False)}[self.regime]
+        has = (self.teacher is not None, self.teacher_recipe is not None)
+        if has != wants:
+            need = [
+                "no teacher and no teacher_recipe",
+                "a teacher and no teacher_recipe",
+                "a teacher and its recipe",
+            ]
+            raise ValueError(f"regime '{self.regime}' takes {need[sum(wants)]}")
+        return self
+
+    @property
+    def id(self) -> str:
+        """The cell's identity: 16 hexadecimal digits."""
+        return digest(self)
+
+    @property
+    def method_name(self) -> str:
+        """Names of the parts joined by ``+``."""
+        return "+".join(part.name for part in self.method)
+
+
+class Primary(_Model):
+    """Which score ranks, and how it was picked."""
+
+    metric: Text
+    higher_is_better: bool
+    unit: Text = Field(description="e.g. %; empty when the score has none")
+    selection: Literal["last", "best-validation"] = Field(
+        description="last: after the last epoch; best-validation: best epoch on a split carved from train"
+    )
+
+
+class Cost(_Model):
+    """What training took; null where it was not measured."""
+
+    setup_s: Number | None = Field(None, description="seconds until the first step")
+    train_s: Number | None = Field(None, description="seconds in training, evaluation left out")
+    eval_s: Number | None = Field(None, description="seconds in evaluation")
+    step_ms: Number | None = Field(None, description="milliseconds per optimiser step, median")
+    images_per_s: Number | None = Field(None, description="training images per second")
+    peak_memory_mb: Number | None = Field(None, description="peak memory in MiB (device, else process)")
+    parameters: dict[str, Number | None] = Field({}, description="trainable parameters: student, teacher, method")
+    flops: dict[str, Number | None] = Field({}, description="per image, forward: student, teacher")
+
+
+class TeacherIdentity(_Model):
+    """The frozen teacher that an offline cell learned from."""
+
+    cell_id: Hex16
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")] = Field(description="SHA-256 of its weights file")
+    score: Number | None = Field(None, description="its primary score")
+
+
+class Attempt(_Model):
+    """One try at training the cell."""
+
+    status: Status
+    reason: Reason | None = None
+    seconds: Number = Field(ge=0)
+
+
+class Record(_Model):
+    """The result of one cell. One JSON file each, ``records/<id>.json``."""
+
+    schema_version: Literal[1] = Field(1, description="raised whenever this layout changes")
+    id: Hex16
+    cell: Cell
+    status: Status = Field(description="only ok and skipped count as done")
+    reason: Reason | None = Field(None, description="why it is not ok")
+    scores: dict[str, dict[str, Number | None]] = Field(
+        {}, description="network (student, teacher) to metric to value; percent metrics run from 0 to 100"
+    )
+    primary: Primary | None = None
+    curves: dict[str, list[Number | None]] = Field({}, description="one value per epoch; 'epoch' comes first")
+    teacher: TeacherIdentity | None = Field(None, description="offline only")
+    cost: Cost = Cost()
+    capabilities: list[Text] = Field([], description="what the method needs beyond the rule")
+    data_digest: Text | None = None
+    environment: Annotated[dict[str, Scalar], AfterValidator(_not_personal)] = Field(
+        {}, description="versions, device, precision, git commit; never host, user or paths"
+    )
+    attempts: list[Attempt] = []
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if self.id != self.cell.id:
+            raise ValueError(f"id '{self.id}' is not the cell's, which is '{self.cell.id}'")
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"status '{self.status}' needs a reason")
+        if self.status == "ok" and self.score("student") is None:
+            raise ValueError("status 'ok' needs 'primary' and a finite primary score of the student")
+        if len({len(curve) for curve in self.curves.values()}) > 1:
+            raise ValueError("curves differ in length; every curve has one value (or null) per epoch")
+        return self
+
+    def score(self, network: str, metric: str | None = None) -> float | None:
+        """A network's score; the primary metric's unless another is named; None where there is none."""
+        metric = metric or (self.primary.metric if self.primary else "")
+        value = self.scores.get(network, {}).get(metric)
+        return value if value is not None and math.isfinite(value) else None
+
+
+class ManifestRow(_Model):
+    """A cell's place in a suite's tables."""
+
+    cell: Cell
+    id: Hex16
+    label: Text = Field(description="the row's label; the seeds of one row share it")
+    block: Text = Field(description="title of the table")
+
+    @model_validator(mode="after")
+    def _id_is_the_cells(self) -> Self:
+        if self.id != self.cell.id:
+            raise ValueError(f"id '{self.id}' is not the cell's, which is '{self.cell.id}'")
+        return self
+
+
+class Manifest(_Model):
+    """What a suite's tables consist of. One JSON file each, ``suites/<suite>.json``."""
+
+    schema_version: Literal[1] = 1
+    suite: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    title: Text
+    baseline: Text = "none"
+    rows: list[ManifestRow]

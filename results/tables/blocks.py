@@ -1,0 +1,180 @@
+"""Groups a suite's records: blocks of rows that may be compared, and rows of seeds of one method."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from results.schema import Cell, Manifest, ManifestRow, Primary, Record
+
+MISSING = "not run"
+UNREADABLE = "unreadable"
+_ORDER = ("ok", "diverged", "oom", "timeout", "error", "interrupted", UNREADABLE, MISSING, "skipped")
+
+
+@dataclass
+class Line:
+    """One row of a table: one method with its settings, over seeds.
+
+    Attributes:
+        label: what the suite calls it.
+        method: names of its parts joined by ``+``.
+        planned: seeds that the suite wants.
+        records: seed to record, for the seeds that are ok.
+        statuses: how many seeds ended how.
+        reasons: why seeds are not ok, each once.
+        capabilities: what the method needs beyond the rule.
+    """
+
+    label: str
+    method: str
+    planned: list[int] = field(default_factory=list)
+    records: dict[int, Record] = field(default_factory=dict)
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    capabilities: set[str] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed is ok."""
+        return len(self.records) == len(self.planned)
+
+    def values(self, network: str, metric: str | None = None) -> dict[int, float]:
+        """Seed to score, for the seeds that have it; the primary metric's unless another is named."""
+        found = {seed: record.score(network, metric) for seed, record in sorted(self.records.items())}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    @property
+    def state(self) -> str:
+        """How the seeds ended: ``ok``, or e.g. ``2 ok, 1 diverged``."""
+        if self.complete:
+            return "ok"
+        parts = [f"{self.statuses[status]} {status}" for status in _ORDER if self.statuses[status]]
+        return ", ".join(parts)
+
+    @property
+    def why(self) -> str:
+        """The reasons for what is not ok, in one line."""
+        return "; ".join(
+            f"{status}{f' ({count} seeds)' if count > 1 else ''}: {reason}"
+            for (status, reason), count in sorted(self.reasons.items())
+        )
+
+
+@dataclass
+class Block:
+    """Rows that may be compared: same benchmark, protocol, pair, regime and teacher.
+
+    Attributes:
+        title: the suite's heading for it.
+        cell: any of its cells; what its rows share is read from it.
+        lines: its rows in the suite's order.
+        baseline_method: name of the method that others are compared with.
+    """
+
+    title: str
+    cell: Cell
+    lines: list[Line]
+    baseline_method: str
+
+    @property
+    def pair(self) -> str:
+        """``teacher → student``, or the one network's name."""
+        return f"{self.cell.teacher} → {self.cell.student}" if self.cell.teacher else self.cell.student
+
+    @property
+    def primary(self) -> Primary | None:
+        """What ranks; None while nothing is ok."""
+        return next((r.primary for line in self.lines for _, r in sorted(line.records.items()) if r.primary), None)
+
+    @property
+    def baseline(self) -> Line | None:
+        """The row of the baseline method that has most seeds; the first of them."""
+        rows = [line for line in self.lines if line.method == self.baseline_method and line.records]
+        return max(rows, key=lambda line: len(line.records), default=None)
+
+    @property
+    def subtitle(self) -> str:
+        """What the rows share, in one line."""
+        cell = self.cell
+        return f"{cell.benchmark} · {cell.protocol} ({cell.protocol_digest[:8]}) · {cell.regime} · {self.pair}"
+
+    @property
+    def context(self) -> dict[str, str]:
+        """What the rows share, by plain names."""
+        cell = self.cell
+        return {
+            "block": self.title,
+            "task": cell.task,
+            "benchmark": cell.benchmark,
+            "protocol": cell.protocol,
+            "protocol_digest": cell.protocol_digest,
+            "regime": cell.regime,
+            "teacher": cell.teacher or "",
+            "student": cell.student,
+        }
+
+    def records(self) -> list[Record]:
+        """Every ok record, by row and seed."""
+        return [record for line in self.lines for _, record in sorted(line.records.items())]
+
+    def solo_teacher(self) -> dict[int, float]:
+        """Seed to the primary score of a teacher that learned from no one: online, in the baseline row."""
+        if self.cell.regime != "online" or self.baseline is None:
+            return {}
+        return self.baseline.values("teacher")
+
+    def frozen_teacher(self) -> list[float]:
+        """Offline: the distinct scores of the frozen teacher that the records name; one, unless it was retrained."""
+        if self.cell.regime != "offline":
+            return []
+        named = (r.teacher.score if r.teacher else r.score("teacher") for r in self.records())
+        return sorted({score for score in named if score is not None})
+
+
+def collect(
+    manifest: Manifest, records: Mapping[str, Record], problems: Mapping[str, str] | None = None
+) -> list[Block]:
+    """Arrange a suite's records as its manifest says.
+
+    Args:
+        manifest: the suite's rows.
+        records: by cell id, in any order; ids that the manifest does not name are left out.
+        problems: cell id to what is wrong with its record file.
+    """
+    blocks: dict[tuple[object, ...], Block] = {}
+    lines: dict[tuple[object, ...], Line] = {}
+    for row in manifest.rows:
+        cell = row.cell
+        shared = cell.model_dump(mode="python", exclude={"method", "seed", "student", "teacher"})
+        place = (
+            row.block,
+            repr(sorted(shared.items(), key=lambda item: item[0])),
+            cell.teacher,
+            cell.student,
+        )
+        block = blocks.setdefault(place, Block(row.block, cell, [], manifest.baseline))
+        identity = (*place, row.label, repr(cell.method))
+        if identity not in lines:
+            lines[identity] = Line(row.label, cell.method_name)
+            block.lines.append(lines[identity])
+        _add(lines[identity], row, records.get(row.id), (problems or {}).get(row.id))
+    return list(blocks.values())
+
+
+def _add(line: Line, row: ManifestRow, record: Record | None, problem: str | None) -> None:
+    if row.cell.seed in line.planned:
+        return
+    line.planned.append(row.cell.seed)
+    if record is None:
+        line.statuses[UNREADABLE if problem else MISSING] += 1
+        if problem:
+            line.reasons[(UNREADABLE, problem)] += 1
+        return
+    line.statuses[record.status] += 1
+    line.capabilities |= set(record.capabilities)
+    if record.status == "ok":
+        line.records[row.cell.seed] = record
+    else:
+        line.reasons[(record.status, record.reason or "no reason was given")] += 1

@@ -1,0 +1,78 @@
+"""The cost tables: time, memory, size. Apart from the scores, because they differ from machine to machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from results import statistics
+from results.schema import Record
+from results.tables.blocks import Block, Line
+from results.tables.model import Column, Entry, Row, Table
+
+_Reading = Callable[[Record], float | None]
+
+_COLUMNS: tuple[tuple[Column, _Reading], ...] = (
+    (Column("train_s", "train s", "spread", 1, "seconds in training, evaluation left out"), lambda r: r.cost.train_s),
+    (Column("step_ms", "step ms", "spread", 2, "milliseconds per optimiser step"), lambda r: r.cost.step_ms),
+    (Column("images_per_s", "images/s", "count", 0, "training images per second"), lambda r: r.cost.images_per_s),
+    (Column("peak_memory_mb", "peak MiB", "count", 0, "peak memory of the device, else of the process"),
+     lambda r: r.cost.peak_memory_mb),
+    (Column("parameters_student", "student params", "count", 0, "trainable parameters of the student"),
+     lambda r: r.cost.parameters.get("student")),
+    (Column("parameters_teacher", "teacher params", "count", 0, "parameters of the teacher"),
+     lambda r: r.cost.parameters.get("teacher")),
+    (Column("parameters_method", "method params", "count", 0, "trainable parameters that the method adds"),
+     lambda r: r.cost.parameters.get("method")),
+    (Column("mflops_student", "student MFLOPs", "number", 1, "per image, forward, in millions"),
+     lambda r: _millions(r.cost.flops.get("student"))),
+    (Column("mflops_teacher", "teacher MFLOPs", "number", 1, "per image, forward, in millions"),
+     lambda r: _millions(r.cost.flops.get("teacher"))),
+)  # fmt: skip
+
+
+def cost(blocks: Sequence[Block]) -> list[Table]:
+    """One table per block: means over the ok seeds, in the suite's order, and time relative to the baseline."""
+    return [_table(block) for block in blocks]
+
+
+def relative_time(block: Block, line: Line) -> float | None:
+    """A row's step time as a multiple of the baseline's; of training time where steps were not timed."""
+    if block.baseline is None:
+        return None
+    for read in (lambda r: r.cost.step_ms, lambda r: r.cost.train_s):  # type: _Reading
+        mine, base = _read(line, read), _read(block.baseline, read)
+        if mine and base and math.fsum(base) > 0:
+            return (math.fsum(mine) / len(mine)) / (math.fsum(base) / len(base))
+    return None
+
+
+def _table(block: Block) -> Table:
+    slower = Column("slowdown", "× none", "number", 2, "step time as a multiple of the baseline's")
+    columns = (Column("label", "method"), Column("n", "seeds", "count"), *(c for c, _ in _COLUMNS), slower)
+    rows = tuple(_row(block, line) for line in block.lines if line.records)
+    notes = ["Means over the seeds that are ok. Times hold for the machines they were measured on."]
+    places = {(r.environment.get("device"), r.environment.get("threads")) for r in block.records()}
+    if len(places) > 1:
+        notes.append("The rows were measured on different devices or thread counts: times do not compare.")
+    table = Table("cost", block.title, columns, rows, block.subtitle, block.context, tuple(notes))
+    return table.without_empty(frozenset({"label", "n"}))
+
+
+def _row(block: Block, line: Line) -> Row:
+    entries = [Entry((line.label,)), Entry((len(line.records),))]
+    for column, read in _COLUMNS:
+        summary = statistics.summarize(_read(line, read))
+        values: tuple[float | None, ...] = (summary.mean, summary.std) if summary else (None, None)
+        entries.append(Entry(values if column.kind == "spread" else values[:1]))
+    entries.append(Entry((relative_time(block, line),)))
+    return Row(tuple(entries), "baseline" if line is block.baseline else "ranked")
+
+
+def _read(line: Line, read: _Reading) -> list[float]:
+    values = (read(record) for _, record in sorted(line.records.items()))
+    return [value for value in values if value is not None]
+
+
+def _millions(value: float | None) -> float | None:
+    return None if value is None else value / 1e6

@@ -1,0 +1,42 @@
+"""How known metrics are shown. An unknown one is shown by its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from results.tables.model import Column
+
+_Direction = Literal["high", "low", ""]
+
+_KNOWN: dict[str, tuple[str, int, _Direction, str]] = {
+    "top1": ("top-1 %", 2, "high", "share of images whose most likely class is right"),
+    "top5": ("top-5 %", 2, "high", "share of images whose class is among the five most likely"),
+    "miou": ("mIoU %", 2, "high", "mean intersection over union of the classes"),
+    "fid": ("FID", 2, "low", "Fréchet distance between feature statistics of generated and real images"),
+    "nll": ("NLL", 3, "low", "negative log-likelihood of the right class, natural logarithm"),
+    "brier": ("Brier", 4, "low", "squared distance between predicted probabilities and the truth"),
+    "ece": ("ECE %", 2, "low", "expected calibration error, 15 bins of equal width"),
+    "ece_ts": ("ECE-T %", 2, "low", "ECE after one temperature has been fitted on validation data"),
+    "agreement": ("agree %", 2, "", "share of images on which student and teacher name the same class"),
+}
+
+
+def metric_column(metric: str, key: str = "", higher_is_better: bool | None = None) -> Column:
+    """The column of a metric as mean and std over seeds.
+
+    Args:
+        metric: its name in records.
+        key: the column's plain name; the metric's own by default.
+        higher_is_better: the direction; by default what is known of the metric.
+    """
+    title, digits, best, about = _KNOWN.get(metric, (metric, 4, "", ""))
+    if higher_is_better is not None:
+        best = "high" if higher_is_better else "low"
+    return Column(key or metric, title, "spread", digits, about, best)
+
+
+def in_order(metrics: Iterable[str]) -> list[str]:
+    """Metrics as they are shown: known ones first, in a fixed order; then the others by name."""
+    known = list(_KNOWN)
+    return sorted(set(metrics), key=lambda name: (known.index(name) if name in known else len(known), name))

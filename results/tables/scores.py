@@ -1,0 +1,229 @@
+"""The score tables: what was learned, with what certainty. They hold no timings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from results import statistics
+from results.statistics import Difference
+from results.tables.blocks import Block, Line
+from results.tables.metrics import in_order, metric_column
+from results.tables.model import Column, Entry, Row, RowKind, Table
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A line with what its comparison with the others gives."""
+
+    line: Line
+    summary: statistics.Summary | None
+    delta: Difference | None
+    gain: float | None
+    teacher_delta: Difference | None
+    bold: bool = False
+
+
+def scores(blocks: Sequence[Block]) -> list[Table]:
+    """One table per block: best first; the baseline marked; incomplete rows unranked at the end."""
+    return [_table(block) for block in blocks]
+
+
+def gain_over_baseline(block: Block, line: Line) -> float | None:
+    """The normalised gain of a row, over the seeds that row, baseline and teacher share.
+
+    Offline the teacher is the frozen one; online it is the teacher of the baseline row, which learned alone.
+    """
+    baseline = block.baseline
+    if baseline is None or line is baseline:
+        return None
+    method, none = line.values("student"), baseline.values("student")
+    frozen, solo = block.frozen_teacher(), block.solo_teacher()
+    if len(frozen) == 1:
+        solo = dict.fromkeys(none, frozen[0])
+    seeds = method.keys() & none.keys() & solo.keys()
+    if not seeds:
+        return None
+    means = [sum(values[seed] for seed in sorted(seeds)) / len(seeds) for values in (method, none, solo)]
+    return statistics.normalized_gain(*means)
+
+
+def ranked(block: Block) -> list[Line]:
+    """The complete rows, best mean first; equal means by label."""
+    primary = block.primary
+    sign = -1.0 if primary is None or primary.higher_is_better else 1.0
+    means = {id(line): statistics.summarize(list(line.values("student").values())) for line in block.lines}
+    complete = [line for line in block.lines if line.complete and means[id(line)]]
+    return sorted(complete, key=lambda line: (sign * (m.mean if (m := means[id(line)]) else 0.0), line.label))
+
+
+def best_lines(block: Block) -> list[Line]:
+    """The complete rows that are best or cannot be told from the best."""
+    lines = ranked(block)
+    higher = block.primary is None or block.primary.higher_is_better
+    best = statistics.best_set([line.values("student") for line in lines], higher)
+    return [lines[index] for index in sorted(best)]
+
+
+def _judge(block: Block) -> list[_Judged]:
+    """Every line, ranked ones first, with differences adjusted over the complete lines of the block."""
+    first = ranked(block)
+    rest = sorted((line for line in block.lines if line not in first), key=lambda line: line.label)
+    baseline, solo, best = block.baseline, block.solo_teacher(), best_lines(block)
+    none = baseline.values("student") if baseline else {}
+    judged = []
+    for line in [*first, *rest]:
+        student = line.values("student")
+        other = line is not baseline
+        judged.append(
+            _Judged(
+                line,
+                statistics.summarize(list(student.values())),
+                statistics.paired_difference(student, none) if other else None,
+                gain_over_baseline(block, line),
+                statistics.paired_difference(line.values("teacher"), solo) if other else None,
+                any(line is winner for winner in best),
+            )
+        )
+    deltas = _adjust([item.delta for item in judged], len(first))
+    teachers = _adjust([item.teacher_delta for item in judged], len(first))
+    return [
+        replace(item, delta=delta, teacher_delta=teacher)
+        for item, delta, teacher in zip(judged, deltas, teachers, strict=True)
+    ]
+
+
+def _adjust(differences: list[Difference | None], family: int) -> list[Difference | None]:
+    """Holm over the first ``family`` differences; the others, of incomplete rows, lose their p-value."""
+    tested = [i for i, d in enumerate(differences[:family]) if d is not None and d.p is not None]
+    raw = [d.p for i in tested if (d := differences[i]) is not None and d.p is not None]
+    adjusted = dict(zip(tested, statistics.holm(raw), strict=True))
+    return [replace(d, p=adjusted.get(i)) if d is not None else None for i, d in enumerate(differences)]
+
+
+def _table(block: Block) -> Table:
+    judged = _judge(block)
+    metric = block.primary.metric if block.primary else "score"
+    extra = in_order(m for r in block.records() for m in r.scores.get("student", {}) if m != metric)
+    columns = _columns(block, metric, extra)
+    rows = [_row(block, item, rank, extra) for rank, item in enumerate(judged, start=1)]
+    rows = [_teacher_row(score, columns) for score in block.frozen_teacher()] + rows
+    table = Table(
+        "scores",
+        block.title,
+        columns,
+        tuple(rows),
+        block.subtitle,
+        block.context,
+        tuple(_notes(block, judged)),
+    )
+    keep = {"rank", "label", "n", metric}
+    return table.without_empty(frozenset(keep))
+
+
+def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
+    primary = block.primary
+    main = metric_column(metric, higher_is_better=primary.higher_is_better if primary else None)
+    digits, unit = main.digits, main.title
+    adjusted = "p: paired t-test, Holm-adjusted over the table"
+    return (
+        Column("rank", "#", "text"),
+        Column("label", "method", about="how the student learns"),
+        Column("n", "seeds", about="seeds that are ok; of how many planned, where some are missing"),
+        main,
+        Column(f"{metric}_ci", "95 % CI", "interval", digits, "t-interval of the mean over seeds"),
+        Column(
+            f"{metric}_delta",
+            "Δ none",
+            "difference",
+            digits,
+            f"{unit} minus the baseline's, by seed; {adjusted}",
+        ),
+        Column("gain", "gain", "number", 2, "(method - none) / (teacher - none): 1 means as good as the teacher"),
+        replace(
+            metric_column(metric, f"teacher_{metric}"),
+            title=f"teacher {unit}",
+            about="the co-trained teacher",
+        ),
+        Column(
+            f"teacher_{metric}_delta",
+            "teacher Δ solo",
+            "difference",
+            digits,
+            f"teacher minus the teacher that learned alone, by seed; {adjusted}",
+        ),
+        *(metric_column(name) for name in extra),
+        Column("needs", "needs", about="what the method asks for beyond student, teacher and one batch"),
+        Column("state", "status", about="how the seeds ended"),
+    )
+
+
+def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
+    line, summary = item.line, item.summary
+    online = block.cell.regime == "online"
+    is_ranked = line.complete and summary is not None
+    teacher = statistics.summarize(list(line.values("teacher").values())) if online else None
+    count = f"{len(line.records)}/{len(line.planned)}" if not line.complete else str(len(line.planned))
+    entries = (
+        Entry((str(rank) if is_ranked else None,)),
+        Entry((line.label,), item.bold),
+        Entry((count,)),
+        Entry((summary.mean, summary.std) if summary else (None, None), item.bold),
+        Entry((summary.low, summary.high) if summary else (None, None)),
+        _difference(item.delta),
+        Entry((item.gain,)),
+        Entry((teacher.mean, teacher.std) if teacher else (None, None)),
+        _difference(item.teacher_delta if online else None),
+        *(_spread(line, name) for name in extra),
+        Entry((", ".join(sorted(line.capabilities)) or None,)),
+        Entry((None if line.complete else line.state,)),
+    )
+    kind: RowKind = "baseline" if line is block.baseline else "ranked"
+    return Row(entries, kind if is_ranked else "unranked", line.why)
+
+
+def _teacher_row(score: float, columns: Sequence[Column]) -> Row:
+    """The reference line with the frozen teacher's score."""
+    entries: list[Entry] = []
+    for index, column in enumerate(columns):
+        values: tuple[str | float | None, ...] = ("frozen teacher",) if column.key == "label" else (None, None)
+        entries.append(Entry((score, None) if index == 3 else values))
+    return Row(tuple(entries), "reference")
+
+
+def _spread(line: Line, metric: str) -> Entry:
+    summary = statistics.summarize(list(line.values("student", metric).values()))
+    return Entry((summary.mean, summary.std) if summary else (None, None))
+
+
+def _difference(difference: Difference | None) -> Entry:
+    return Entry((difference.mean, difference.p) if difference else (None, None))
+
+
+def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
+    notes = []
+    if block.primary:
+        how = {
+            "last": "after the last epoch",
+            "best-validation": "at the epoch that was best on validation data carved from train",
+        }
+        notes.append(f"Scores are taken {how[block.primary.selection]}.")
+    if any(item.bold for item in judged):
+        notes.append(_bold_note(judged))
+    if block.cell.regime != "alone" and block.baseline is None:
+        notes.append(f"No seed of the baseline '{block.baseline_method}' is ok: no differences, no gains.")
+    elif block.baseline is not None and not block.baseline.complete:
+        notes.append(f"The baseline '{block.baseline.label}' is incomplete; differences use the seeds it has.")
+    if any(not item.line.complete for item in judged):
+        notes.append("Incomplete rows are shown unranked and take no part in bold print or adjustment.")
+    if len(block.frozen_teacher()) > 1:
+        notes.append("The rows learned from teachers with different scores: no gains. Train them anew to compare them.")
+    if len({record.data_digest for record in block.records()} - {None}) > 1:
+        notes.append("The rows were trained on different data (their data digests differ): do not compare them.")
+    return notes
+
+
+def _bold_note(judged: Sequence[_Judged]) -> str:
+    if any(item.bold and item.line.complete and len(item.line.records) > 1 for item in judged):
+        return "Bold: the best mean, and all that a paired t-test cannot tell from it (Holm-adjusted p ≥ 0.05)."
+    return "Bold: the best mean. One seed each: nothing can be told apart with certainty."

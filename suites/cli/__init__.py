@@ -1,0 +1,23 @@
+"""The command line ``adm``; each file holds the commands of one area and loads what they need when they run."""
+
+from __future__ import annotations
+
+import typer
+
+from suites.cli import comparing, doctor, listing, methods, planning, reporting, running
+
+app = typer.Typer(
+    name="adm",
+    help="ADM-Bench: online and offline knowledge distillation, compared. Try: adm run quick",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+app.add_typer(listing.app, name="list")
+for command in (planning.plan, running.run, planning.status, planning.logs, reporting.report, comparing.compare):
+    app.command()(command)
+app.command(name="check")(methods.check)
+app.command(name="new-method")(methods.new_method)
+app.command()(doctor.doctor)

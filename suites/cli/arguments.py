@@ -1,0 +1,41 @@
+"""Options that several commands share, and how their values reach the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    """Where cells are trained."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+SuiteName = Annotated[str, typer.Argument(help="Name of a suite (adm list suites), or path of a YAML file.")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of records and work files.")]
+MethodFiles = Annotated[
+    list[Path] | None, typer.Option("--method-file", help="Python file with a method of your own; repeatable.")
+]
+DataRoots = Annotated[
+    list[Path] | None,
+    typer.Option("--data-root", help="Folder with data sets, looked at before ADM_DATA; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Cells at once; default: one per GPU, or one per CPU core.")
+]
+DeviceChoice = Annotated[Device, typer.Option("--device", help="auto takes GPUs where there are any.")]
+
+DEFAULT_STORE = Path("runs")
+
+
+def absolute(paths: Iterable[Path] | None) -> tuple[Path, ...]:
+    """Paths that mean the same in a worker's folder."""
+    return tuple(path.expanduser().absolute() for path in paths or ())

@@ -1,0 +1,102 @@
+"""``adm plan``, ``adm status`` and ``adm logs``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from suites.cli.arguments import (
+    DEFAULT_STORE,
+    AsJson,
+    Device,
+    DeviceChoice,
+    MethodFiles,
+    StoreFolder,
+    SuiteName,
+    Workers,
+    absolute,
+)
+
+if TYPE_CHECKING:
+    from results.store import Store
+    from suites.plan import Plan
+
+
+def plan(
+    suite: SuiteName,
+    store: StoreFolder = DEFAULT_STORE,
+    workers: Workers = None,
+    device: DeviceChoice = Device.auto,
+    method_file: MethodFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a suite consists of, what is done, what is to do and why, and what it will cost.
+
+    Example: adm plan quick
+    """
+    made, title, _ = _make(suite, store, workers, device, method_file)
+    if as_json:
+        typer.echo(json.dumps(made.as_json(), indent=1))
+        return
+    from suites.cli.console import make_console
+    from suites.plan_view import show_plan
+
+    show_plan(make_console(), made, title)
+
+
+def status(
+    suite: SuiteName, store: StoreFolder = DEFAULT_STORE, method_file: MethodFiles = None, as_json: AsJson = False
+) -> None:
+    """Show how far a suite is: what runs now and where it stands, and what failed and why.
+
+    Example: adm status quick
+    """
+    made, title, records = _make(suite, store, None, Device.cpu, method_file)
+    from suites.plan_view import progress_of, show_status
+
+    if as_json:
+        content = made.as_json()
+        for row in (*content["artefacts"], *content["cells"]):
+            row["progress"] = progress_of(row["id"], records)
+        typer.echo(json.dumps(content, indent=1))
+        return
+    from suites.cli.console import make_console
+
+    show_status(make_console(), made, title, records)
+
+
+def logs(
+    cell: Annotated[str, typer.Argument(help="Id of a cell, or its first digits.")],
+    store: StoreFolder = DEFAULT_STORE,
+) -> None:
+    """Print what the worker of a cell printed, and why the cell failed if it did.
+
+    Example: adm logs 3f2a
+    """
+    from results.store import Store
+    from suites.lookup import cell_by_prefix
+    from suites.workfolder import WorkFolder
+
+    records = Store(store)
+    cell_id = cell_by_prefix(records, cell)
+    log = WorkFolder(store / "work" / cell_id).log
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    typer.echo(text.rstrip("\n") if text.strip() else f"{cell_id} printed nothing")
+    record = records.read_record(cell_id)
+    if record is not None:
+        typer.echo(f"{cell_id} {record.status}" + (f": {record.reason}" if record.reason else ""))
+
+
+def _make(
+    suite: str, store: StoreFolder, workers: int | None, device: Device, method_file: MethodFiles
+) -> tuple[Plan, str, Store]:
+    from results.store import Store
+    from suites.executors.slots import expected
+    from suites.expand import expand
+    from suites.plan import make_plan
+
+    expansion = expand(suite, absolute(method_file))
+    records = Store(store)
+    return make_plan(expansion, records, expected(device.value, workers)), expansion.suite.title, records

@@ -1,0 +1,127 @@
+"""``adm run``."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from suites.cli.arguments import (
+    DEFAULT_STORE,
+    DataRoots,
+    Device,
+    DeviceChoice,
+    MethodFiles,
+    StoreFolder,
+    SuiteName,
+    Workers,
+    absolute,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from results.schema import Manifest
+    from suites.executors import Executor
+    from suites.expand import Expansion
+    from suites.plan import Plan
+    from suites.schedule import Summary
+
+
+class Executors(StrEnum):
+    """Where workers run."""
+
+    inline = "inline"
+    local = "local"
+
+
+def run(
+    suite: SuiteName,
+    store: StoreFolder = DEFAULT_STORE,
+    executor: Annotated[Executors, typer.Option(help="local: a process per cell; inline: in this one.")] = (
+        Executors.local
+    ),
+    workers: Workers = None,
+    device: DeviceChoice = Device.auto,
+    data_root: DataRoots = None,
+    method_file: MethodFiles = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Start nothing more after a failure.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which a cell is ended.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
+) -> None:
+    """Train what a suite still lacks. Stop it at any time; run it again to go on.
+
+    Exit status: 0 all done, 1 some cells failed, 2 bad input, 130 interrupted.
+
+    Example: adm run quick --workers 2
+    """
+    from results.store import Store
+    from suites.cli.console import make_console
+    from suites.expand import expand
+    from suites.options import RunOptions
+    from suites.plan import make_plan
+    from suites.progress import display_for
+    from suites.schedule import Runner
+
+    files = absolute(method_file)
+    expansion = expand(suite, files)
+    place = _executor(executor, device.value, workers, timeout)
+    records = Store(store.absolute())
+    options = RunOptions(
+        device=device.value,
+        data_roots=absolute(data_root),
+        method_files=files,
+        download=download,
+        store=records.root,
+    )
+    plan = make_plan(expansion, records, place.slots)
+    records.write_manifest(_manifest(expansion))
+    console = make_console()
+    summary = None
+    if plan.open:
+        with display_for(plan, expansion.suite.title, console) as display:
+            summary = Runner(expansion, records, place, options, display, fail_fast).run()
+    _tell(console, expansion, plan, summary, str(store))
+    sys.exit(summary.exit_code if summary else 0)
+
+
+def _executor(kind: Executors, device: str, workers: int | None, timeout: float | None) -> Executor:
+    from adm_core.errors import AdmError
+    from suites.executors import InlineExecutor, LocalExecutor
+    from suites.executors.slots import slots
+
+    if kind is Executors.local:
+        return LocalExecutor(slots(device, workers), timeout)
+    if timeout is not None:
+        raise AdmError("--timeout needs --executor local: a cell in this process cannot be ended from outside")
+    if workers not in (None, 1):
+        raise AdmError(f"--workers {workers} needs --executor local: inline trains one cell at a time")
+    return InlineExecutor()
+
+
+def _manifest(expansion: Expansion) -> Manifest:
+    from results.schema import Manifest, ManifestRow
+
+    rows = [ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block) for row in expansion.rows]
+    return Manifest(suite=expansion.suite.name, title=expansion.suite.title, rows=rows)
+
+
+def _tell(console: Console, expansion: Expansion, plan: Plan, summary: Summary | None, store: str) -> None:
+    """The last lines: what became of the run and what to do next."""
+    from suites.cli.arguments import DEFAULT_STORE
+
+    name = expansion.suite.name
+    where = "" if store == str(DEFAULT_STORE) else f" --store {store}"
+    if summary is None:
+        console.print(f"{name}: nothing to do, all {len(plan.rows)} cells are done", markup=False)
+    elif summary.interrupted:
+        console.print(f"{name}: interrupted; run it again to go on", markup=False)
+    elif summary.failed:
+        console.print(f"{name}: {len(summary.failed)} cells failed; run it again to retry them", markup=False)
+        for cell in summary.failed[:5]:
+            console.print(f"  adm logs {cell}{where}", markup=False)
+    else:
+        console.print(f"{name}: all {len(plan.rows)} cells are done", markup=False)
+    console.print(f"adm report {name}{where}", markup=False)

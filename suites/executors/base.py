@@ -1,0 +1,74 @@
+"""The interface that executors share: a number of slots, and jobs that are started, polled and killed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from suites.workfolder import WorkFolder
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a cell.
+
+    Attributes:
+        cell_id: the cell.
+        folder: its work folder, in which ``cell.json`` is written.
+        lock: descriptor of the cell's lock, which the worker inherits.
+    """
+
+    cell_id: str
+    folder: WorkFolder
+    lock: int
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a worker ended, as seen from outside; what it achieved stands in ``outcome.json``.
+
+    Attributes:
+        code: exit status; negative: the signal that ended it; None: it never started.
+        seconds: from start to end.
+        timed_out: it was ended because it took too long.
+        stopped: it was ended on request.
+        out_of_memory: the system reported a process killed for lack of memory meanwhile.
+        message: what to add to the reason.
+    """
+
+    code: int | None
+    seconds: float
+    timed_out: bool = False
+    stopped: bool = False
+    out_of_memory: bool = False
+    message: str = ""
+
+
+class Handle(ABC):
+    """A job that was started."""
+
+    job: Job
+
+
+class Executor(ABC):
+    """Runs jobs on a fixed number of slots.
+
+    Attributes:
+        slots: how many jobs can run at once.
+        blocking: whether :meth:`start` returns only when the job has ended.
+    """
+
+    slots: int
+    blocking: bool = False
+
+    @abstractmethod
+    def start(self, job: Job) -> Handle:
+        """Start a job on a free slot; there must be one."""
+
+    @abstractmethod
+    def poll(self, handle: Handle) -> Ending | None:
+        """How the job ended, or None while it runs. Ends jobs that have run too long."""
+
+    @abstractmethod
+    def kill(self, handle: Handle) -> None:
+        """End a job and everything it started, at once; its ending is then told by :meth:`poll`."""

@@ -1,0 +1,30 @@
+"""How cells are run, as opposed to what they are: nothing here enters a cell's identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RunOptions(BaseModel):
+    """What a worker needs to know beside the cell and its protocol.
+
+    Attributes:
+        device: ``auto`` takes a GPU where one is visible.
+        data_roots: folders in which data sets are looked for, before ``ADM_DATA``.
+        method_files: Python files that register methods of the user's own.
+        download: whether a missing data set may be fetched.
+        store: the store, where teachers' weights lie.
+        checkpoint_seconds: time between two checkpoints.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data_roots: tuple[Path, ...] = ()
+    method_files: tuple[Path, ...] = ()
+    download: bool = False
+    store: Path
+    checkpoint_seconds: float = Field(30.0, ge=0)

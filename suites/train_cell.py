@@ -1,0 +1,211 @@
+"""Trains and scores one cell: where a task, a method and the training loop meet."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from adm_core import registry
+from adm_core.compose import parts_of
+from adm_core.distiller import Distiller
+from adm_core.errors import AdmError
+from adm_core.method import Method
+from adm_core.recipe import Protocol
+from adm_core.seeds import derive
+from adm_core.taps import Network
+from adm_core.train import Trained, Trainer
+from results.schema import Cell
+from results.store import Store
+from suites.environment import environment
+from suites.expand import teacher_cell
+from suites.options import RunOptions
+from suites.workfolder import CHECKPOINT, WEIGHTS, finite
+from tasks import datasets
+
+
+def train_cell(
+    cell: Cell, protocol: Protocol, work: Path, options: RunOptions, report: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train one cell, from its checkpoint if there is one, and score it on the test split.
+
+    Args:
+        cell: what to train.
+        protocol: the recipe whose digest the cell holds.
+        work: the cell's work folder, for the checkpoint and a lone network's weights.
+        options: device, data roots and the store.
+        report: called with the progress after each epoch.
+
+    Returns:
+        The parts of a record that training decides: scores, primary, curves, teacher, cost, capabilities,
+        data_digest, environment.
+
+    Raises:
+        AdmError: missing data, missing or damaged teacher weights, a broken method.
+        Unsupported: the method cannot run on this pair; the message is the reason.
+        Diverged: a loss is not finite.
+    """
+    began = time.perf_counter()
+    device = pick_device(options.device)
+    method = registry.create(cell.method_name, {part.name: dict(part.settings) for part in cell.method})
+    _check_versions(cell, method)
+    views = "own" if method.needs.views == "own" else "shared"
+    task = _open_task(cell, protocol, device, options, views)
+    networks, identity = _networks(cell, task, options.store)
+    torch.manual_seed(derive(cell.seed, "method parts"))
+    distiller = Distiller(
+        networks["student"], networks.get("teacher"), method, cell.regime, task.task_loss, task.kind, task.example()
+    )
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    torch.manual_seed(derive(cell.seed, "training"))
+    trainer = Trainer(
+        distiller, task, protocol.recipe, cell.seed, work / CHECKPOINT, options.checkpoint_seconds, report
+    )
+    ready = time.perf_counter()
+    trained = trainer.run()
+    done = time.perf_counter()
+    scores = task.evaluate(trained.networks, "test")
+    if cell.regime == "alone":
+        save_weights(trained.networks["student"], work / WEIGHTS)
+    times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
+    return {
+        "scores": finite(scores),
+        "primary": {
+            "metric": task.metric,
+            "higher_is_better": task.higher_is_better,
+            "unit": str(task.spec["metric"]["unit"]),
+            "selection": protocol.recipe.selection,
+        },
+        "curves": finite(_epoch_first(trained)),
+        "teacher": identity,
+        "cost": times | _cost(distiller, trained, protocol, task.example()),
+        "capabilities": sorted(method.needs.capabilities),
+        "data_digest": task.data_digest(),
+        "environment": environment(device, protocol.recipe.precision),
+    }
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device to train on; ``auto`` is a GPU where one is visible.
+
+    Raises:
+        AdmError: ``cuda`` is asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise AdmError("device cuda: no GPU is visible to torch; use --device cpu, or see adm doctor")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        torch.set_num_threads(1)
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda", 0)
+
+
+def save_weights(network: Network, path: Path) -> None:
+    """Write a network's weights and buffers as safetensors, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    save_file({key: value.contiguous() for key, value in network.module.state_dict().items()}, temporary)
+    temporary.replace(path)
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Load a network's weights from safetensors.
+
+    Raises:
+        AdmError: no such file, damaged, or of another network.
+    """
+    try:
+        network.module.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise AdmError(f"weights of teacher '{network.name}' are missing: {path.parent.name}/{path.name}") from None
+    except SafetensorError as error:
+        raise AdmError(
+            f"weights of teacher '{network.name}' cannot be read: {path.parent.name}/{path.name}: {error}; "
+            "delete its record and run again to train it anew"
+        ) from error
+    except RuntimeError as error:
+        raise AdmError(f"{path.parent.name}/{path.name} holds no weights of '{network.name}': {error}") from error
+
+
+def _open_task(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions, views: str) -> Any:
+    """The cell's task, opened on its benchmark: ``tasks/<task>/task.py`` names its class ``TASK``."""
+    roots = [*options.data_roots, *datasets.roots_from_environment()]
+    opened = importlib.import_module(f"tasks.{cell.task}.task").TASK
+    return opened(cell.benchmark, protocol, cell.seed, device, roots, views, options.download)
+
+
+def _networks(cell: Cell, task: Any, store: Path) -> tuple[dict[str, Network], dict[str, Any] | None]:
+    """The cell's networks by role, initialised or loaded, and the identity of a frozen teacher."""
+    torch.manual_seed(derive(cell.seed, "student"))
+    networks = {"student": task.network(cell.student)}
+    if cell.regime == "alone" or cell.teacher is None:
+        return networks, None
+    torch.manual_seed(derive(cell.seed, "teacher"))
+    networks["teacher"] = task.network(cell.teacher)
+    alone = teacher_cell(cell)
+    if alone is None:
+        return networks, None
+    weights = store / "work" / alone.id / WEIGHTS
+    load_weights(networks["teacher"], weights)
+    record = Store(store).read_record(alone.id)
+    return networks, {
+        "cell_id": alone.id,
+        "digest": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "score": record.scores["student"][task.metric] if record else None,
+    }
+
+
+def _check_versions(cell: Cell, method: Method) -> None:
+    for part, now in zip(cell.method, parts_of(method), strict=True):
+        if part.version != now.card.version:
+            raise AdmError(f"method '{part.name}' is version {now.card.version} here, the cell asks for {part.version}")
+
+
+def _epoch_first(trained: Trained) -> dict[str, list[float | None]]:
+    return {"epoch": trained.curves.get("epoch", [])} | trained.curves
+
+
+def _cost(distiller: Distiller, trained: Trained, protocol: Protocol, example: torch.Tensor) -> dict[str, Any]:
+    steps = max(trained.steps, 1)
+    return {
+        "train_s": trained.seconds,
+        "step_ms": 1000 * trained.seconds / steps,
+        "images_per_s": protocol.recipe.batch_size * steps / max(trained.seconds, 1e-9),
+        "peak_memory_mb": _peak_memory(example.device),
+        "parameters": {
+            "student": _parameters(distiller.student),
+            "teacher": _parameters(distiller.teacher) if distiller.teacher else None,
+            "method": _parameters(distiller.parts),
+        },
+        "flops": {role: _flops(network, example) for role, network in trained.networks.items()},
+    }
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _flops(network: Network, example: torch.Tensor) -> float:
+    """Floating-point operations (two per multiply-add) of one example's forward pass."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network.module(example[:1])
+    return float(counter.get_total_flops())
+
+
+def _peak_memory(device: torch.device) -> float:
+    """MiB: of the GPU's allocator, or the process's resident set on a CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,122 @@
+"""Trains one cell: ``python -m suites.worker WORKDIR``.
+
+Reads ``cell.json``, trains, and leaves ``outcome.json``; what went wrong is part of the outcome. It never outlives
+the process that started it, so that a killed runner leaves nothing behind that trains in secret.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from adm_core.errors import AdmError, Diverged, Unsupported
+from suites.workfolder import Assignment, WorkFolder
+
+Train = Callable[..., dict[str, Any]]
+_PR_SET_PDEATHSIG = 1
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
+    """Run the cell of a work folder and return the exit status: 0 once there is an outcome.
+
+    Args:
+        arguments: command line; default: the process's own.
+        train: what trains a cell; default: :func:`suites.train_cell.train_cell`.
+    """
+    parser = argparse.ArgumentParser(prog="suites.worker", description="Train the cell of a work folder.")
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--parent", type=int, help="process without which this one ends")
+    given = parser.parse_args(arguments)
+    if given.parent is not None:
+        end_with(given.parent)
+    run_cell(WorkFolder(given.workdir), train)
+    return 0
+
+
+def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
+    """Train the cell of a work folder and write its outcome, whatever happens.
+
+    KeyboardInterrupt and SystemExit pass through and leave no outcome, so that the cell is resumed later.
+
+    Args:
+        folder: where ``cell.json`` lies.
+        train: what trains a cell; default: :func:`suites.train_cell.train_cell`.
+    """
+    started = time.monotonic()
+    try:
+        assignment = folder.assignment()
+        outcome = {"status": "ok", "reason": None} | _train(assignment, folder, train)
+    except Exception as error:
+        status, reason = outcome_of(error)
+        if not isinstance(error, AdmError):
+            traceback.print_exc()
+        else:
+            print(f"{status}: {reason}", file=sys.stderr)
+        outcome = {"status": status, "reason": reason}
+    folder.conclude(outcome | {"seconds": round(time.monotonic() - started, 3)})
+
+
+def outcome_of(error: Exception) -> tuple[str, str]:
+    """Status and reason of a cell that ended in an exception."""
+    if isinstance(error, Unsupported):
+        return "skipped", str(error)
+    if isinstance(error, Diverged):
+        return "diverged", str(error)
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if no_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return "oom", str(error).split("\n")[0] or "out of memory"
+    if isinstance(error, AdmError):
+        return "error", str(error)
+    return "error", f"{type(error).__name__}: {error}"
+
+
+def end_with(parent: int) -> None:
+    """Make this process end when ``parent`` does: by the kernel where it can, and by looking twice a second."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before the kernel was told
+        os._exit(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> dict[str, Any]:
+    from adm_core import registry
+
+    for file in assignment.options.method_files:
+        registry.load_file(file)
+    if train is None:
+        _one_thread(assignment.options.device)
+        train = importlib.import_module("suites.train_cell").train_cell
+    return train(assignment.cell, assignment.protocol, folder.path, assignment.options, folder.report)
+
+
+def _one_thread(device: str) -> None:
+    """One torch thread on CPU: two busy thread pools on two cores slow each other 20 to 30 times."""
+    if device != "cuda":
+        for variable in _THREADS:
+            os.environ[variable] = "1"
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Image classification: online and offline distillation between image classifiers."""

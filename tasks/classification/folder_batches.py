@@ -1,0 +1,233 @@
+"""Batches from folders of images too many or too large for memory, decoded by worker processes.
+
+As in memory, randomness has no state: the order follows from (seed, epoch), and each image's augmentation
+from (seed, epoch, image, view), whichever worker decodes it. Resuming skips images without opening them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from adm_core.batch import Batch
+from adm_core.errors import AdmError
+from adm_core.seeds import derive
+from tasks.classification.batches import Normalisation, steps_in
+from tasks.datasets.source import corrupt
+
+MOST_WORKERS = 8
+RESIZE_BEFORE_CROP = 256 / 224
+"""The shorter side before the centre crop, relative to the crop; 256 to 224 in the literature."""
+
+
+class Request(NamedTuple):
+    """One image to decode: its position in the folder, and the epoch, None for evaluation."""
+
+    position: int
+    epoch: int | None
+
+
+class Decoded(NamedTuple):
+    """A batch from the workers: uint8 [views, B, 3, S, S], labels int64 [B], positions int64 [B]."""
+
+    views: Tensor
+    labels: Tensor
+    positions: Tensor
+
+
+class FolderBatches:
+    """Shuffled, augmented training batches of a folder of images, with the interface of ``InMemoryBatches``.
+
+    Augmentation is torchvision's ``RandomResizedCrop`` and ``RandomHorizontalFlip`` (transforms v2).
+
+    Args:
+        train: the training images.
+        batch_size: examples per batch.
+        seed: order and augmentation follow from it, the epoch and the image.
+        device: where the batches go.
+        mean: per channel, of pixel values in 0..1.
+        std: per channel.
+        size: side of the images that networks see.
+        views: 1, or 2 to give the teacher its own augmentation of the same examples.
+        drop_last: whether a last, smaller batch is left out.
+        workers: processes that decode; 0 decodes in this one, None takes one per core, at most 8.
+
+    Raises:
+        AdmError: a setting is out of range, or the folder holds no full batch.
+    """
+
+    def __init__(
+        self,
+        train: ImageFolder,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int = 224,
+        views: int = 1,
+        drop_last: bool = True,
+        workers: int | None = None,
+    ) -> None:
+        if views not in (1, 2):
+            raise AdmError(f"batches: views must be 1 or 2, not {views}")
+        self.steps_per_epoch = steps_in(len(train), batch_size, drop_last)
+        self.batch_size, self.seed, self.device, self.views = batch_size, seed, torch.device(device), views
+        self._count = len(train)
+        self._normalise = Normalisation(mean, std, size, self.device)
+        self._requests = _Requests()
+        images = _Images(train, training_transform(size), seed, views)
+        self._loader = _loader(images, self._requests, workers, self.device)
+
+    def order(self, epoch: int) -> Tensor:
+        """Which image stands at each position of the epoch, int64 [N], from the seed and the epoch alone."""
+        generator = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
+        return torch.randperm(self._count, generator=generator)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from step ``start`` on, as in ``InMemoryBatches``; skipped images stay unread.
+
+        Raises:
+            AdmError: an image is damaged; names its file.
+        """
+        wanted = self.order(epoch)[: self.steps_per_epoch * self.batch_size].tolist()
+        requests = [Request(index, epoch) for index in wanted[start * self.batch_size :]]
+        self._requests.batches = [
+            requests[first : first + self.batch_size] for first in range(0, len(requests), self.batch_size)
+        ]
+        for found in self._loader:
+            decoded = _checked(found)
+            inputs = [self._normalise(_pixels_last(view, self.device)) for view in decoded.views]
+            labels, index = (part.to(self.device, non_blocking=True) for part in decoded[1:])
+            yield Batch(inputs[0], inputs[-1], labels, index)
+
+
+def folder_evaluation_batches(
+    folder: ImageFolder,
+    batch_size: int,
+    device: torch.device | str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: int = 224,
+    workers: int | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Centre crops and their labels, in order, the last partial batch included.
+
+    Yields (float32 [B, 3, S, S] normalised, int64 [B]), both on the device.
+
+    Args:
+        folder: the images.
+        batch_size: examples per batch.
+        device: where the batches go.
+        mean: per channel, of pixel values in 0..1.
+        std: per channel.
+        size: side of the images that networks see.
+        workers: processes that decode; 0 decodes in this one, None takes one per core, at most 8.
+
+    Raises:
+        AdmError: an image is damaged; names its file.
+    """
+    device = torch.device(device)
+    normalise, requests = Normalisation(mean, std, size, device), _Requests()
+    every = [Request(index, None) for index in range(len(folder))]
+    requests.batches = [every[first : first + batch_size] for first in range(0, len(every), batch_size)]
+    images = _Images(folder, evaluation_transform(size), seed=0, views=1)
+    for found in _loader(images, requests, workers, device):
+        decoded = _checked(found)
+        labels = decoded.labels.to(device, non_blocking=True)
+        yield normalise(_pixels_last(decoded.views[0], device)), labels
+
+
+def training_transform(size: int) -> v2.Transform:
+    """A random part of the image, resized to ``size``, mirrored half of the time: PIL to uint8 [3, S, S]."""
+    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+
+
+def evaluation_transform(size: int) -> v2.Transform:
+    """The centre of the image after resizing its shorter side: PIL to uint8 [3, S, S]."""
+    return v2.Compose([v2.Resize(round(size * RESIZE_BEFORE_CROP)), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+class _Images(Dataset[Decoded | str]):
+    """Decodes one image; a damaged one becomes its error's text, which crosses process borders unharmed."""
+
+    def __init__(self, folder: ImageFolder, transform: v2.Transform, seed: int, views: int) -> None:
+        self._folder, self._transform, self._seed, self._views = folder, transform, seed, views
+
+    def __len__(self) -> int:
+        return len(self._folder)
+
+    def __getitem__(self, request: Request) -> Decoded | str:
+        file, label = self._folder.samples[request.position]
+        try:
+            image = self._folder.loader(file)
+        except (OSError, SyntaxError, ValueError) as error:
+            return str(corrupt(file, str(error)))
+        views = [self._view(image, request, view) for view in range(self._views)]
+        return Decoded(torch.stack(views), torch.tensor(label), torch.tensor(request.position))
+
+    def _view(self, image: object, request: Request, view: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            if request.epoch is not None:
+                own = derive(self._seed, "image", request.epoch, request.position, view)
+                torch.default_generator.manual_seed(own)
+            pixels: Tensor = self._transform(image)
+        return pixels
+
+
+class _Requests(Sampler[list[Request]]):
+    """The batches to decode next; set before each pass, so that worker processes can outlive epochs."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Request]] = []
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _loader(
+    images: _Images, requests: _Requests, workers: int | None, device: torch.device
+) -> DataLoader[Decoded | str]:
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return DataLoader(
+        images,
+        batch_sampler=requests,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # each pass draws from it; the global one must not move
+    )
+
+
+def _collate(items: list[Decoded | str]) -> Decoded | str:
+    decoded = []
+    for item in items:
+        if isinstance(item, str):
+            return item
+        decoded.append(item)
+    views, labels, positions = zip(*decoded, strict=True)
+    return Decoded(torch.stack(views, dim=1), torch.stack(labels), torch.stack(positions))
+
+
+def _checked(found: Decoded | str) -> Decoded:
+    if isinstance(found, str):
+        raise AdmError(found)
+    return found
+
+
+def _pixels_last(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, 3, S, S] as [B, S, S, 3] on the device."""
+    return images.to(device, non_blocking=True).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,77 @@
+"""Networks for image classification, by name. Listing them loads no torch; building one does.
+
+Own networks stand in ``networks.yaml``. ``torchvision/NAME`` and ``timm/NAME`` build any classifier of those
+libraries, untrained.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from adm_core.errors import unknown
+
+if TYPE_CHECKING:
+    from adm_core.taps import Network
+
+EXTERNAL = ("torchvision/", "timm/")
+_LIST = Path(__file__).with_name("networks.yaml")
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """The networks of this task in the order of their file, without torch.
+
+    Returns:
+        For each: ``name``, ``family``, ``parameters`` (trainable, at 100 classes), ``taps`` (names), ``source``.
+    """
+    return [
+        {"name": name, "taps": list(_taps(entry))} | {key: entry[key] for key in ("family", "parameters", "source")}
+        for name, entry in _entries().items()
+    ]
+
+
+def build(name: str, num_classes: int, image_size: int | None = None) -> Network:
+    """A network with fresh weights, initialised from torch's global generator.
+
+    Args:
+        name: a name of the catalogue, or ``torchvision/NAME`` or ``timm/NAME``.
+        num_classes: size of the prediction.
+        image_size: height and width of the images; matters only for library networks made for one size.
+
+    Raises:
+        AdmError: no such network (nearest names are given), or it cannot be built for this image size.
+    """
+    from adm_core.taps import Network
+
+    if name.startswith(EXTERNAL):
+        from tasks.classification.networks import external
+
+        return external.build(name, num_classes, image_size)
+    entries = _entries()
+    if name not in entries:
+        raise unknown("network", name, entries)
+    module, function = entries[name]["builder"].split(":")
+    builder = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    model = builder(num_classes=num_classes, **entries[name]["arguments"])
+    return Network(name=name, module=model, taps=_taps(entries[name]), head="head")
+
+
+@functools.cache
+def _entries() -> dict[str, dict[str, Any]]:
+    """Network name to its own entry and its family's, merged."""
+    families: dict[str, dict[str, Any]] = yaml.safe_load(_LIST.read_text(encoding="utf-8"))
+    return {
+        name: {"family": family, **{key: value for key, value in shared.items() if key != "networks"}, **own}
+        for family, shared in families.items()
+        for name, own in shared["networks"].items()
+    }
+
+
+def _taps(entry: dict[str, Any]) -> dict[str, str]:
+    """Tap to module path; the same for every network of the list because they share one skeleton."""
+    stages = [f"stage{number}" for number in range(1, entry["stages"] + 1)]
+    return {stage: stage for stage in stages} | {"penultimate": "pool", "logits": "head"}

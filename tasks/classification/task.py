@@ -1,0 +1,195 @@
+"""Image classification as the training loop sees it: a benchmark opened with a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from adm_core.batch import Batch
+from adm_core.errors import AdmError, unknown
+from adm_core.recipe import Protocol
+from adm_core.taps import Network
+from adm_core.task import Scores
+from tasks import datasets
+from tasks.classification import metrics, networks
+from tasks.classification.batches import InMemoryBatches, evaluation_batches
+from tasks.classification.folder_batches import FolderBatches, folder_evaluation_batches
+from tasks.datasets.images import ImageSet
+
+EVALUATION_BATCH = 500
+_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
+
+
+class DataSettings(BaseModel):
+    """The ``data`` part of a protocol for image classification.
+
+    Attributes:
+        validation: ``own`` (the benchmark's own validation split), a share of train to carve off, or 0 for none.
+        train_limit: use only so many training images, classes in equal parts.
+        test_limit: score only so many test images, classes in equal parts.
+        crop_padding: pixels of padding before a random crop of the original size.
+        flip: mirror half of the images.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation: Literal["own"] | float = 0.0
+    train_limit: int | None = Field(None, gt=0)
+    test_limit: int | None = Field(None, gt=0)
+    crop_padding: int = Field(4, ge=0)
+    flip: bool = True
+
+
+def benchmarks() -> dict[str, dict[str, Any]]:
+    """Every classification benchmark, ``name@version`` to its entry in ``benchmarks.yaml``."""
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
+    return loaded
+
+
+class ClassificationTask:
+    """A benchmark with its splits in place, batches drawn from a seed, and an evaluation.
+
+    Args:
+        benchmark: ``name@version``.
+        protocol: its ``data`` part says how the splits are made and augmented.
+        seed: of the batches.
+        device: where images live.
+        data_roots: folders in which data sets are looked for.
+        views: ``own`` gives the teacher its own augmentation of each image.
+        download: fetch a missing data set where its publisher allows it.
+
+    Raises:
+        AdmError: unknown benchmark, invalid data settings, missing or damaged data.
+    """
+
+    kind: Literal["class_logits"] = "class_logits"
+
+    def __init__(
+        self,
+        benchmark: str,
+        protocol: Protocol,
+        seed: int,
+        device: torch.device,
+        data_roots: Sequence[Path] = (),
+        views: str = "shared",
+        download: bool = False,
+    ) -> None:
+        known = benchmarks()
+        if benchmark not in known:
+            raise unknown("benchmark", benchmark, known)
+        self.spec = known[benchmark]
+        self.settings = _data_settings(protocol)
+        self.device, self.classes = device, int(self.spec["classes"])
+        self.metric = str(self.spec["metric"]["name"])
+        self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
+        self._load(data_roots, download)
+        views_count = 2 if views == "own" else 1
+        self.loader = self._make_loader(protocol.recipe.batch_size, seed, views_count)
+        self.steps_per_epoch = self.loader.steps_per_epoch
+        self.has_validation = self.validation is not None
+
+    def network(self, name: str) -> Network:
+        """Build one network for this benchmark's classes and image size, on the device."""
+        built = networks.build(name, self.classes, int(self.spec["image_size"]))
+        built.module.to(self.device, memory_format=torch.channels_last)
+        return built
+
+    def example(self) -> Tensor:
+        """Two inputs as the networks get them, to find shapes with."""
+        side = int(self.spec["image_size"])
+        empty = torch.zeros(2, 3, side, side, device=self.device)
+        return empty.contiguous(memory_format=torch.channels_last)
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 0) from step ``start`` on."""
+        return self.loader.batches(epoch, start)
+
+    def task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of logits [B, K] against labels [B], per example [B]."""
+        return F.cross_entropy(prediction, target, reduction="none")
+
+    def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
+        """Metrics of each network on ``validation`` or ``test``, plus the student's agreement with the teacher.
+
+        Temperature scaling is fitted on the validation split and applied to the test split only.
+        """
+        chosen = self.validation if split == "validation" else self.test
+        if chosen is None:
+            raise AdmError("this protocol has no validation split; set data.validation")
+        outputs = {role: self._predict(network, chosen) for role, network in evaluated.items()}
+        result: Scores = {}
+        for role, (logits, labels) in outputs.items():
+            temperature = None
+            if split == "test" and self.validation is not None:
+                temperature = metrics.fit_temperature(*self._predict(evaluated[role], self.validation))
+            result[role] = metrics.scores(logits, labels, temperature)
+        if "teacher" in outputs:
+            result["student"]["agreement"] = metrics.agreement(outputs["student"][0], outputs["teacher"][0])
+        return result
+
+    def data_digest(self) -> str | None:
+        """Digest of the images trained and scored on; None for folders, which are not read through."""
+        if not isinstance(self.train, ImageSet):
+            return None
+        parts = [s.digest() for s in (self.train, self.validation, self.test) if isinstance(s, ImageSet)]
+        return "-".join(part[:12] for part in parts)
+
+    def _load(self, roots: Sequence[Path], download: bool) -> None:
+        name, wanted = str(self.spec["dataset"]), self.settings.validation
+
+        def load(split: datasets.Split) -> Any:
+            return datasets.load(name, split, roots, download)
+
+        self.train, self.test, self.validation = load("train"), load("test"), None
+        if wanted == "own":
+            self.validation = load("validation")
+        elif wanted:
+            self.train, self.validation = self.train.carve(float(wanted), seed=0)
+        if self.settings.train_limit:
+            self.train = self.train.limit(self.settings.train_limit)
+        if self.settings.test_limit:
+            self.test = self.test.limit(self.settings.test_limit)
+
+    def _make_loader(self, batch_size: int, seed: int, views: int) -> InMemoryBatches | FolderBatches:
+        mean, std = self.spec["mean"], self.spec["std"]
+        if not self.spec["in_memory"]:
+            return FolderBatches(self.train, batch_size, seed, self.device, mean=mean, std=std, views=views)
+        return InMemoryBatches(
+            self.train, batch_size, seed, self.device, crop_padding=self.settings.crop_padding,
+            flip=self.settings.flip, mean=mean, std=std, views=views,
+        )  # fmt: skip
+
+    def _predict(self, network: Network, split: Any) -> tuple[Tensor, Tensor]:
+        mean, std = self.spec["mean"], self.spec["std"]
+        batches = evaluation_batches if isinstance(split, ImageSet) else folder_evaluation_batches
+        logits, labels = [], []
+        network.module.eval()
+        with torch.inference_mode():
+            for images, target in batches(split, EVALUATION_BATCH, self.device, mean, std):
+                logits.append(network.module(images).float().cpu())
+                labels.append(target.cpu())
+        return torch.cat(logits), torch.cat(labels)
+
+
+TASK = ClassificationTask
+
+
+def _data_settings(protocol: Protocol) -> DataSettings:
+    try:
+        settings = DataSettings.model_validate(protocol.data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise unknown("key", key, DataSettings.model_fields, where=f"protocol '{protocol.title}', data") from None
+        raise AdmError(f"protocol '{protocol.title}', data.{key} = {first['input']!r}: {first['msg']}") from None
+    if settings.validation != "own" and not 0 <= settings.validation < 1:
+        raise AdmError(f"protocol '{protocol.title}', data.validation = {settings.validation}: not own, nor in [0, 1)")
+    return settings

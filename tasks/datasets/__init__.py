@@ -1,0 +1,77 @@
+"""Data sets that tasks share: found by name in data roots, read from their public layouts. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from adm_core.errors import AdmError, unknown
+from tasks.datasets.catalogue import SOURCES
+from tasks.datasets.source import Source, Split, roots_from_environment
+
+__all__ = ["Split", "available", "load", "names", "roots_from_environment"]
+
+
+def names() -> list[str]:
+    """The names of all known data sets."""
+    return list(SOURCES)
+
+
+def available(name: str, roots: Sequence[Path]) -> tuple[bool, str]:
+    """Whether a data set is there, and where it is or how to get it; reads no data.
+
+    Args:
+        name: of the data set.
+        roots: folders to look in, in order.
+    """
+    source = _source(name)
+    if source.embedded:
+        return True, source.obtain
+    folder = source.find(roots)
+    return (True, str(folder)) if folder else (False, source.instructions(roots))
+
+
+def load(name: str, split: Split, roots: Sequence[Path], download: bool = False) -> Any:
+    """Read one split: an ``ImageSet`` in memory, or for ImageNet torchvision's ``ImageFolder``.
+
+    Args:
+        name: of the data set.
+        split: ``train``, ``test``, or ``validation`` where the set has a split of that name of its own.
+        roots: folders to look in, in order.
+        download: fetch a set that is in none of them into the first, where its publisher allows that.
+
+    Raises:
+        AdmError: unknown name, no such split, the set is missing (says where it was looked for and how to get
+            it) or a file of it is damaged (names the file).
+    """
+    source = _source(name)
+    if split not in source.splits:
+        has = ", ".join(source.splits)
+        raise AdmError(
+            f"{source.title} has no split '{split}' of its own, only {has}; carve one from train with the "
+            "protocol's data.validation"
+        )
+    read = _function(source.reader)
+    if source.embedded:
+        return read(split)
+    folder = source.find(roots)
+    if folder is None and download and source.fetcher and roots:
+        _function(source.fetcher)(Path(roots[0]).expanduser())
+        folder = source.find(roots)
+    if folder is None:
+        raise source.missing(roots)
+    return read(folder, split)
+
+
+def _source(name: str) -> Source:
+    if name not in SOURCES:
+        raise unknown("data set", name, SOURCES)
+    return SOURCES[name]
+
+
+def _function(path: str) -> Callable[..., Any]:
+    module, _, function = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found

@@ -1,0 +1,240 @@
+"""What a run does about crashes, hangs, kills and full disks; workers are real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SUITE, scores, starts
+from drive import drive
+
+from results.errors import RecordError
+from results.schema import Record
+from results.store import Store
+from suites.expand import PlannedCell, expand
+
+DRIVER = [sys.executable, str(Path(__file__).with_name("drive.py"))]
+Behave = Callable[[dict[str, str]], None]
+
+
+def find(suite: Path, method: str, seed: int, regime: str = "offline") -> PlannedCell:
+    cells = expand(str(suite)).cells
+    return next(c for c in cells if (c.cell.method_name, c.cell.seed, c.cell.regime) == (method, seed, regime))
+
+
+def record(suite: Path, store: Path, method: str, seed: int = 0, regime: str = "offline") -> Record:
+    found = Store(store).read_record(find(suite, method, seed, regime).id)
+    assert found is not None
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_all_cells_are_trained_once_teacher_first_and_a_second_run_does_nothing(suite: Path, store: Path) -> None:
+    assert drive(suite, store).exit_code == 0
+    cells = expand(str(suite)).cells
+    assert sorted(starts(store)) == sorted(cell.id for cell in cells) and len(cells) == 9
+    kept = {p.name for p in (store / "work").glob("*/*") if p.suffix in (".pt", ".safetensors")}
+    assert kept == {"weights.safetensors"}
+    before = scores(store)
+    assert drive(suite, store).exit_code == 0
+    assert len(starts(store)) == 9 and scores(store) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "reason"),
+    [
+        ("diverged", "diverged", "loss of the student is not finite at step 3"),
+        ("unsupported", "skipped", "maps are too small"),
+        ("oom", "oom", "cannot allocate 4 GiB"),
+        ("adm", "error", "data set 'x' is missing; get it there"),
+        ("bug", "error", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_exceptions_become_statuses_and_are_not_retried(
+    suite: Path, store: Path, behave: Behave, kind: str, status: str, reason: str
+) -> None:
+    behave({"kd/0": kind})
+    summary = drive(suite, store)
+    found = record(suite, store, "kd")
+    assert (found.status, found.reason, len(found.attempts)) == (status, reason, 1)
+    assert summary.exit_code == (0 if status == "skipped" else 1)
+    log = (store / "work" / found.id / "log.txt").read_text()
+    assert ("Traceback" in log) == (kind in ("bug", "oom"))
+    assert record(suite, store, "kd", 1).status == "ok"
+
+
+def test_a_worker_that_exits_without_an_outcome_leaves_a_record_and_its_log(
+    suite: Path, store: Path, behave: Behave
+) -> None:
+    behave({"kd/0": "exit"})
+    assert drive(suite, store).exit_code == 1
+    found = record(suite, store, "kd")
+    assert found.status == "error" and "exit status 7" in str(found.reason)
+    assert [attempt.status for attempt in found.attempts] == ["error"] * 3  # tried three times: it may be the machine
+    assert "last words" in (store / "work" / found.id / "log.txt").read_text()
+
+
+def test_a_killed_worker_is_tried_again(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"kd/0": "sigkill-once", "kd/1": "sigkill"})
+    assert drive(suite, store).exit_code == 1
+    once, always = record(suite, store, "kd", 0), record(suite, store, "kd", 1)
+    assert once.status == "ok" and [a.status for a in once.attempts] == ["error", "ok"]
+    assert "killed by signal 9" in str(once.attempts[0].reason)
+    assert always.status in ("error", "oom") and starts(store).count(always.id) == 3
+
+
+def test_failed_cells_are_tried_again_by_the_next_run_and_keep_their_history(
+    suite: Path, store: Path, behave: Behave
+) -> None:
+    behave({"kd/0": "diverged"})
+    drive(suite, store)
+    behave({})
+    assert drive(suite, store).exit_code == 0
+    assert [a.status for a in record(suite, store, "kd").attempts] == ["diverged", "ok"]
+    assert len(starts(store)) == 10
+
+
+def test_a_cell_that_takes_too_long_is_ended_with_all_it_started(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"kd/0": "hang"})
+    assert drive(suite, store, timeout=4.0).exit_code == 1
+    found = record(suite, store, "kd")
+    assert found.status == "timeout" and "the limit for one cell" in str(found.reason)
+    assert not alive(int((store / "grandchild.txt").read_text()))
+
+
+def test_a_teacher_that_fails_takes_its_cells_with_it_and_no_others(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"alone": "diverged"})
+    assert drive(suite, store).exit_code == 1
+    found = record(suite, store, "kd")
+    assert found.status == "error"
+    assert found.reason == "teacher resnet20 failed: diverged: loss of the student is not finite at step 3"
+    assert record(suite, store, "dml", regime="online").status == "ok"
+    behave({})
+    assert drive(suite, store).exit_code == 0
+
+
+def test_missing_teacher_weights_are_made_again_only_when_a_cell_needs_them(suite: Path, store: Path) -> None:
+    drive(suite, store)
+    teacher = find(suite, "none", 0, "alone")
+    (store / "work" / teacher.id / "weights.safetensors").unlink()
+    drive(suite, store)
+    assert starts(store).count(teacher.id) == 1
+    (store / "records" / f"{find(suite, 'kd', 0).id}.json").unlink()
+    assert drive(suite, store).exit_code == 0
+    assert starts(store).count(teacher.id) == 2
+
+
+def test_fail_fast_starts_nothing_after_a_failure(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"alone": "diverged"})
+    assert drive(suite, store, workers=1, fail_fast=True).exit_code == 1
+    assert len(starts(store)) == 1
+
+
+def test_an_outcome_that_breaks_the_records_rules_is_an_error(suite: Path, store: Path) -> None:
+    from suites.executors import InlineExecutor
+    from suites.options import RunOptions
+    from suites.plan import make_plan
+    from suites.progress import PlainDisplay
+    from suites.schedule import Runner
+    from rich.console import Console
+
+    expansion, records = expand(str(suite)), Store(store)
+    executor = InlineExecutor(train=lambda *_: {"scores": {"student": {"top1": float("nan")}}})
+    display = PlainDisplay(make_plan(expansion, records, 1), "x", Console(file=(store / "out.txt").open("w")))
+    summary = Runner(expansion, records, executor, RunOptions(store=store), display).run()
+    found = record(suite, store, "dml", regime="online")
+    assert summary.exit_code == 1 and found.status == "error" and "outcome is not valid" in str(found.reason)
+
+
+def test_a_killed_runner_takes_its_workers_with_it_and_the_rerun_ends_the_same(
+    write_suite: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
+    suite = write_suite(SUITE)
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    assert drive(suite, calm).exit_code == 0
+    dice = random.Random(5)
+    for _ in range(4):
+        runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
+        time.sleep(dice.uniform(0.6, 1.6))
+        runner.kill()
+        runner.wait()
+    assert drive(suite, store).exit_code == 0
+    assert scores(store) == scores(calm)
+
+
+def test_workers_die_with_their_runner(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"dml": "hang"})
+    runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
+    wait_for(lambda: (store / "grandchild.txt").exists())
+    children = subprocess.run(["pgrep", "-P", str(runner.pid)], capture_output=True, text=True).stdout.split()
+    assert children
+    runner.kill()
+    runner.wait()
+    wait_for(lambda: not any(alive(int(pid)) for pid in children), 5.0)
+    os.kill(int((store / "grandchild.txt").read_text()), signal.SIGKILL)  # the test's own sleeper
+
+
+def test_an_interrupted_run_exits_130_and_is_taken_up_again(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"dml/0": "hang"})
+    runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
+    wait_for(lambda: (store / "grandchild.txt").exists())
+    runner.send_signal(signal.SIGTERM)
+    assert runner.wait(20) == 130
+    found = record(suite, store, "dml", regime="online")
+    assert found.status == "interrupted" and not alive(int((store / "grandchild.txt").read_text()))
+    behave({})
+    assert drive(suite, store).exit_code == 0
+    assert [a.status for a in record(suite, store, "dml", regime="online").attempts] == ["interrupted", "ok"]
+
+
+def test_two_runners_on_one_store_train_every_cell_once(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"alone": "slow", "kd/1": "diverged"})
+    runners = [subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [runner.wait(60) for runner in runners] == [1, 1]
+    assert set(Counter(starts(store)).values()) == {1} and len(starts(store)) == 9
+
+
+def test_an_outcome_without_a_record_is_adopted(suite: Path, store: Path) -> None:
+    drive(suite, store)
+    cell = find(suite, "kd", 0).id
+    kept = Store(store).read_record(cell)
+    assert kept is not None
+    (store / "records" / f"{cell}.json").unlink()
+    outcome = '{"status": "ok", "reason": null, "seconds": 2.0, "scores": %s, "primary": %s}'
+    content = outcome % (str(kept.scores).replace("'", '"'), kept.primary.model_dump_json() if kept.primary else "")
+    (store / "work" / cell / "outcome.json").write_text(content)
+    assert drive(suite, store).exit_code == 0
+    assert len(starts(store)) == 9 and scores(store)[cell]
+
+
+def test_a_record_that_cannot_be_written_keeps_the_outcome_for_the_next_run(suite: Path, store: Path) -> None:
+    (store / "records").write_text("a file where the folder should be")
+    with pytest.raises(RecordError, match="cannot be written"):
+        drive(suite, store, workers=1)
+    assert len(starts(store)) == 1
+    (store / "records").unlink()
+    assert drive(suite, store).exit_code == 0
+    assert set(Counter(starts(store)).values()) == {1}
