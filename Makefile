@@ -1,6 +1,9 @@
 # make setup | bench | test | lint: everything happens in .venv, with the versions pinned in constraints.txt.
 
-PYTHON ?= $(shell for v in 3.13 3.12 3.11; do command -v python$$v && break; done || command -v python3)
+# The first of these that runs and is 3.11 to 3.13; make PYTHON=... takes another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; \
+  done)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -9,10 +12,11 @@ STAMP := .venv/.installed
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; \
-	  sys.exit(0 if (3, 11) <= v < (3, 14) else f"ADM-Bench needs Python 3.11 to 3.13; this is {v.major}.{v.minor}: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@test -n "$(PYTHON)" || { echo "ADM-Bench needs Python 3.11 to 3.13, and none is on the path: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv || { \
+	  echo "no ensurepip here (Debian keeps it in python3-venv): taking pip from $(PYTHON)"; \
+	  $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 bench: setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,3 +25,13 @@ class Batch:
     teacher_input: Tensor
     target: Tensor
     index: Tensor
+
+    def chunks(self, count: int) -> Iterator[Batch]:
+        """The batch in ``count`` equal parts, for gradient accumulation; itself when count is 1."""
+        if count == 1:
+            yield self
+            return
+        students, targets = self.student_input.chunk(count), self.target.chunk(count)
+        teachers = students if self.student_input is self.teacher_input else self.teacher_input.chunk(count)
+        for parts in zip(students, teachers, targets, self.index.chunk(count), strict=True):
+            yield Batch(*parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from adm_core import checkpoint
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller, Outcome
 from adm_core.errors import AdmError, Diverged
+from adm_core.optimizer import make_optimizer
 from adm_core.recipe import Recipe
 from adm_core.seeds import derive
 from adm_core.taps import Network
@@ -154,7 +155,7 @@ class Trainer:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         self.generator.manual_seed(derive(self.seed, "method", step))
-        for chunk in _chunks(batch, self.recipe.accumulate):
+        for chunk in batch.chunks(self.recipe.accumulate):
             with self.accelerator.accumulate(self.model):
                 outcome = self.model(chunk, done, self.generator)
                 self.accelerator.backward(outcome.total)
@@ -283,30 +284,3 @@ class Trainer:
             torch.cuda.set_rng_state(state["rng"][1], self.device)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-
-
-def make_optimizer(distiller: Distiller, recipe: Recipe) -> torch.optim.Optimizer:
-    """One optimiser over all roles, a parameter group each, with the settings each network has in the recipe.
-
-    The parts that a method trains follow the student's settings.
-    """
-    groups = []
-    for role, parameters in distiller.parameter_groups().items():
-        network = distiller.networks["teacher" if role == "teacher" else "student"]
-        chosen = recipe.optimizer_of(network.name, role)
-        groups.append({"params": parameters, "lr": chosen.lr, "weight_decay": chosen.weight_decay})
-    base = recipe.optimizer
-    if base.name == "adamw":
-        return torch.optim.AdamW(groups, lr=base.lr, fused=True)
-    return torch.optim.SGD(groups, lr=base.lr, momentum=base.momentum, nesterov=base.nesterov, fused=True)
-
-
-def _chunks(batch: Batch, count: int) -> Iterator[Batch]:
-    if count == 1:
-        yield batch
-        return
-    shared = batch.student_input is batch.teacher_input
-    students, targets = batch.student_input.chunk(count), batch.target.chunk(count)
-    teachers = students if shared else batch.teacher_input.chunk(count)
-    for parts in zip(students, teachers, targets, batch.index.chunk(count), strict=True):
-        yield Batch(*parts)

@@ -11,8 +11,9 @@ from results.claims import load_claims
 from results.errors import RecordError
 from results.render import csv, latex, markdown, terminal
 from results.schema import Manifest
-from results.store import Store
+from results.store import Store, write_atomically
 from results.tables import Block, Table, claims, collect, cost, scores, summary
+from results.tables.blocks import MISSING
 
 TABLES = ("scores", "cost", "claims", "summary")
 """The tables that can be asked for."""
@@ -40,6 +41,11 @@ class Results:
     blocks: list[Block]
     problems: tuple[str, ...]
 
+    @property
+    def not_run(self) -> int:
+        """How many cells have no record at all."""
+        return sum(line.statuses[MISSING] for block in self.blocks for line in block.lines)
+
 
 def load(store_root: str | Path, suite: str) -> Results:
     """Read a suite's manifest and records.
@@ -55,26 +61,20 @@ def load(store_root: str | Path, suite: str) -> Results:
     return Results(manifest, collect(manifest, records, problems), tuple(problems[key] for key in sorted(problems)))
 
 
-def build(store_root: str | Path, suite: str, table: str = "scores") -> list[Table]:
+def tables_of(results: Results, table: str = "scores") -> list[Table]:
     """One kind of table of a suite.
 
     Args:
-        store_root: the store's folder.
-        suite: its name.
+        results: the suite.
         table: scores, cost, claims or summary.
 
     Raises:
-        RecordError: no such table or suite.
+        RecordError: there is no such table; the nearest is named.
     """
     if table not in TABLES:
         near = difflib.get_close_matches(table, TABLES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else ""
-        raise RecordError(f"table '{table}': there is no such table; there are {', '.join(TABLES)} {hint}".rstrip())
-    return tables_of(load(store_root, suite), table)
-
-
-def tables_of(results: Results, table: str) -> list[Table]:
-    """One kind of table of results that have been read."""
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise RecordError(f"table '{table}': there is no such table; there are {', '.join(TABLES)}{hint}")
     if table == "claims":
         return claims(results.blocks, load_claims())
     makers = {"scores": scores, "cost": cost, "summary": summary}
@@ -95,43 +95,37 @@ def render(tables: Sequence[Table], form: str, width: int = 100, color: bool = F
     return FORMS["tex" if form == "latex" else form](tables)
 
 
-def page(store_root: str | Path, suite: str) -> str:
+def page(results: Results) -> str:
     """The HTML page of a suite: all its tables, plots and notes in one file."""
     from results.render import html  # loads matplotlib, which no other form needs
 
-    results = load(store_root, suite)
     return html.render(results.manifest, results.blocks, {name: tables_of(results, name) for name in TABLES})
 
 
-def write_all(store_root: str | Path, suite: str, out_dir: str | Path) -> list[Path]:
+def write_all(results: Results, out_dir: str | Path) -> list[Path]:
     """Write every table in every form, and the page.
 
     Returns:
         The files, in a fixed order.
 
     Raises:
-        RecordError: no such suite, or the folder cannot be written.
+        RecordError: the disk is full or the folder cannot be written.
     """
     written = []
-    try:
-        Path(out_dir).mkdir(parents=True, exist_ok=True)
-        for name, text in _contents(store_root, suite).items():
-            path = Path(out_dir) / name
-            path.write_bytes(text.encode())
-            written.append(path)
-    except OSError as error:
-        raise RecordError(f"{error.filename or out_dir}: cannot be written: {error.strerror}") from error
+    for name, text in contents(results).items():
+        written.append(Path(out_dir) / name)
+        write_atomically(written[-1], text)
     return written
 
 
-def check(store_root: str | Path, suite: str, out_dir: str | Path) -> list[str]:
+def check(results: Results, out_dir: str | Path) -> list[str]:
     """Make the leaderboards again and compare them with files written earlier.
 
     Returns:
         A message for each file that is missing or differs, with the beginning of the difference; empty when all agree.
     """
     messages = []
-    for name, text in _contents(store_root, suite).items():
+    for name, text in contents(results).items():
         path = Path(out_dir) / name
         if not path.is_file():
             messages.append(f"{path}: is missing")
@@ -140,15 +134,11 @@ def check(store_root: str | Path, suite: str, out_dir: str | Path) -> list[str]:
     return messages
 
 
-def _contents(store_root: str | Path, suite: str) -> dict[str, str]:
-    """File name to content."""
-    from results.render import html
-
-    results = load(store_root, suite)
+def contents(results: Results) -> dict[str, str]:
+    """Every table in every form, and the page: file name to content."""
     tables = {name: tables_of(results, name) for name in TABLES}
     files = {f"{name}.{form}": make(tables[name]) for name in TABLES for form, make in FORMS.items()}
-    files[PAGE] = html.render(results.manifest, results.blocks, tables)
-    return files
+    return files | {PAGE: page(results)}
 
 
 def _difference(path: Path, text: str) -> str:

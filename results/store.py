@@ -19,7 +19,7 @@ from results.errors import RecordError
 from results.migrations import migrate
 from results.schema import SCHEMA_VERSION, Manifest, Record
 
-__all__ = ["RecordError", "Store"]
+__all__ = ["RecordError", "Store", "write_atomically"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _VERSION = re.compile(rb'"schema_version"\s*:\s*(\d+)')
@@ -34,10 +34,11 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._records = self.root / "records"
 
     def record_path(self, cell_id: str) -> Path:
         """Where the record of a cell lies."""
-        return self.root / "records" / f"{cell_id}.json"
+        return self._records / f"{cell_id}.json"
 
     def manifest_path(self, suite: str) -> Path:
         """Where the manifest of a suite lies."""
@@ -50,7 +51,7 @@ class Store:
             RecordError: the disk is full or the folder cannot be written.
         """
         path = self.record_path(record.id)
-        _write_atomically(path, _layout(record))
+        write_atomically(path, _layout(record))
         return path
 
     def read_record(self, cell_id: str) -> Record | None:
@@ -77,7 +78,7 @@ class Store:
         found: dict[str, Record] = {}
         problems: list[RecordError] = []
         if ids is None:
-            ids = sorted(path.stem for path in (self.root / "records").glob("[0-9a-f]*.json"))
+            ids = sorted(path.stem for path in self._records.glob("[0-9a-f]*.json"))
         for cell_id in dict.fromkeys(ids):
             try:
                 record = self.read_record(cell_id)
@@ -95,7 +96,7 @@ class Store:
             RecordError: the disk is full or the folder cannot be written.
         """
         path = self.manifest_path(manifest.suite)
-        _write_atomically(path, manifest.model_dump_json(indent=1) + "\n")
+        write_atomically(path, manifest.model_dump_json(indent=1) + "\n")
         return path
 
     def read_manifest(self, suite: str) -> Manifest:
@@ -135,7 +136,12 @@ def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all: what was there stays until the new content is safe on disk.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written; the message says what to do.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
@@ -166,7 +172,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _why_not_written(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        kept = "the record that was there is intact" if path.exists() else "nothing was left behind"
+        kept = "what was there before is intact" if path.exists() else "nothing was left behind"
         return f"{path}: the disk is full ({error.strerror}); {kept}; free some space and run again"
     return f"{path}: cannot be written: {error.strerror}; check the folder and its permissions, then run again"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,11 +75,13 @@ def check_benchmark(task: str, name: str, where: str) -> Benchmark:
     """The benchmark of that name.
 
     Raises:
-        AdmError: the task has no such benchmark; nearest names are given.
+        AdmError: no such task, or it has no such benchmark; nearest names are given.
     """
+    if task not in tasks():
+        raise unknown("task", task, tasks(), where=f"{where}, task")
     known = benchmarks(task)
     if name not in known:
-        raise unknown("benchmark", name, known, where=where)
+        raise unknown("benchmark", name, known, where=f"{where}, benchmark")
     return known[name]
 
 
@@ -90,4 +92,29 @@ def check_network(task: str, name: str, where: str, role: Literal["teacher", "st
         AdmError: no such network; nearest names are given.
     """
     if not name.startswith(_LIBRARIES) and name not in networks(task):
-        raise unknown(f"network ({role})", name, networks(task), where=where)
+        raise unknown(f"network ({role})", name, networks(task), where=f"{where}, pairs")
+
+
+def check_data(task: str, data: Mapping[str, Any], where: str) -> None:
+    """Stop at a protocol whose ``data`` part the task would refuse; ``tasks/<task>/data_settings.py`` reads it.
+
+    Raises:
+        AdmError: an unknown key, or a value of a wrong type or out of range.
+    """
+    if (_TASKS / task / "data_settings.py").exists():
+        importlib.import_module(f"tasks.{task}.data_settings").read(data, where)
+
+
+def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
+    """Stop at a tap that a network of the task's own list has not; library networks tell theirs once they are built.
+
+    Raises:
+        AdmError: no such tap; the network's nearest are given.
+    """
+    known = networks(task).get(name)
+    if known is None:
+        return
+    there = [*known["taps"], *(["last"] if any(tap.startswith("stage") for tap in known["taps"]) else [])]
+    for tap in taps:
+        if tap not in there:
+            raise unknown("tap", tap, there, where=f"{where}: network '{name}'")

@@ -113,6 +113,9 @@ def _row_of(prefix: str, store: Store) -> Group:
 
 def _by_context(method: str, records: Iterable[Record]) -> dict[str, Group]:
     """A method's rows by everything else that a cell says; each must be one row."""
+    records = list(records)
+    if not records:
+        raise AdmError(f"method '{method}': no cell in this store is finished; run a suite first, or give --store")
     wanted = [record for record in records if record.cell.method_name == method and record.cell.regime != "alone"]
     if not wanted:
         raise unknown("method in this store", method, {record.cell.method_name for record in records})

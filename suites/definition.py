@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from adm_core.errors import AdmError, unknown
 from adm_core.recipe import Protocol
+from results.schema import Text, without_paths
 from suites.yaml_file import read_model
 
+
+def _recordable(value: Any) -> Any:
+    """Refuses what a record may not hold, before anything is trained."""
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, bool | int | float | str):
+            raise ValueError("should be a number, a word, true or false, or a list of these")
+        if isinstance(item, str) and without_paths(item) != item:
+            raise ValueError("an absolute path must not be recorded; give a name or a relative path")
+    return value
+
+
+def _by_method(given: Any) -> Any:
+    """Refuses settings that do not stand under the name of their method."""
+    for key in given if isinstance(given, dict) else ():
+        if given[key] is not None and not isinstance(given[key], dict):
+            raise ValueError(f"'{key}' should stand under the name of its method, as in {{kd: {{temperature: 2}}}}")
+    return given
+
+
 Regime = Literal["offline", "online"]
-Value = bool | int | float | str | list[bool | int | float | str]
-Settings = dict[str, dict[str, Value]]
+Value = Annotated[Any, AfterValidator(_recordable)]
+Settings = Annotated[dict[str, dict[str, Value]], BeforeValidator(_by_method)]
 """Method part to its settings: ``{"kd": {"temperature": 2.0}}``."""
 
 _HERE = Path(__file__).parent
 DEFINITIONS = _HERE / "definitions"
 PROTOCOLS = _HERE / "protocols"
+_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class _Frozen(BaseModel):
@@ -48,8 +70,8 @@ class Pair(_Frozen):
 class MethodEntry(_Frozen):
     """A row of the table: a method, the label it goes by, and settings that belong to this row alone."""
 
-    method: str
-    label: str | None = None
+    method: Text
+    label: Text | None = None
     settings: Settings = {}
 
     @model_validator(mode="before")
@@ -86,7 +108,7 @@ class Block(_Frozen):
         teacher_seed: offline: the seed of the teacher's own training.
     """
 
-    title: str
+    title: Text
     task: str
     benchmark: str
     protocol: str
@@ -133,14 +155,17 @@ class Suite(_Frozen):
         settings: method settings for the whole suite.
         chosen: how ``settings`` were chosen; required where there are any.
         overrides: settings for some cells; later ones win.
+        data_roots: folders with data sets, relative to the suite's file; looked at after the command line's and
+            before ``ADM_DATA``. Where data lie is not part of a cell's identity.
     """
 
     name: str
-    title: str
+    title: Text
     blocks: tuple[Block, ...] = Field(min_length=1)
     settings: Settings = {}
     chosen: str | None = None
     overrides: tuple[Override, ...] = ()
+    data_roots: tuple[Path, ...] = ()
 
     @model_validator(mode="after")
     def _choice_is_told(self) -> Suite:
@@ -165,14 +190,17 @@ def suite_file(name: str) -> Path:
     Raises:
         AdmError: no such suite or file.
     """
-    if _is_path(name):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise AdmError(f"suite file {name}: no such file")
-        return path
-    if name not in suite_names():
-        raise unknown("suite", name, suite_names())
-    return DEFINITIONS / f"{name}.yaml"
+    if not _is_path(name):
+        if name not in suite_names():
+            own = f"; did you mean the file {name}.yaml?" if Path(f"{name}.yaml").is_file() else ""
+            raise AdmError(f"unknown suite '{name}'{own}") if own else unknown("suite", name, suite_names())
+        return DEFINITIONS / f"{name}.yaml"
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise AdmError(f"suite file {name}: no such file")
+    if not re.fullmatch(_FILE_NAME, path.stem):
+        raise AdmError(f"suite file {name}: its name becomes the suite's: use letters, digits, '.', '_' and '-' only")
+    return path
 
 
 def load_suite(name: str) -> Suite:
@@ -198,6 +226,8 @@ def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tup
     """
     if _is_path(name):
         path = (beside or Path()) / Path(name).expanduser()
+        if not path.is_file():
+            raise AdmError(f"{where}: {name}: no such file" if where else f"protocol file {name}: no such file")
         return path.stem, read_model(path, Protocol)
     if name not in protocol_names():
         raise unknown("protocol", name, protocol_names(), where=where)

@@ -10,12 +10,22 @@ from pathlib import Path
 
 from adm_core import registry
 from adm_core.compose import parts_of
-from adm_core.errors import AdmError, unknown
+from adm_core.errors import AdmError, nearest, unknown
 from adm_core.method import Method
 from adm_core.recipe import Protocol
 from results.schema import Cell, MethodPart, TeacherRecipe, canonical_json, digest
 from suites import catalogue
-from suites.definition import Block, MethodEntry, Pair, Settings, Suite, load_protocol, load_suite, suite_file
+from suites.definition import (
+    Block,
+    MethodEntry,
+    Override,
+    Pair,
+    Settings,
+    Suite,
+    load_protocol,
+    load_suite,
+    suite_file,
+)
 
 
 @dataclass(frozen=True)
@@ -77,16 +87,20 @@ def expand(name: str, method_files: Iterable[Path] = ()) -> Expansion:
     """
     for file in method_files:
         registry.load_file(file)
-    suite = load_suite(name)
-    return expand_suite(suite, suite_file(name).parent)
+    return expand_suite(load_suite(name), suite_file(name))
 
 
-def expand_suite(suite: Suite, folder: Path | None = None) -> Expansion:
-    """Expand a suite that has been read; ``folder`` is where paths to protocols start."""
-    used = _Used()
-    rows = [row for block in suite.blocks for row in _expand_block(suite, block, folder, used)]
+def expand_suite(suite: Suite, file: Path | None = None) -> Expansion:
+    """Expand a suite that has been read.
+
+    Args:
+        suite: what the file said.
+        file: named in messages; paths to protocols start in its folder.
+    """
+    used = _Used(str(file or f"suite '{suite.name}'"))
+    rows = [row for block in suite.blocks for row in _expand_block(suite, block, file and file.parent, used)]
     used.check(suite)
-    _check_labels(suite, rows)
+    _check_labels(used.where, rows)
     artefacts = {row.teacher.id: row.teacher for row in rows if row.teacher}
     return Expansion(suite=suite, rows=tuple(rows), artefacts=tuple(artefacts.values()))
 
@@ -110,9 +124,17 @@ def teacher_cell(cell: Cell) -> Cell | None:
 
 
 class _Used:
-    """What an expansion remembers: methods made, and which settings found a cell, so that no misspelt one passes."""
+    """What an expansion remembers: methods made, and which settings found a cell, so that no misspelt one passes.
 
-    def __init__(self) -> None:
+    Attributes:
+        where: the suite's file, for messages.
+        parts: methods that occur.
+        overrides: indices of those that found a cell.
+        made: methods by name and settings.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
         self.parts: set[str] = set()
         self.overrides: set[int] = set()
         self.made: dict[str, Method] = {}
@@ -125,23 +147,44 @@ class _Used:
         return self.made[key]
 
     def check(self, suite: Suite) -> None:
+        """Stop at settings that belong to no row.
+
+        Raises:
+            AdmError: names them, and the nearest names that do occur.
+        """
         for part in suite.settings:
             if part not in self.parts:
-                raise unknown("method", part, self.parts, where=f"suite '{suite.name}': settings")
+                raise unknown("method", part, self.parts, where=f"{self.where}: settings")
         for index, override in enumerate(suite.overrides):
             if index not in self.overrides:
-                raise AdmError(
-                    f"suite '{suite.name}': overrides.{index} (when {override.when.model_dump(exclude_defaults=True)})"
-                    " matches no cell"
-                )
+                told = f"{self.where}: overrides.{index} matches no cell of the suite"
+                raise AdmError(f"{told}{self._hint(suite, override)}")
+
+    def _hint(self, suite: Suite, override: Override) -> str:
+        """The first word of an override that nothing in the suite answers to."""
+        pairs = [pair for block in suite.blocks for pair in block.pairs]
+        known = {
+            "teacher": {pair.teacher for pair in pairs},
+            "student": {pair.student for pair in pairs},
+            "method": self.parts,
+            "regime": {block.regime for block in suite.blocks},
+        }
+        for key, pattern in override.when.model_dump(exclude_defaults=True).items():
+            if not any(fnmatchcase(name, pattern) for name in known[key]):
+                return f": when.{key} = '{pattern}'; {nearest(pattern, known[key])}"
+        for part in override.settings:
+            if part not in self.parts:
+                return f": settings.{part}; {nearest(part, self.parts)}"
+        return f" (when {override.when.model_dump(exclude_defaults=True)}, settings {sorted(override.settings)})"
 
 
 def _expand_block(suite: Suite, block: Block, folder: Path | None, used: _Used) -> list[PlannedCell]:
-    where = f"suite '{suite.name}', block '{block.title}'"
+    where = f"{used.where}, block '{block.title}'"
     catalogue.check_benchmark(block.task, block.benchmark, where)
-    protocol_name, protocol = load_protocol(block.protocol, folder, where)
+    protocol_name, protocol = load_protocol(block.protocol, folder, f"{where}, protocol")
     if protocol.task != block.task:
         raise AdmError(f"{where}: protocol '{protocol_name}' is for task '{protocol.task}', not '{block.task}'")
+    catalogue.check_data(block.task, protocol.data, f"{where}, protocol '{protocol_name}'")
     for pair in block.pairs:
         catalogue.check_network(block.task, pair.teacher, where, "teacher")
         catalogue.check_network(block.task, pair.student, where, "student")
@@ -207,10 +250,13 @@ def _resolve(
     for layer in layers:
         for part, settings in layer.items():
             merged[part] = merged.get(part, {}) | settings
-    return _create(entry.method, merged, block.regime, used, where)
+    method = _create(entry.method, merged, block.regime, used, f"{where}, methods")
+    for name in (pair.teacher, pair.student):
+        catalogue.check_taps(block.task, name, method.needs.taps, f"{where}, methods: method '{entry.method}'")
+    return _method_parts(method)
 
 
-def _create(spec: str, settings: Settings, regime: str, used: _Used, where: str) -> tuple[MethodPart, ...]:
+def _create(spec: str, settings: Settings, regime: str, used: _Used, where: str) -> Method:
     try:
         method = used.create(spec, settings)
     except AdmError as error:
@@ -218,7 +264,7 @@ def _create(spec: str, settings: Settings, regime: str, used: _Used, where: str)
     if regime not in method.card.regimes:
         runs = " and ".join(sorted(method.card.regimes))
         raise AdmError(f"{where}: method '{spec}' does not run {regime}; it runs {runs}")
-    return _method_parts(method)
+    return method
 
 
 def _method_parts(method: Method) -> tuple[MethodPart, ...]:
@@ -232,18 +278,17 @@ def _plain(settings: Mapping[str, object]) -> dict[str, object]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
-def _check_labels(suite: Suite, rows: list[PlannedCell]) -> None:
+def _check_labels(where: str, rows: list[PlannedCell]) -> None:
     """Within one table a label, pair and seed must mean one cell, and a cell must have one label."""
     by_label: dict[tuple[str, ...], PlannedCell] = {}
     by_cell: dict[tuple[str, ...], PlannedCell] = {}
     for row in rows:
         place = (row.block, str(row.cell.teacher), row.cell.student, str(row.cell.seed))
+        told = f"{where}, block '{row.block}', methods"
         if (*place, row.label) in by_label:
-            raise AdmError(f"suite '{suite.name}', block '{row.block}': two rows are labelled '{row.label}'")
+            raise AdmError(f"{told}: two rows are labelled '{row.label}'")
         twin = by_cell.get((*place, row.id))
         if twin:
-            raise AdmError(
-                f"suite '{suite.name}', block '{row.block}': '{twin.label}' and '{row.label}' are the same experiment"
-            )
+            raise AdmError(f"{told}: '{twin.label}' and '{row.label}' are the same experiment; leave one out")
         by_label[(*place, row.label)] = row
         by_cell[(*place, row.id)] = row

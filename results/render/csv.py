@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from results.tables import Row, Table
 from results.tables.model import PARTS
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t")
 """What makes a spreadsheet take a text for a formula."""
+_BREAKS = re.compile(r"[\r\n\v\f\0]+")
 
 
 def render(tables: Sequence[Table]) -> str:
@@ -26,7 +28,8 @@ def render(tables: Sequence[Table]) -> str:
 
 
 def escape(text: str) -> str:
-    """The text with an apostrophe before it where a spreadsheet would otherwise run it as a formula."""
+    """The text on one line, with an apostrophe before it where a spreadsheet would otherwise run it as a formula."""
+    text = _BREAKS.sub(" ", text)
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 

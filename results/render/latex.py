@@ -111,4 +111,4 @@ def _notes(table: Table) -> list[str]:
     label = next(i for i, column in enumerate(table.columns) if column.key == "label")
     failed = [f"{table.text(row, label)}: {row.note}" for row in table.rows if row.note]
     notes = [escape(note) for note in [*failed, *table.notes]]
-    return [r"\\[2pt]", r"\parbox{\linewidth}{\footnotesize " + r"\\ ".join(notes) + "}"] if notes else []
+    return [r"\par\smallskip", r"\parbox{\linewidth}{\footnotesize " + r"\\ ".join(notes) + "}"] if notes else []

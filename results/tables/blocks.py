@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from results.schema import Cell, Manifest, ManifestRow, Primary, Record
 
@@ -64,7 +65,7 @@ class Line:
 
 @dataclass
 class Block:
-    """Rows that may be compared: same benchmark, protocol, pair, regime and teacher.
+    """Rows that may be compared: same benchmark, protocol, pair, regime and teacher; complete once it is read.
 
     Attributes:
         title: the suite's heading for it.
@@ -83,12 +84,12 @@ class Block:
         """``teacher → student``, or the one network's name."""
         return f"{self.cell.teacher} → {self.cell.student}" if self.cell.teacher else self.cell.student
 
-    @property
+    @cached_property
     def primary(self) -> Primary | None:
         """What ranks; None while nothing is ok."""
         return next((r.primary for line in self.lines for _, r in sorted(line.records.items()) if r.primary), None)
 
-    @property
+    @cached_property
     def baseline(self) -> Line | None:
         """The row of the baseline method that has most seeds; the first of them."""
         rows = [line for line in self.lines if line.method == self.baseline_method and line.records]
@@ -119,12 +120,14 @@ class Block:
         """Every ok record, by row and seed."""
         return [record for line in self.lines for _, record in sorted(line.records.items())]
 
+    @cached_property
     def solo_teacher(self) -> dict[int, float]:
         """Seed to the primary score of a teacher that learned from no one: online, in the baseline row."""
         if self.cell.regime != "online" or self.baseline is None:
             return {}
         return self.baseline.values("teacher")
 
+    @cached_property
     def frozen_teacher(self) -> list[float]:
         """Offline: the distinct scores of the frozen teacher that the records name; one, unless it was retrained."""
         if self.cell.regime != "offline":
@@ -147,15 +150,9 @@ def collect(
     lines: dict[tuple[object, ...], Line] = {}
     for row in manifest.rows:
         cell = row.cell
-        shared = cell.model_dump(mode="python", exclude={"method", "seed", "student", "teacher"})
-        place = (
-            row.block,
-            repr(sorted(shared.items(), key=lambda item: item[0])),
-            cell.teacher,
-            cell.student,
-        )
+        place = (row.block, cell.model_dump_json(exclude={"method", "seed"}))
         block = blocks.setdefault(place, Block(row.block, cell, [], manifest.baseline))
-        identity = (*place, row.label, repr(cell.method))
+        identity = (*place, row.label, cell.model_dump_json(include={"method"}))
         if identity not in lines:
             lines[identity] = Line(row.label, cell.method_name)
             block.lines.append(lines[identity])

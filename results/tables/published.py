@@ -93,7 +93,7 @@ def _our_lines(block: Block, published: Sequence[Claim]) -> list[tuple[str, _Key
 
 def _ours(block: Block, line: Line, scored: str) -> list[float]:
     if scored == "teacher" and block.cell.regime == "offline":
-        return block.frozen_teacher()
+        return block.frozen_teacher
     return list(line.values(scored).values())
 
 

@@ -38,7 +38,7 @@ def gain_over_baseline(block: Block, line: Line) -> float | None:
     if baseline is None or line is baseline:
         return None
     method, none = line.values("student"), baseline.values("student")
-    frozen, solo = block.frozen_teacher(), block.solo_teacher()
+    frozen, solo = block.frozen_teacher, block.solo_teacher
     if len(frozen) == 1:
         solo = dict.fromkeys(none, frozen[0])
     seeds = method.keys() & none.keys() & solo.keys()
@@ -68,8 +68,9 @@ def best_lines(block: Block) -> list[Line]:
 def _judge(block: Block) -> list[_Judged]:
     """Every line, ranked ones first, with differences adjusted over the complete lines of the block."""
     first = ranked(block)
-    rest = sorted((line for line in block.lines if line not in first), key=lambda line: line.label)
-    baseline, solo, best = block.baseline, block.solo_teacher(), best_lines(block)
+    placed = {id(line) for line in first}
+    rest = sorted((line for line in block.lines if id(line) not in placed), key=lambda line: line.label)
+    baseline, solo, best = block.baseline, block.solo_teacher, best_lines(block)
     none = baseline.values("student") if baseline else {}
     judged = []
     for line in [*first, *rest]:
@@ -107,7 +108,7 @@ def _table(block: Block) -> Table:
     extra = in_order(m for r in block.records() for m in r.scores.get("student", {}) if m != metric)
     columns = _columns(block, metric, extra)
     rows = [_row(block, item, rank, extra) for rank, item in enumerate(judged, start=1)]
-    rows = [_teacher_row(score, columns) for score in block.frozen_teacher()] + rows
+    rows = [_teacher_row(score, columns) for score in block.frozen_teacher] + rows
     table = Table(
         "scores",
         block.title,
@@ -216,7 +217,7 @@ def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
         notes.append(f"The baseline '{block.baseline.label}' is incomplete; differences use the seeds it has.")
     if any(not item.line.complete for item in judged):
         notes.append("Incomplete rows are shown unranked and take no part in bold print or adjustment.")
-    if len(block.frozen_teacher()) > 1:
+    if len(block.frozen_teacher) > 1:
         notes.append("The rows learned from teachers with different scores: no gains. Train them anew to compare them.")
     if len({record.data_digest for record in block.records()} - {None}) > 1:
         notes.append("The rows were trained on different data (their data digests differ): do not compare them.")

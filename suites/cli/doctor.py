@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
@@ -40,8 +41,8 @@ def doctor(data_root: DataRoots = None, as_json: AsJson = False) -> None:
 def _packages() -> dict[str, str | None]:
     """Versions of what the benchmark needs; None: not installed."""
     try:
-        needed = [line.split(";")[0] for line in requires("adm-bench") or [] if "extra ==" not in line]
-        names = [line.split("[")[0].strip("<>=!~ 0123456789.,") for line in needed]
+        needed = [line for line in requires("adm-bench") or [] if "extra ==" not in line]
+        names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed]
     except PackageNotFoundError:
         names = ["torch", "torchvision", "timm", "accelerate", "pydantic", "safetensors"]
     versions: dict[str, str | None] = {}

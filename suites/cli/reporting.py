@@ -2,12 +2,158 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from suites.cli.arguments import DEFAULT_STORE, StoreFolder, SuiteName
 
-def report(suite: str) -> None:
-    """Print a suite's tables.
+if TYPE_CHECKING:
+    from results.report import Results
 
-    Example: adm report quick
+_LEADERBOARD = Path("leaderboard")
+_SUFFIXES = {".txt": "terminal", ".md": "md", ".tex": "latex", ".csv": "csv", ".html": "html", ".htm": "html"}
+_MOST_PROBLEMS = 5
+
+
+class Form(StrEnum):
+    """How tables are written."""
+
+    terminal = "terminal"
+    md = "md"
+    latex = "latex"
+    csv = "csv"
+    html = "html"
+
+
+class Kind(StrEnum):
+    """Which tables."""
+
+    scores = "scores"
+    cost = "cost"
+    claims = "claims"
+    summary = "summary"
+
+
+def report(
+    suite: SuiteName,
+    store: StoreFolder = DEFAULT_STORE,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="terminal unless --out's suffix says otherwise; html needs --out.")
+    ] = None,
+    table: Annotated[Kind, typer.Option("--table", help="html holds all of them.")] = Kind.scores,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A file for one form; a folder, without --format, gets every table and form."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the files in --out (leaderboard) with the records; write nothing.")
+    ] = False,
+) -> None:
+    """Print a suite's tables, or write them to files. Needs the records alone: no torch, no data, no suite file.
+
+    Exit status: 0 done, 1 --check found differences, 2 bad input.
+
+    Example: adm report quick --out leaderboard
     """
-    typer.echo(suite)
+    whole = out is None or (form is None and (out.is_dir() or not out.suffix))
+    if out is not None and out.is_dir() and form is not None:
+        out = out / ("leaderboard.html" if form is Form.html else f"{table.value}{_suffix(form)}")
+    form = form or Form(_SUFFIXES.get(out.suffix.lower(), "terminal") if out else "terminal")
+    _forbid_contradictions(form, out, whole, check)
+    found = _load(store, suite)
+    _warn(found, suite)
+    if check:
+        sys.exit(_compare(found, out or _LEADERBOARD))
+    if out is None:
+        typer.echo(_text(found, form, table), nl=False)
+    elif whole:
+        from results.report import write_all
+
+        for path in write_all(found, out):
+            typer.echo(path)
+    else:
+        from results.store import write_atomically
+
+        write_atomically(out, _text(found, form, table))
+        typer.echo(out)
+
+
+def _forbid_contradictions(form: Form, out: Path | None, whole: bool, check: bool) -> None:
+    from adm_core.errors import AdmError
+
+    if check and not whole:
+        raise AdmError(f"--check compares a whole folder of every form: leave out --format; --out {out} is one file")
+    if check or form is not Form.html:
+        return
+    if out is None:
+        raise AdmError("--format html needs --out FILE, for example --out leaderboard.html")
+
+
+def _suffix(form: Form) -> str:
+    return next(suffix for suffix, name in _SUFFIXES.items() if name == form.value)
+
+
+def _load(store: Path, suite: str) -> Results:
+    """The suite's records, read without garbage collection: it would walk them again and again and find nothing."""
+    from results import report
+
+    name = Path(suite).stem if suite.endswith((".yaml", ".yml")) or "/" in suite else suite
+    if not report.Store(store).manifest_path(name).is_file():
+        raise _nothing_there(store, name)
+    gc.disable()
+    try:
+        return report.load(store, name)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _nothing_there(store: Path, name: str) -> Exception:
+    """A suite that exists but was not run, or else a name that nothing answers to."""
+    from adm_core.errors import AdmError, unknown
+    from results.store import Store
+    from suites.definition import suite_names
+
+    run, known = Store(store).manifests(), suite_names()
+    if name in known:
+        return AdmError(f"suite '{name}': nothing of it is in '{store}' yet; run 'adm run {name}' first")
+    return unknown("suite", name, {*run, *known}, where=f"store '{store}'")
+
+
+def _warn(found: Results, suite: str) -> None:
+    """Say on standard error what the tables lack."""
+    if found.not_run:
+        cells = sum(len(line.planned) for block in found.blocks for line in block.lines)
+        typer.echo(f"{found.not_run} of {cells} cells have not been run; 'adm run {suite}' trains them", err=True)
+    for problem in found.problems[:_MOST_PROBLEMS]:
+        typer.echo(f"unreadable: {problem}", err=True)
+    if len(found.problems) > _MOST_PROBLEMS:
+        typer.echo(f"unreadable: {len(found.problems) - _MOST_PROBLEMS} more records", err=True)
+
+
+def _text(found: Results, form: Form, table: Kind) -> str:
+    from results import report
+
+    if form is Form.html:
+        return report.page(found)
+    from suites.cli.console import make_console
+
+    console = make_console()
+    color = console.is_terminal and not console.no_color
+    return report.render(report.tables_of(found, table.value), form.value, console.width, color)
+
+
+def _compare(found: Results, folder: Path) -> int:
+    from results.report import check
+
+    messages = check(found, folder)
+    for message in messages:
+        typer.echo(message)
+    if not messages:
+        typer.echo(f"{folder}: every file is what the records give")
+    return int(bool(messages))

@@ -71,7 +71,7 @@ def run(
     records = Store(store.absolute())
     options = RunOptions(
         device=device.value,
-        data_roots=absolute(data_root),
+        data_roots=(*absolute(data_root), *_own_roots(suite, expansion)),
         method_files=files,
         download=download,
         store=records.root,
@@ -85,6 +85,14 @@ def run(
             summary = Runner(expansion, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
     sys.exit(summary.exit_code if summary else 0)
+
+
+def _own_roots(suite: str, expansion: Expansion) -> tuple[Path, ...]:
+    """The data roots that the suite's file names, made absolute."""
+    from suites.definition import suite_file
+
+    folder = suite_file(suite).parent.absolute()
+    return tuple(folder / root.expanduser() for root in expansion.suite.data_roots)
 
 
 def _executor(kind: Executors, device: str, workers: int | None, timeout: float | None) -> Executor:

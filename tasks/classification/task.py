@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from adm_core.batch import Batch
@@ -18,33 +17,15 @@ from adm_core.recipe import Protocol
 from adm_core.taps import Network
 from adm_core.task import Scores
 from tasks import datasets
-from tasks.classification import metrics, networks
+from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
-from tasks.classification.folder_batches import FolderBatches, folder_evaluation_batches
 from tasks.datasets.images import ImageSet
+
+if TYPE_CHECKING:
+    from tasks.classification.folder_batches import FolderBatches
 
 EVALUATION_BATCH = 500
 _BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
-
-
-class DataSettings(BaseModel):
-    """The ``data`` part of a protocol for image classification.
-
-    Attributes:
-        validation: ``own`` (the benchmark's own validation split), a share of train to carve off, or 0 for none.
-        train_limit: use only so many training images, classes in equal parts.
-        test_limit: score only so many test images, classes in equal parts.
-        crop_padding: pixels of padding before a random crop of the original size.
-        flip: mirror half of the images.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    validation: Literal["own"] | float = 0.0
-    train_limit: int | None = Field(None, gt=0)
-    test_limit: int | None = Field(None, gt=0)
-    crop_padding: int = Field(4, ge=0)
-    flip: bool = True
 
 
 def benchmarks() -> dict[str, dict[str, Any]]:
@@ -85,7 +66,7 @@ class ClassificationTask:
         if benchmark not in known:
             raise unknown("benchmark", benchmark, known)
         self.spec = known[benchmark]
-        self.settings = _data_settings(protocol)
+        self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.device, self.classes = device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
@@ -118,7 +99,8 @@ class ClassificationTask:
     def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
         """Metrics of each network on ``validation`` or ``test``, plus the student's agreement with the teacher.
 
-        Temperature scaling is fitted on the validation split and applied to the test split only.
+        Temperature scaling is fitted on the validation split and applied to the test split only. ``test`` is the
+        validation split where the protocol's ``data.scored`` says so.
         """
         chosen = self.validation if split == "validation" else self.test
         if chosen is None:
@@ -127,7 +109,7 @@ class ClassificationTask:
         result: Scores = {}
         for role, (logits, labels) in outputs.items():
             temperature = None
-            if split == "test" and self.validation is not None:
+            if chosen is not self.validation and self.validation is not None:
                 temperature = metrics.fit_temperature(*self._predict(evaluated[role], self.validation))
             result[role] = metrics.scores(logits, labels, temperature)
         if "teacher" in outputs:
@@ -152,14 +134,21 @@ class ClassificationTask:
             self.validation = load("validation")
         elif wanted:
             self.train, self.validation = self.train.carve(float(wanted), seed=0)
+        if self.settings.scored == "validation":
+            if self.validation is None:
+                raise AdmError("data.scored = validation needs a validation split; set data.validation")
+            self.test = self.validation
         if self.settings.train_limit:
             self.train = self.train.limit(self.settings.train_limit)
-        if self.settings.test_limit:
+        if self.settings.test_limit and self.settings.scored == "test":
             self.test = self.test.limit(self.settings.test_limit)
 
     def _make_loader(self, batch_size: int, seed: int, views: int) -> InMemoryBatches | FolderBatches:
         mean, std = self.spec["mean"], self.spec["std"]
         if not self.spec["in_memory"]:
+            # torchvision takes seconds to import, which sets in memory need not pay in every worker
+            from tasks.classification.folder_batches import FolderBatches
+
             return FolderBatches(self.train, batch_size, seed, self.device, mean=mean, std=std, views=views)
         return InMemoryBatches(
             self.train, batch_size, seed, self.device, crop_padding=self.settings.crop_padding,
@@ -168,7 +157,9 @@ class ClassificationTask:
 
     def _predict(self, network: Network, split: Any) -> tuple[Tensor, Tensor]:
         mean, std = self.spec["mean"], self.spec["std"]
-        batches = evaluation_batches if isinstance(split, ImageSet) else folder_evaluation_batches
+        batches: Any = evaluation_batches
+        if not isinstance(split, ImageSet):
+            from tasks.classification.folder_batches import folder_evaluation_batches as batches
         logits, labels = [], []
         network.module.eval()
         with torch.inference_mode():
@@ -179,17 +170,3 @@ class ClassificationTask:
 
 
 TASK = ClassificationTask
-
-
-def _data_settings(protocol: Protocol) -> DataSettings:
-    try:
-        settings = DataSettings.model_validate(protocol.data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise unknown("key", key, DataSettings.model_fields, where=f"protocol '{protocol.title}', data") from None
-        raise AdmError(f"protocol '{protocol.title}', data.{key} = {first['input']!r}: {first['msg']}") from None
-    if settings.validation != "own" and not 0 <= settings.validation < 1:
-        raise AdmError(f"protocol '{protocol.title}', data.validation = {settings.validation}: not own, nor in [0, 1)")
-    return settings

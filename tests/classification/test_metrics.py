@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss, top_k_accuracy_score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from tasks.classification import metrics
 
@@ -44,6 +45,15 @@ def test_calibration_error_is_the_literal_sum_over_fifteen_bins(predictions):
         if inside.any():
             error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     assert metrics.scores(logits, labels)["ece"] == pytest.approx(100 * error, abs=1e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_calibration_error_is_torchmetrics(classes):
+    logits = 4 * torch.randn(3000, classes, generator=torch.Generator().manual_seed(classes)).double()
+    labels = torch.randint(classes, (3000,), generator=torch.Generator().manual_seed(1))
+    p = logits.softmax(1)
+    theirs = multiclass_calibration_error(p, labels, classes, n_bins=15, norm="l1")
+    assert metrics.calibration_error(p, labels) == pytest.approx(100 * float(theirs), abs=1e-4)
 
 
 def test_fitted_temperature_is_the_best_on_a_grid_and_undoes_a_scaling(predictions):

@@ -8,7 +8,8 @@ from torch import nn
 
 from adm_core.errors import AdmError, Unsupported
 from adm_core.taps import Network, check_fired, probe, record
-from adm_core.testing import Bench, tiny_network
+from adm_core.testing import Bench
+from adm_core.tiny import tiny_network
 
 
 def hooks(module):

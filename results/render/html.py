@@ -1,0 +1,193 @@
+"""All of a suite on one page that needs no network and no other file; the same bytes for the same records."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from results import plots
+from results.plots import Plot, Series
+from results.schema import Manifest
+from results.tables import Block, Column, Entry, Row, Table, entry_text
+
+_HERE = Path(__file__).parent
+_FIXED = ("reference", "unranked")
+"""Kinds of rows that sorting leaves at the bottom."""
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A block as the page shows it.
+
+    Attributes:
+        anchor: its id in the page.
+        block: the block.
+        scores: its score table.
+        cost: its cost table.
+        claims: its table of published figures, where there is one.
+        overview: the plot of all rows.
+        panels: the smaller plots.
+        series: the rows that the panels draw, with their colours.
+        left_out: how many rows with a score they do not draw.
+        teachers: digest, cell and score of each frozen teacher.
+        environment: what the records were made with: name to the distinct values.
+        needs: row to what its method needs beyond the rule.
+        open: how many rows are not complete.
+    """
+
+    anchor: str
+    block: Block
+    scores: Table
+    cost: Table
+    claims: Table | None
+    overview: Plot | None
+    panels: list[Plot]
+    series: list[Series]
+    left_out: int
+    teachers: list[dict[str, str]]
+    environment: dict[str, list[str]]
+    needs: dict[str, str]
+    open: int
+
+
+def render(manifest: Manifest, blocks: Sequence[Block], tables: Mapping[str, Sequence[Table]]) -> str:
+    """The page.
+
+    Args:
+        manifest: of the suite.
+        blocks: its records, arranged.
+        tables: scores and cost (one per block), claims and summary.
+    """
+    claims = list(tables["claims"])
+    with plots.drawing():
+        sections = [
+            _section(number, block, scores, cost, _claims_of(block, claims))
+            for number, (block, scores, cost) in enumerate(
+                zip(blocks, tables["scores"], tables["cost"], strict=True), start=1
+            )
+        ]
+    script, style = (_HERE / "page.js").read_text(), (_HERE / "page.css").read_text()
+    return _environment().get_template("page.html.j2").render(
+        manifest=manifest,
+        sections=sections,
+        summary=tables["summary"],
+        other_claims=claims,
+        statuses=_statuses(blocks),
+        glossary=_glossary([table for kind in ("scores", "cost", "summary") for table in tables[kind]]),
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=style,
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    """Escapes everything that is not marked as safe; a misspelt name is an error rather than nothing."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"text_of": entry_text, "value_of": _value, "kind_of": _kind, "label_of": _label}
+    environment.tests["fixed"] = _is_fixed
+    return environment
+
+
+def _section(number: int, block: Block, scores: Table, cost: Table, claims: Table | None) -> _Section:
+    name = f"block-{number}"
+    series = plots.choose(block)
+    tradeoff = plots.tradeoff(block, f"{name}-cost")
+    panels = ([tradeoff] if tradeoff else []) + plots.curves(block, series, f"{name}-curve")
+    return _Section(
+        name,
+        block,
+        scores,
+        cost,
+        claims,
+        plots.intervals(block, f"{name}-scores"),
+        panels,
+        series if any(panel.legend for panel in panels) else [],
+        sum(bool(line.records) for line in block.lines) - len(series),
+        _teachers(block),
+        _versions(block),
+        {line.label: ", ".join(sorted(line.capabilities)) for line in block.lines if line.capabilities},
+        sum(not line.complete for line in block.lines),
+    )
+
+
+def _claims_of(block: Block, claims: list[Table]) -> Table | None:
+    """The block's table of published figures, taken out of the list; what stays is for other pairs."""
+    found = next((table for table in claims if table.context == block.context), None)
+    if found is not None:
+        claims.remove(found)
+    return found
+
+
+def _teachers(block: Block) -> list[dict[str, str]]:
+    """The frozen teachers that a block's records name: one, unless it was trained anew in between."""
+    named = {record.teacher for record in block.records() if record.teacher}
+    return [
+        {
+            "digest": teacher.digest,
+            "cell": teacher.cell_id,
+            "score": "unknown" if teacher.score is None else f"{teacher.score:.2f}",
+        }
+        for teacher in sorted(named, key=lambda teacher: (teacher.cell_id, teacher.digest, teacher.score or 0.0))
+    ]
+
+
+def _versions(block: Block) -> dict[str, list[str]]:
+    """What the records were made with; values that differ between records carry their count."""
+    found: dict[str, Counter[str]] = {}
+    records = block.records()
+    for record in records:
+        digest = {"data digest": record.data_digest} if record.data_digest else {}
+        for key, value in [*record.environment.items(), *digest.items()]:
+            found.setdefault(key, Counter())[_plain(value)] += 1
+    return {
+        key: [text if len(values) == 1 else f"{text} ({count} records)" for text, count in sorted(values.items())]
+        for key, values in sorted(found.items())
+    }
+
+
+def _plain(value: object) -> str:
+    words = {None: "unknown", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _statuses(blocks: Sequence[Block]) -> dict[str, int]:
+    """How many cells ended how; ok first."""
+    counts = sum((line.statuses for block in blocks for line in block.lines), Counter())
+    return dict(sorted(counts.items(), key=lambda item: (item[0] != "ok", item[0])))
+
+
+def _glossary(tables: Sequence[Table]) -> dict[str, str]:
+    """Heading to explanation of every column that has one, each once."""
+    return {column.title: column.about for table in tables for column in table.columns if column.about}
+
+
+def _value(entry: Entry) -> str:
+    """What sorting compares: the number itself, not its text; empty for nothing."""
+    first = entry.values[0]
+    return "" if first is None else first if isinstance(first, str) else repr(float(first))
+
+
+def _kind(column: Column) -> str:
+    return "number" if column.numeric else "text"
+
+
+def _label(table: Table, row: Row) -> str:
+    index = next(i for i, column in enumerate(table.columns) if column.key == "label")
+    return table.text(row, index)
+
+
+def _is_fixed(row: Row) -> bool:
+    return row.kind in _FIXED

@@ -1,0 +1,187 @@
+"""Losses of every method on fixed small tensors, pinned per version in ``golden_losses.json``.
+
+A method's version is part of every cell's identity: numbers that move under an old version would mix with records
+made before. So this test fails when a loss moves and the version did not. When that was meant, raise
+``card.version`` of the method and renew the file:
+
+    ADM_RENEW_GOLDEN=1 pytest tests/core/test_golden_losses.py
+
+Renewing adds what is new (a method, a version, a variant of settings) and drops versions that are gone; it never
+changes a number that is there. Changed default settings need no new version (they are part of the identity
+themselves) and are renewed in the same way.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from adm_core import registry
+from adm_core.method import Step, View
+
+FILE = Path(__file__).with_name("golden_losses.json")
+RENEW = bool(os.environ.get("ADM_RENEW_GOLDEN"))
+TOLERANCE = 1e-4
+"""Relative; other processors round otherwise."""
+BATCH, CLASSES = 4, 5
+SIDES = {"stage1": 8, "stage2": 4, "stage3": 4}
+WIDTHS = {"student": (4, 6, 8), "teacher": (6, 8, 12)}
+PROGRESS = (0.04, 0.5)
+"""During the ramps of the methods that have one, and after."""
+ADM = [{"form": form, "width": width} for form in ("H", "W", "M") for width in ("pool", "class", "attention")]
+ADM += [{"weighting": control} for control in ("uniform", "swapped")]
+ADM += [{"form": "M", "width": "projector"}, {"form": "M", "taps": ("stage2", "last"), "width": "pool", "margin": 0.2}]
+ADM += [{"consensus_target": "teacher"}, {"stop_gradient": False}, {"temperature": 0.1, "consensus": 0.5}]
+VARIANTS = {"adm": ADM, "kdcl": [{"ensemble": form} for form in ("naive", "linear", "min-logit")]}
+BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
+CASES = [
+    (name, regime, settings)
+    for name in BUILT_IN
+    for regime in sorted(registry.get(name).card.regimes)
+    for settings in [{}, *VARIANTS.get(name, [])]
+]
+
+
+def waves(*shape, phase):
+    """Numbers between -1 and 1 that no generator decides."""
+    count = torch.Size(shape).numel()
+    return torch.sin(torch.arange(count, dtype=torch.float64) * 0.7 + phase).float().view(shape)
+
+
+def view(role, trains):
+    """What a network of this role shows: maps of its widths, a classifier on the mean of the last one."""
+    phase, widths = (0.3, WIDTHS["student"]) if role == "student" else (1.1, WIDTHS["teacher"])
+    features = {
+        tap: waves(BATCH, width, side, side, phase=phase + width).relu().requires_grad_(trains)
+        for (tap, side), width in zip(SIDES.items(), widths, strict=True)
+    }
+    features["last"] = features["stage3"]
+    head = torch.nn.Linear(widths[-1], CLASSES).requires_grad_(trains)
+    with torch.no_grad():
+        head.weight.copy_(2 * waves(CLASSES, widths[-1], phase=phase))
+        head.bias.copy_(waves(CLASSES, phase=phase + 2))
+    pooled = features["last"].mean((2, 3))
+    features["penultimate"] = pooled
+    right = torch.nn.functional.one_hot(target(), CLASSES) * (torch.arange(BATCH) % 2 == (role == "student"))[:, None]
+    prediction = head(pooled) + waves(BATCH, CLASSES, phase=phase + 4) + 3 * right  # each knows half of the batch
+    task_loss = torch.nn.functional.cross_entropy(prediction, target(), reduction="none")
+    return View(prediction, "class_logits", features, task_loss, head)
+
+
+def target():
+    return torch.arange(BATCH) % CLASSES
+
+
+def shapes(seen, taps):
+    found = {"prediction": tuple(seen.prediction.shape), "head": tuple(seen.head.weight.shape)}
+    return found | {tap: tuple(seen.features[tap].shape) for tap in taps}
+
+
+def gradient(total, seen):
+    """Norm of a loss's gradient at a network's own maps: what flows through weights and targets shows here alone."""
+    maps = [seen.features[tap] for tap in SIDES]
+    found = torch.autograd.grad(total, maps, retain_graph=True, allow_unused=True)
+    return float(torch.cat([g.flatten() for g in found if g is not None]).norm())
+
+
+def measure(name, regime, settings):
+    """Every weighted term, task weight and pause at each progress, as plain numbers."""
+    found = {}
+    for progress in PROGRESS:
+        method = registry.create(name, {name: settings})
+        student, teacher = view("student", True), view("teacher", regime == "online")
+        both = shapes(student, method.needs.taps), shapes(teacher, method.needs.taps)
+        assert method.supports(*both, regime) is None
+        method.parts = method.build(*both)
+        for index, part in enumerate(p for m in method.parts.values() for p in m.parameters()):
+            with torch.no_grad():
+                part.copy_(0.5 + 0.5 * waves(*part.shape, phase=float(index)))
+        losses = method.losses(student, teacher, Step(target(), progress, torch.Generator().manual_seed(0)))
+        numbers = {"student task": losses.student_task, "teacher task": losses.teacher_task}
+        numbers |= {"teacher paused": float(losses.teacher_paused)}
+        for role, seen, terms in (("student", student, losses.student), ("teacher", teacher, losses.teacher)):
+            numbers |= {f"{role}.{key}": float(term.detach()) for key, term in terms.items()}
+            if terms:
+                numbers[f"gradient.{role}"] = gradient(sum(terms.values()), seen)
+        for key, value in numbers.items():
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def resolved(name, settings):
+    return json.loads(json.dumps(registry.create(name, {name: settings}).resolved()))
+
+
+def variant(regime, settings):
+    return " ".join([regime, *(f"{key}={json.dumps(value)}" for key, value in settings.items())])
+
+
+def entry(name):
+    return f"{name}@{registry.get(name).card.version}"
+
+
+def pinned():
+    return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+def renew():
+    """Add what the file lacks and drop versions that are gone."""
+    old, new = pinned(), {}
+    for name, regime, settings in CASES:
+        known = old.get(entry(name), {}).get(variant(regime, settings))
+        fresh = {"settings": resolved(name, settings), "losses": measure(name, regime, settings)}
+        keep = known is not None and known["settings"] == fresh["settings"]
+        new.setdefault(entry(name), {})[variant(regime, settings)] = known if keep else fresh
+    lines = [
+        f" {json.dumps(key)}: {{\n"
+        + ",\n".join(f"  {json.dumps(which)}: {json.dumps(value)}" for which, value in sorted(variants.items()))
+        + "\n }"
+        for key, variants in sorted(new.items())
+    ]
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    if RENEW:
+        renew()
+    return pinned()
+
+
+@pytest.mark.parametrize(("name", "regime", "settings"), CASES, ids=lambda value: str(value).replace(" ", ""))
+def test_losses_move_only_with_the_version(golden, name, regime, settings):
+    known = golden.get(entry(name), {}).get(variant(regime, settings))
+    how = f"ADM_RENEW_GOLDEN=1 pytest tests/core/{Path(__file__).name}"
+    if known is None:
+        pytest.fail(f"{entry(name)} ({variant(regime, settings)}) is not in {FILE.name}; add it: {how}", pytrace=False)
+    if known["settings"] != resolved(name, settings):
+        pytest.fail(f"the default settings of {entry(name)} have changed; renew {FILE.name}: {how}", pytrace=False)
+    now = measure(name, regime, settings)
+    moved = [
+        f"{key}: {known['losses'].get(key)} -> {now.get(key)}"
+        for key in sorted(known["losses"].keys() | now.keys())
+        if key not in now or now[key] != pytest.approx(known["losses"].get(key, [float("nan")] * 2), rel=TOLERANCE)
+    ]
+    if moved:
+        pytest.fail(
+            f"losses of {entry(name)} ({variant(regime, settings)}) moved: {'; '.join(moved)}\n"
+            f"If that was meant, raise card.version of '{name}' and renew: {how}\n"
+            "If not, find out why: records made so far would not be comparable.",
+            pytrace=False,
+        )
+
+
+def test_nothing_is_pinned_that_is_not_tried(golden):
+    tried = {(entry(name), variant(regime, settings)) for name, regime, settings in CASES}
+    kept = {(key, which) for key, variants in golden.items() for which in variants}
+    assert kept == tried, f"renew {FILE.name}"
+
+
+def test_the_tensors_tell_the_parts_of_every_loss_apart(golden):
+    """A pinned zero would pin nothing: after the ramp every term is well away from it."""
+    for key, variants in golden.items():
+        for which, content in variants.items():
+            for term, (_, after) in content["losses"].items():
+                assert "." not in term or abs(after) > 1e-4, f"{key} {which}: {term}"

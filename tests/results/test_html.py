@@ -1,0 +1,214 @@
+"""The page: it needs nothing else, obeys no label, and shows what the tables show."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from results import plots, report
+from results.report import Results
+from results.schema import Record
+from results.tables import Block, collect
+from tests.results.factory import make_cell, make_manifest, make_record, one_block
+from tests.results.golden_suite import HOSTILE
+
+ROOT = Path(__file__).parents[2]
+SVG = re.compile(r'<svg class="plot".*?</svg>', re.S)
+
+
+class _Reader(HTMLParser):
+    """Collects elements with their attributes, and text by the innermost element."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self._open:
+            self.texts.append((self._open[-1], data))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    from tests.results.golden_suite import contents
+
+    return contents()[report.PAGE]
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> _Reader:
+    return _Reader(page)
+
+
+def _block(students: dict[str, tuple[float | None, ...]], regime: str = "offline") -> Block:
+    return collect(*one_block(students, regime))[0]
+
+
+def test_the_page_refers_to_nothing_outside(page: str, read: _Reader) -> None:
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]|@import|url\((?!#)", page.replace("alert(1)//", ""))
+    for tag, attributes in read.elements:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form")
+        assert "src" not in attributes
+        for key in ("href", "xlink:href"):
+            assert (attributes.get(key) or "#").startswith("#")
+
+
+def test_every_reference_inside_the_page_has_one_target(read: _Reader, page: str) -> None:
+    ids = [found["id"] for _, found in read.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    wanted = {str(found["href"])[1:] for _, found in read.elements if "href" in found}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", page))
+    wanted |= {name for _, found in read.elements for name in (found.get("aria-labelledby") or "").split()}
+    assert wanted <= set(ids)
+
+
+def test_only_our_script_may_run(page: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+
+
+def test_hostile_labels_are_shown_and_not_obeyed(page: str, read: _Reader) -> None:
+    assert page.count("<script") == 1 and page.count("&lt;script&gt;alert(1)//") > 5
+    assert not [attribute for _, found in read.elements for attribute in found if attribute.startswith("on")]
+    shown = {text.strip() for tag, text in read.texts if tag in ("strong", "span")}
+    assert set(HOSTILE) <= shown
+    assert not [tag for tag, _ in read.elements if tag == "b"]
+
+
+def test_plots_hold_labels_as_text_and_dollars_are_no_formula(page: str) -> None:
+    found = [ET.fromstring(svg) for svg in SVG.findall(page)]
+    texts = {element.text for svg in found for element in svg.iter("text")}
+    assert {"$x^2$", "50%_x$", "<script>alert(1)//", "back\\slash & {co}"} <= texts
+    assert not [element for svg in found for element in svg.iter() if element.tag not in
+                {"svg", "title", "desc", "g", "defs", "clipPath", "rect", "path", "use", "text"}]  # fmt: skip
+
+
+def test_plots_have_names_and_follow_the_colour_scheme(page: str) -> None:
+    plots_found = SVG.findall(page)
+    assert len(plots_found) >= 8
+    for svg in plots_found:
+        root = ET.fromstring(svg)
+        assert root.get("role") == "img" and root.findtext("title") and root.findtext("desc")
+        assert not re.search(r"#[0-9a-f]{6}\b", svg) and "font-family" not in svg
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "prefers-color-scheme: dark" in style and "@media print" in style
+    used = set(re.findall(r"var\((--[a-z0-9]+)\)", page))
+    light, dark = (set(re.findall(r"(--[a-z0-9]+):", part)) for part in style.split("prefers-color-scheme: dark")[:2])
+    assert used <= light and light <= set(re.findall(r"(--[a-z0-9]+):", style.split("prefers-color-scheme: dark")[1]))
+    assert not dark - light
+
+
+def test_the_page_holds_every_number_of_the_tables(page: str, golden: Results) -> None:
+    for kind in report.TABLES:
+        for table in report.tables_of(golden, kind):
+            for row in table.rows:
+                for entry in row.entries:
+                    if isinstance(entry.values[0], float):
+                        assert f'data-value="{entry.values[0]!r}"' in page
+
+
+def test_rows_that_sorting_leaves_alone_stand_in_a_body_of_their_own(page: str) -> None:
+    bodies = re.findall(r"<tbody class=\"fixed\">(.*?)</tbody>", page, re.S)
+    kinds = {kind for body in bodies for kind in re.findall(r'<tr class="(\w+)">', body)}
+    others = re.findall(r"<tbody>(.*?)</tbody>", page, re.S)
+    assert kinds == {"reference", "unranked"}
+    assert not [body for body in others if 'class="reference"' in body or 'class="unranked"' in body]
+
+
+def test_what_went_wrong_the_teacher_and_the_hardware_are_told(page: str) -> None:
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "a|b: oom: loss is not finite in epoch 3; a_b $5" in text
+    assert "dkd: diverged (3 seeds)" in text and "is damaged: test" in text
+    assert "ab" * 32 in text and "score 76.50" in text
+    assert "Test CPU" in text and "2.12.0" in text and "sha256:" + "0" * 16 in text
+    assert "needs of 50%_x$" in text and "extra-pass" in text
+
+
+def test_the_curves_are_those_that_the_records_hold(page: str) -> None:
+    titles = [unescape(title) for title in re.findall(r"<figcaption><strong>(.*?)</strong>", page)]
+    assert titles.count("Scores with their uncertainty") == titles.count("Score against cost") == 2
+    assert titles.count("Student on validation data") == titles.count("Student's training loss") == 1
+    assert titles.count("Teacher minus solo teacher") == 1
+    assert titles.count("ADM: mean similarity") == 2 and "ADM: entropy of divergence weights" not in titles
+
+
+def test_teacher_curves_are_paired_differences_over_the_epochs_that_both_have() -> None:
+    def record(method: str, seed: int, teacher: list[float | None]) -> Record:
+        cell = make_cell(method, seed, "online")
+        return make_record(cell, curves={"epoch": [1.0, 2.0, 3.0], "validation.teacher.top1": teacher})
+
+    records = [record("none", 0, [50, None, 60]), record("none", 1, [52, 56, 64]),
+               record("dml", 0, [51, 55, 63]), record("dml", 1, [52, 57, 65])]  # fmt: skip
+    (block,) = collect(make_manifest([r.cell for r in records]), {r.id: r for r in records})
+    from results.plots.curves import _against
+
+    none, dml = block.lines
+    assert _against(dml, none, "validation.teacher.top1") == [(1.0, 0.5), (3.0, 2.0)]
+
+
+def test_blocks_without_scores_or_curves_still_make_a_page() -> None:
+    for students in ({"none": (None, None)}, {"none": (70.0,)}, {"none": (70.0, 70.0), "kd": (70.0, 70.0)}):
+        manifest, records = one_block(students)
+        found = Results(manifest, collect(manifest, records), ())
+        assert "</html>" in report.page(found)
+    manifest = make_manifest([])
+    assert "</html>" in report.page(Results(manifest, [], ()))
+
+
+def test_a_vast_interval_does_not_hide_the_seeds() -> None:
+    with plots.drawing():
+        plot = plots.intervals(_block({"none": (70.0, 70.1), "kd": (70.0, 72.0)}), "x")  # kd: 71 ± 12.7
+    assert plot is not None
+    ticks = [
+        float(t.text.replace("−", "-"))
+        for t in ET.fromstring(plot.svg).iter("text")
+        if re.fullmatch(r"−?[\d.]+", t.text or "")
+    ]
+    assert max(ticks) <= 100 and min(ticks) >= 40
+
+
+def test_many_rows_are_drawn_as_the_baseline_and_the_best() -> None:
+    block = _block({"none": (50.0, 51.0)} | {f"m{i}": (60.0 + i, 61.0 + i) for i in range(30)})
+    chosen = plots.choose(block)
+    assert [series.line.label for series in chosen] == [f"m{29 - i}" for i in range(7)] + ["none"]
+    assert len({(series.color, series.dash) for series in chosen}) == 8
+
+
+def test_settings_of_the_user_for_matplotlib_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nsvg.fonttype: path\ntext.usetex: True\nlines.linewidth: 9\n")
+    script = "from tests.results.golden_suite import contents; print(contents()['leaderboard.html'], end='')"
+    outputs = []
+    for env in ({}, {"MATPLOTLIBRC": str(tmp_path), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}):
+        command = ["env", *(f"{key}={value}" for key, value in env.items()), sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1] and b"</html>" in outputs[0]
+
+
+def test_matplotlib_is_loaded_for_the_page_alone() -> None:
+    script = "import sys; from results import report; assert not {'matplotlib', 'jinja2', 'torch'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

@@ -1,0 +1,121 @@
+"""From a store to files, and the proof that files are what the records say."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results import report
+from results.claims import CLAIMS_FILE, load_claims
+from results.errors import RecordError
+from results.report import Results
+from results.store import Store
+from tests.results.factory import one_block, write
+
+FILES = [f"{table}.{form}" for table in report.TABLES for form in ("md", "tex", "csv")] + ["leaderboard.html"]
+
+
+def _edit(path: Path) -> None:
+    path.write_text(path.read_text().replace("74", "84", 1))
+
+
+def _end_lines_otherwise(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def test_everything_is_written_and_found_unchanged(golden: Results, tmp_path: Path) -> None:
+    written = report.write_all(golden, tmp_path / "new" / "leaderboard")
+    assert [path.name for path in written] == FILES and all(path.stat().st_size for path in written)
+    assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(FILES)
+    assert report.check(golden, written[0].parent) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("scores.md", _edit, ["differs", "+", "-"]),
+        ("leaderboard.html", _edit, ["differs"]),
+        ("cost.csv", Path.unlink, ["is missing"]),
+        ("summary.tex", _end_lines_otherwise, ["line ends differ"]),
+    ],
+)
+def test_an_edited_file_is_found(
+    golden: Results, tmp_path: Path, name: str, change: Callable[[Path], None], words: list[str]
+) -> None:
+    report.write_all(golden, tmp_path)
+    change(tmp_path / name)
+    (message,) = report.check(golden, tmp_path)
+    assert name in message and all(word in message for word in words) and len(message) < 10_000
+
+
+def test_a_full_disk_keeps_the_old_leaderboard(
+    golden: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.write_all(golden, tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("results.store.os.fsync", full)
+        with pytest.raises(RecordError, match="the disk is full"):
+            report.write_all(golden, tmp_path)
+    assert report.check(golden, tmp_path) == [] and len(list(tmp_path.iterdir())) == len(FILES)
+
+
+def test_stores_filled_in_another_order_give_the_same_bytes(tmp_path: Path) -> None:
+    manifest, records = one_block({"none": (70.0, 71.0), "kd": (74.0, None), "at": (73.0, 75.0)})
+    one = write(tmp_path / "a", manifest, records)
+    other = write(tmp_path / "b", manifest, dict(reversed(records.items())))
+    assert report.contents(report.load(one.root, "tiny")) == report.contents(report.load(other.root, "tiny"))
+
+
+def test_a_store_without_the_suite_says_what_it_has(store: Store) -> None:
+    write(store.root, *one_block({"none": (70.0,)}))
+    with pytest.raises(RecordError, match="did you mean 'tiny'"):
+        report.load(store.root, "tinny")
+
+
+def test_an_unknown_table_gets_the_nearest_name(golden: Results) -> None:
+    with pytest.raises(RecordError, match="did you mean 'scores'"):
+        report.tables_of(golden, "score")
+
+
+def test_cells_without_a_record_are_counted(tmp_path: Path) -> None:
+    manifest, records = one_block({"none": (70.0, 71.0), "kd": (74.0, 75.0)})
+    write(tmp_path, manifest, dict(list(records.items())[:3]))
+    assert report.load(tmp_path, "tiny").not_run == 1
+
+
+def test_the_published_figures_that_come_with_the_package_can_be_read() -> None:
+    found = load_claims()
+    assert CLAIMS_FILE.name == "claims.yaml" and found
+    assert all(claim.source and claim.protocol and 0 < claim.value <= 100 for claim in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- {source: s", "is not YAML"),
+        ("- {source: s, benchmark: b, regime: offline, protocol: p, pairs: [a > b], methods: {}}", "methods"),
+        ("- {source: s, benchmark: b, regime: offline, protocol: p, pairs: [a to b]}", r"pairs\.0"),
+        ("- {source: s, benchmark: b, regime: offline, protocol: p, pairs: [a > b, a > b]}", "stands twice"),
+        (
+            "- {source: s, benchmark: b, regime: offline, protocol: p, pairs: [a > b], student: {kd: [1, 2]}}",
+            "2 figures for 1",
+        ),
+        ("- {source: s, benchmark: b, regime: offline, protocol: p, pairs: [a > b], student: {kd: [.nan]}}", "finite"),
+        (
+            "- &x {source: s, benchmark: b, regime: offline, protocol: p, pairs: [a > b], student: {kd: [1]}}\n- *x",
+            "gives kd on a > b .student. twice",
+        ),
+    ],
+)
+def test_a_mistake_in_published_figures_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "claims.yaml").write_text(text)
+    with pytest.raises(RecordError, match=message) as raised:
+        load_claims(tmp_path / "claims.yaml")
+    assert str(raised.value).startswith(str(tmp_path / "claims.yaml"))

@@ -1,0 +1,181 @@
+"""What a record promises: it survives its file, and holds nothing that it must not hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from results.schema import Cell, Manifest, MethodPart, Record, TeacherRecipe, canonical_json, without_paths
+from results.store import Store
+from tests.results.factory import ENVIRONMENT, TOP1, failed, make_cell, make_manifest, make_record, make_row
+
+REGIMES = ("alone", "offline", "online")
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_record_is_the_same_after_its_file(store: Store, regime: str) -> None:
+    record = make_record(
+        make_cell("dml+adm", 3, regime),
+        curves={"epoch": [1.0, 2.0], "lr": [0.1, None]},
+        environment=ENVIRONMENT | {"cuda": None, "tf32": True, "scale": 0.1},
+        attempts=[{"status": "timeout", "reason": "after 5 s", "seconds": 5.0}, {"status": "ok", "seconds": 0.25}],
+    )
+    store.write_record(record)
+    assert store.read_record(record.id) == record
+
+
+def test_a_manifest_is_the_same_after_its_file(store: Store) -> None:
+    manifest = make_manifest([make_cell(seed=s) for s in range(3)], title="Größe <1> & $x$")
+    store.write_manifest(manifest)
+    assert store.read_manifest("tiny") == manifest
+    assert store.manifests() == ["tiny"]
+
+
+def test_a_cells_id_is_the_hash_of_its_canonical_json() -> None:
+    cell = make_cell("kd")
+    text = json.dumps(cell.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert cell.id == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert Cell.model_validate_json(cell.model_dump_json()).id == cell.id
+
+
+def test_every_field_of_a_cell_enters_its_id() -> None:
+    cell = make_cell("kd")
+    changes: dict[str, Any] = {
+        "task": "segmentation",
+        "benchmark": "digit-scenes@2",
+        "protocol": "slow",
+        "protocol_digest": "f" * 16,
+        "student": "resnet14",
+        "teacher": "resnet32",
+        "teacher_recipe": TeacherRecipe(protocol="quick", protocol_digest="0123456789abcdef", seed=1),
+        "method": (MethodPart(name="kd", version=2, settings={"weight": 1.0}),),
+        "seed": 7,
+    }
+    assert changes.keys() | {"regime"} == set(Cell.model_fields)
+    ids = {make_cell("kd", **{key: value}).id for key, value in changes.items() if key not in ("seed", "method")}
+    ids |= {make_cell("kd", 7).id, make_cell(parts=changes["method"]).id, make_cell("kd", regime="online").id, cell.id}
+    assert len(ids) == len(changes) + 2
+
+
+def test_settings_in_another_order_are_the_same_cell() -> None:
+    one = make_cell(parts=(MethodPart(name="kd", version=1, settings={"a": 1.0, "b": [2, "x"]}),))
+    two = make_cell(parts=(MethodPart(name="kd", version=1, settings={"b": [2, "x"], "a": 1.0}),))
+    assert one.id == two.id
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_is_other_than_finite(value: float) -> None:
+    cell = make_cell()
+    spoilt: list[dict[str, Any]] = [
+        {"scores": {"student": {"top1": value}}},
+        {"scores": {"student": {"top1": 1.0, "ece": value}}},
+        {"curves": {"train.student.task": [value]}},
+        {"cost": {"train_s": value}},
+        {"cost": {"flops": {"student": value}}},
+        {"environment": {"scale": value}},
+        {"teacher": {"cell_id": "0" * 16, "digest": "0" * 64, "score": value}},
+        {"attempts": [{"status": "ok", "seconds": value}]},
+    ]
+    for changes in spoilt:
+        with pytest.raises(ValidationError):
+            make_record(cell, **changes)
+    with pytest.raises(ValidationError):
+        MethodPart(name="kd", version=1, settings={"weight": value})
+    with pytest.raises(ValueError):
+        canonical_json({"x": value})
+
+
+@pytest.mark.parametrize("key", ["host", "hostname", "Node", "user", "USERNAME", "login", "home", "cwd", "ip"])
+def test_no_record_says_who_or_where(key: str) -> None:
+    with pytest.raises(ValidationError, match="must not be recorded"):
+        make_record(make_cell(), environment={key: "x"})
+
+
+PATHS = (
+    "/home/ann/x.py",
+    "C:\\Users\\ann\\x",
+    "~/data",
+    "file:///home/ann",
+    "see '/srv/data'",
+    "path=/tmp/x",
+    "(/a/b)",
+)
+NOT_PATHS = ("top1/top5", "images/s", "https://a.org/b", "torchvision/resnet18", "either / or", "./recipe.yaml", "a:b")
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_an_absolute_path_is_refused_where_text_is_recorded(text: str) -> None:
+    places: list[dict[str, Any]] = [{"environment": {"data": text}}, {"capabilities": [text]}, {"data_digest": text}]
+    for changes in places:
+        with pytest.raises(ValidationError, match="absolute path"):
+            make_record(make_cell(), **changes)
+    with pytest.raises(ValidationError, match="absolute path"):
+        make_cell(student=text)
+    with pytest.raises(ValidationError, match="absolute path"):
+        make_row(make_cell(), label=text)
+
+
+@pytest.mark.parametrize("text", NOT_PATHS)
+def test_what_only_looks_a_little_like_a_path_may_be_recorded(text: str) -> None:
+    assert make_record(make_cell(), environment={"note": text}).environment["note"] == text
+    assert without_paths(text) == text
+
+
+def test_paths_in_a_reason_are_cut_to_their_last_part() -> None:
+    record = failed(make_cell(), "error", "FileNotFoundError: '/home/ann/data/x.npz' is missing; see /var/log/y")
+    assert record.reason == "FileNotFoundError: '.../x.npz' is missing; see .../y"
+
+
+def test_an_id_that_is_not_the_cells_is_refused() -> None:
+    cell, other = make_cell(), make_cell(seed=1)
+    with pytest.raises(ValidationError, match="is not the cell's"):
+        make_record(cell, id=other.id)
+    with pytest.raises(ValidationError, match="is not the cell's"):
+        Manifest.model_validate(
+            {"suite": "x", "title": "x", "rows": [{"cell": cell, "id": other.id, "label": "a", "block": "b"}]}
+        )
+
+
+@pytest.mark.parametrize(
+    ("regime", "changes"),
+    [
+        ("alone", {"teacher": "resnet20"}),
+        ("online", {"teacher": None}),
+        ("online", {"teacher_recipe": TeacherRecipe(protocol="q", protocol_digest="0" * 16, seed=0)}),
+        ("offline", {"teacher_recipe": None}),
+    ],
+)
+def test_a_regime_says_what_teacher_there_is(regime: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"regime '{regime}' takes"):
+        make_cell(regime=regime, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "diverged"}, "needs a reason"),
+        ({"status": "lost", "reason": "x"}, "status"),
+        ({"scores": {}}, "finite primary score"),
+        ({"scores": {"student": {"top1": None}}}, "finite primary score"),
+        ({"primary": None}, "finite primary score"),
+        ({"curves": {"a": [1.0], "b": [1.0, 2.0]}}, "differ in length"),
+        ({"hostname": "x"}, "Extra inputs"),
+        ({"primary": TOP1.model_dump() | {"selection": "best-test"}}, "selection"),
+        ({"schema_version": 2}, "schema_version"),
+    ],
+)
+def test_a_record_that_does_not_hold_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        make_record(make_cell(), **changes)
+
+
+def test_a_record_cannot_be_changed() -> None:
+    record = make_record(make_cell())
+    with pytest.raises(ValidationError):
+        record.status = "error"
+    assert Record.model_validate_json(record.model_dump_json()) == record

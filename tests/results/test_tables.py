@@ -1,0 +1,221 @@
+"""The rules of the tables: what ranks, what is bold, what is compared with what."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from results.claims import Claim
+from results.report import Results, tables_of
+from results.schema import Primary
+from results.tables import Block, Row, Table, claims, collect, cost, scores, summary
+from tests.results.factory import by_id, failed, make_cell, make_manifest, make_record, make_row, one_block
+
+Students = Mapping[str, Sequence[float | None]]
+THREE: Students = {
+    "none": (70.0, 71.0, 72.0),
+    "kd": (74.0, 75.5, 76.1),
+    "at": (73.9, 75.9, 75.7),
+    "sp": (71.0, 71.9, 73.2),
+}
+
+
+def blocks_of(students: Students, regime: str = "offline", **more: Mapping[str, Sequence[float]]) -> list[Block]:
+    return collect(*one_block(students, regime, **more))
+
+
+def labels(table: Table) -> list[str]:
+    return [str(value(table, row, "label")) for row in table.rows]
+
+
+def value(table: Table, row: Row, key: str, part: int = 0) -> object:
+    index = next(i for i, column in enumerate(table.columns) if column.key == key)
+    return row.entries[index].values[part]
+
+
+def row_of(table: Table, label: str) -> Row:
+    return next(row for row in table.rows if value(table, row, "label") == label)
+
+
+def test_rows_are_ranked_by_mean_and_the_frozen_teacher_is_a_reference() -> None:
+    (table,) = scores(blocks_of(THREE))
+    assert labels(table) == ["frozen teacher", "kd", "at", "sp", "none"]
+    assert [value(table, row, "rank") for row in table.rows] == [None, "1", "2", "3", "4"]
+    assert [row.kind for row in table.rows] == ["reference", "ranked", "ranked", "ranked", "baseline"]
+
+
+def test_bold_is_the_best_and_what_cannot_be_told_from_it() -> None:
+    (table,) = scores(blocks_of(THREE))
+    bold = [label for label, row in zip(labels(table), table.rows, strict=True) if any(e.bold for e in row.entries)]
+    assert bold == ["kd", "at"]
+    assert any("Bold: the best mean, and all" in note for note in table.notes)
+
+
+def test_with_one_seed_only_the_best_mean_is_bold_and_the_table_says_so() -> None:
+    (table,) = scores(blocks_of({"none": (70.0,), "kd": (70.1,)}))
+    assert [row.entries[1].bold for row in table.rows] == [False, True, False]
+    assert any("nothing can be told apart" in note for note in table.notes)
+
+
+def test_differences_are_paired_and_adjusted_over_the_complete_rows() -> None:
+    (table,) = scores(blocks_of(THREE | {"dkd": (75.0, None, 77.0)}))
+    methods = ("kd", "at", "sp")
+    raw = [stats.ttest_rel(THREE[method], THREE["none"]).pvalue for method in methods]
+    adjusted = multipletests(raw, method="holm")[1]
+    for method, p in zip(methods, adjusted, strict=True):
+        assert value(table, row_of(table, method), "top1_delta", 1) == pytest.approx(p)
+    assert value(table, row_of(table, "none"), "top1_delta") is None
+    incomplete = row_of(table, "dkd")
+    assert value(table, incomplete, "top1_delta") == pytest.approx(5.0)  # over seeds 0 and 2
+    assert value(table, incomplete, "top1_delta", 1) is None
+
+
+def test_an_incomplete_row_is_shown_unranked_whatever_its_mean() -> None:
+    (table,) = scores(blocks_of(THREE | {"dkd": (99.0, None, 99.0)}))
+    row = table.rows[-1]
+    assert value(table, row, "label") == "dkd" and row.kind == "unranked"
+    assert value(table, row, "rank") is None and value(table, row, "n") == "2/3"
+    assert value(table, row, "state") == "2 ok, 1 diverged" and row.note == "diverged: loss is not finite"
+    assert not any(entry.bold for entry in row.entries)
+    assert row_of(table, "kd").entries[1].bold
+
+
+def test_failed_skipped_and_absent_rows_say_why() -> None:
+    cells = [make_cell(method) for method in ("none", "oom", "skip", "gone")]
+    records = by_id(
+        make_record(cells[0]), failed(cells[1], "oom", "needs 9 GiB"), failed(cells[2], "skipped", "no stages")
+    )
+    (table,) = scores(collect(make_manifest(cells), records))
+    found = {
+        label: (value(table, row, "state"), row.note, row.kind)
+        for label, row in zip(labels(table), table.rows, strict=True)
+    }
+    assert found["oom"] == ("1 oom", "oom: needs 9 GiB", "unranked")
+    assert found["skip"] == ("1 skipped", "skipped: no stages", "unranked")
+    assert found["gone"] == ("1 not run", "", "unranked")
+
+
+def test_gain_offline_is_measured_against_the_frozen_teacher() -> None:
+    (table,) = scores(blocks_of({"none": (70.0, 72.0), "kd": (75.0, 76.0)}))
+    assert value(table, row_of(table, "kd"), "gain") == pytest.approx((75.5 - 71.0) / (90.0 - 71.0))
+    assert value(table, row_of(table, "none"), "gain") is None
+
+
+def test_gain_online_is_measured_against_the_teacher_that_learned_alone() -> None:
+    students = {"none": (70.0, 72.0), "dml": (75.0, 76.0)}
+    teachers = {"none": (80.0, 82.0), "dml": (85.0, 86.0)}
+    (table,) = scores(blocks_of(students, "online", teachers=teachers))
+    row = row_of(table, "dml")
+    assert value(table, row, "gain") == pytest.approx((75.5 - 71.0) / (81.0 - 71.0))
+    assert value(table, row, "teacher_top1") == pytest.approx(85.5)
+    assert value(table, row, "teacher_top1_delta") == pytest.approx(4.5)
+
+
+def test_without_a_baseline_there_are_no_differences_and_a_note() -> None:
+    (table,) = scores(blocks_of({"none": (None, None), "kd": (75.0, 76.0)}))
+    assert "top1_delta" not in [column.key for column in table.columns]
+    assert any("No seed of the baseline 'none' is ok" in note for note in table.notes)
+
+
+def test_teachers_that_differ_leave_no_gain() -> None:
+    teachers = {"none": (90.0, 90.0), "kd": (90.0, 91.0)}
+    (table,) = scores(blocks_of({"none": (70.0, 72.0), "kd": (75.0, 76.0)}, teachers=teachers))
+    assert "gain" not in [column.key for column in table.columns]
+    assert any("teachers with different scores" in note for note in table.notes)
+
+
+def test_a_score_that_is_better_when_lower_ranks_upwards() -> None:
+    fid = Primary(metric="fid", higher_is_better=False, unit="", selection="last")
+    cells = [make_cell("none"), make_cell("kd")]
+    records = [
+        make_record(cell, primary=fid, scores={"student": {"fid": f}})
+        for cell, f in zip(cells, (9.0, 7.0), strict=True)
+    ]
+    (table,) = scores(collect(make_manifest(cells), by_id(*records)))
+    assert labels(table)[1:] == ["kd", "none"] and "FID ↓" in [column.heading for column in table.columns]
+
+
+def test_score_tables_hold_no_timings_and_cost_tables_no_scores() -> None:
+    blocks = blocks_of(THREE)
+    assert not {"train_s", "step_ms", "peak_memory_mb"} & {column.key for column in scores(blocks)[0].columns}
+    (table,) = cost(blocks)
+    assert "top1" not in {column.key for column in table.columns}
+    assert value(table, row_of(table, "none"), "slowdown") == 1.0
+
+
+def test_cost_is_relative_to_the_baselines_step() -> None:
+    (table,) = cost(blocks_of({"none": (70.0, 71.0), "dml+adm": (75.0, 76.0)}))
+    assert value(table, row_of(table, "dml+adm"), "slowdown") == pytest.approx(1.5)  # 15 ms against 10
+
+
+def test_blocks_part_what_may_not_be_compared() -> None:
+    one, other = make_cell("none"), make_cell("kd", protocol_digest="f" * 16)
+    blocks = collect(make_manifest([one, other]), by_id(make_record(one), make_record(other)))
+    assert [len(block.lines) for block in blocks] == [1, 1]
+
+
+def test_the_summary_counts_ranks_over_blocks_and_keeps_regimes_apart() -> None:
+    rows, records = [], []
+    offline = {"A": {"none": 70.0, "kd": 75.0, "at": 74.0}, "B": {"none": 60.0, "kd": 62.0, "at": 64.0}}
+    for title, students in offline.items():
+        for method, score in students.items():
+            cell = make_cell(method, benchmark=f"{title}@1")
+            rows.append(make_row(cell, block=title))
+            records.append(make_record(cell, score))
+    online = make_cell("dml", regime="online")
+    rows.append(make_row(online, block="C"))
+    records.append(make_record(online, 50.0))
+    tables = summary(collect(make_manifest([], rows=rows), by_id(*records)))
+    assert [table.context["regime"] for table in tables] == ["online", "offline"]
+    table = tables[1]
+    found = {
+        str(value(table, row, "label")): (value(table, row, "rank"), value(table, row, "wins")) for row in table.rows
+    }
+    assert found == {"at": (1.5, 1), "kd": (1.5, 1), "none": (3.0, 0)}
+    assert value(table, row_of(table, "kd"), "gain") == pytest.approx((5 / 20 + 2 / 30) / 2)
+
+
+def test_published_figures_stand_in_their_own_columns_and_are_never_ranked() -> None:
+    claim = Claim(benchmark="digit-scenes", regime="offline", teacher="resnet20", student="resnet8", method="kd",
+                  metric="top1", scored="student", value=99.9, source="A paper", protocol="as printed")  # fmt: skip
+    blocks = blocks_of(THREE)
+    (table,) = claims(blocks, [claim])
+    assert [column.key for column in table.columns] == ["label", "scored", "ours", "n", "published_1"]
+    row = row_of(table, "kd")
+    assert value(table, row, "published_1") == 99.9 and value(table, row, "ours") == pytest.approx(75.2)
+    assert not any(entry.bold for row in table.rows for entry in row.entries)
+    assert any("not ranked" in note for note in table.notes)
+    assert [value(t, r, "top1") for t in scores(blocks) for r in t.rows].count(99.9) == 0
+
+
+def test_a_claim_of_another_pair_regime_or_benchmark_is_not_put_beside_ours() -> None:
+    fields = {
+        "benchmark": "digit-scenes",
+        "regime": "offline",
+        "teacher": "resnet20",
+        "student": "resnet8",
+        "method": "kd",
+        "metric": "top1",
+        "scored": "student",
+        "value": 1.0,
+        "source": "s",
+        "protocol": "p",
+    }
+    for change in ({"benchmark": "cifar100"}, {"regime": "online"}, {"student": "resnet14"}):
+        for table in claims(blocks_of(THREE), [Claim.model_validate(fields | change)]):
+            assert "ours" not in [column.key for column in table.columns]
+
+
+@pytest.mark.parametrize("kind", ["scores", "cost", "claims", "summary"])
+def test_the_order_in_which_records_are_read_changes_nothing(kind: str) -> None:
+    manifest, records = one_block(THREE | {"dkd": (75.0, None, 77.0)}, "online")
+    ids = list(records)
+    expected = tables_of(Results(manifest, collect(manifest, records), ()), kind)
+    for seed in range(3):
+        random.Random(seed).shuffle(ids)
+        blocks = collect(manifest, {cell_id: records[cell_id] for cell_id in ids})
+        assert tables_of(Results(manifest, blocks, ()), kind) == expected

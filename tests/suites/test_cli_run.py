@@ -1,0 +1,188 @@
+"""``adm run`` from a suite of one's own to its report: real networks on a few digit-scenes, real worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ADM = Path(sys.executable).with_name("adm")
+INLINE = ("--device", "cpu", "--executor", "inline")
+"""One process for all cells: torch is loaded once."""
+TASK = "task: classification\n    benchmark: digit-scenes@1\n    protocol: smoke"
+MINE = f"""title: Mine beside the others
+blocks:
+  - title: Offline
+    {TASK}
+    pairs: [resnet8w8s2 > resnet8w8s2]
+    regime: offline
+    methods: [none, kd, {{name}}]
+    seeds: [0]
+  - title: Online
+    {TASK}
+    pairs: [resnet8w8s2 > resnet8w8s2]
+    regime: online
+    methods: [dml+adm]
+    seeds: [0]
+"""
+FAULTY = """
+import torch
+from adm_core import Losses, Method, MethodCard, Needs, register
+
+
+@register
+class Explodes(Method):
+    card = MethodCard("explodes", "Explodes", "none", 2026, frozenset({"offline"}), "logits")
+    needs = Needs(prediction="class_logits")
+
+    def losses(self, student, teacher, step):
+        return Losses(student={"log": (student.prediction.sum() * 0 - step.progress).log()})
+
+
+@register
+class Reads(Method):
+    card = MethodCard("reads", "Reads", "none", 2026, frozenset({"online"}), "features")
+    needs = Needs(taps=("stage5",))
+
+    def losses(self, student, teacher, step):
+        return Losses(student={"map": student.features["stage5"].mean()})
+"""
+
+
+def adm(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The installed command in a folder of its own, outside the checkout and without data sets."""
+    given = {key: value for key, value in os.environ.items() if key not in ("ADM_DATA", "PYTHONPATH")}
+    return subprocess.run(
+        [str(ADM), *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True, timeout=300, env=given | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Records by method, the lone teacher as ``alone``."""
+    found = {}
+    for file in (folder / "runs" / "records").glob("*.json"):
+        record = json.loads(file.read_text())
+        name = "+".join(part["name"] for part in record["cell"]["method"])
+        found["alone" if record["cell"]["regime"] == "alone" else name] = record
+    return found
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which a method of one's own was made, named in a suite and run beside others."""
+    folder = tmp_path_factory.mktemp("outside")
+    assert adm(folder, "new-method", "my-try").returncode == 0
+    (folder / "mine.yaml").write_text(MINE.replace("{name}", "my-try"))
+    return folder, adm(folder, "run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu")
+
+
+def test_a_suite_with_ones_own_method_runs_to_its_end(mine):
+    folder, done = mine
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:] == ["mine: all 4 cells are done", "adm report mine"]
+    found = records(folder)
+    assert Counter(record["status"] for record in found.values()) == {"ok": 5}
+    assert set(found) == {"alone", "none", "kd", "my-try", "dml+adm"}
+    for record in found.values():
+        assert 0 <= record["scores"]["student"]["top1"] <= 100
+    assert found["kd"]["teacher"]["cell_id"] == found["alone"]["id"] == found["my-try"]["teacher"]["cell_id"]
+
+
+def test_nothing_of_the_place_is_recorded(mine):
+    folder, _ = mine
+    for file in (folder / "runs" / "records").glob("*.json"):
+        assert str(folder) not in file.read_text()
+
+
+def test_a_second_run_does_nothing(mine):
+    folder, _ = mine
+    before = {file: file.stat().st_mtime_ns for file in (folder / "runs" / "records").glob("*.json")}
+    began = time.monotonic()
+    again = adm(folder, "run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu")
+    assert again.returncode == 0 and "mine: nothing to do, all 4 cells are done" in again.stdout
+    assert {file: file.stat().st_mtime_ns for file in (folder / "runs" / "records").glob("*.json")} == before
+    assert time.monotonic() - began < 10
+
+
+def test_the_method_appears_in_the_report(mine):
+    folder, _ = mine
+    report = adm(folder, "report", "mine")
+    assert report.returncode == 0, report.stderr
+    for row in ("none", "kd", "my-try", "dml+adm"):
+        assert row in report.stdout
+    assert f"{records(folder)['my-try']['scores']['student']['top1']:.2f}" in report.stdout
+
+
+def test_plan_status_and_logs_know_the_finished_suite(mine):
+    folder, _ = mine
+    plan = json.loads(adm(folder, "plan", "mine.yaml", "--method-file", "my_try.py", "--json").stdout)
+    assert plan["open"] == 0 and {row["state"] for row in plan["cells"]} == {"done"}
+    status = adm(folder, "status", "mine.yaml", "--method-file", "my_try.py")
+    assert "5 done" in status.stdout and "to do" not in status.stdout
+    cell = records(folder)["kd"]["id"]
+    assert f"{cell} ok" in adm(folder, "logs", cell[:10]).stdout
+
+
+def test_without_its_file_the_method_is_unknown(mine):
+    folder, _ = mine
+    done = adm(folder, "run", "mine.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: mine.yaml, block 'Offline', methods: unknown method 'my-try'")
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A suite in which one method gives NaN, one reads a tap that a library network lacks, and one is fine."""
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "faulty.py").write_text(FAULTY)
+    text = MINE[: MINE.index("  - title: Online")].replace("[none, kd, {name}]", "[explodes, none]")
+    other = text.split("blocks:\n")[1].replace("Offline", "Library").replace("[explodes, none]", "[reads]")
+    other = other.replace("offline", "online").replace("resnet8w8s2", "torchvision/resnet18")
+    (folder / "faulty.yaml").write_text(text + other)
+    return folder, adm(folder, "run", "faulty.yaml", "--method-file", "faulty.py", *INLINE)
+
+
+def test_a_loss_that_is_not_finite_ends_its_own_cell_only(faulty):
+    folder, done = faulty
+    assert done.returncode == 1
+    found = records(folder)
+    assert found["explodes"]["status"] == "diverged"
+    assert "train.student.log became nan in epoch 1 of 1" in found["explodes"]["reason"]
+    assert found["none"]["status"] == "ok" and len(found["explodes"]["attempts"]) == 1
+
+
+def test_a_tap_that_a_library_network_lacks_is_named_with_what_there_is(faulty):
+    folder, done = faulty
+    record = records(folder)["reads"]
+    assert record["status"] != "ok" and "network 'torchvision/resnet18': unknown tap 'stage5'" in record["reason"]
+    assert "did you mean stage4" in record["reason"]
+    assert f"adm logs {record['id']}" in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_log_and_the_status_tell_why(faulty):
+    folder, _ = faulty
+    cell = records(folder)["explodes"]["id"]
+    assert f"{cell} diverged: train.student" in adm(folder, "logs", cell[:12]).stdout
+    status = adm(folder, "status", "faulty.yaml", "--method-file", "faulty.py").stdout
+    assert f"failed {cell}" in status and "diverged: train.student" in status
+
+
+def test_a_missing_data_set_says_what_where_and_how(tmp_path):
+    text = MINE[MINE.index("  - title: Online") :].replace("digit-scenes@1", "cifar10@1").replace("dml+adm", "dml")
+    (tmp_path / "mine.yaml").write_text("title: no data\nblocks:\n" + text)
+    done = adm(tmp_path, "run", "mine.yaml", "--data-root", tmp_path / "data", *INLINE)
+    assert done.returncode == 1
+    record = records(tmp_path)["dml"]
+    log = adm(tmp_path, "logs", record["id"][:8]).stdout
+    for words in ("CIFAR-10 was not found", "cifar-10-batches-py", "data_batch_1", "--download", "ADM_DATA"):
+        assert words in log
+    assert f"{tmp_path}/data/cifar-10-batches-py" in log and record["status"] == "error"
+    assert str(tmp_path) not in json.dumps(record)  # the record may travel; the log stays here

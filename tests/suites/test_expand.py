@@ -1,0 +1,218 @@
+"""From a suite to its cells: names, precedence of settings, and what an identity depends on (and what it does not)."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from command_line import adm, refusal
+
+from adm_core import registry
+from suites.definition import suite_names
+from suites.expand import Expansion, expand, teacher_cell
+
+SUITE = """title: mine
+blocks:
+  - title: Table
+    task: classification
+    benchmark: digit-scenes@1
+    protocol: ./recipe.yaml
+    pairs: [resnet14w16s2 > resnet8w8s2]
+    regime: offline
+    methods: [none, kd]
+    seeds: [0, 1]
+"""
+PROTOCOL = """title: a recipe
+source: tests
+task: classification
+recipe: {epochs: 1, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}
+"""
+PLUGIN = """
+from adm_core import Losses, Method, MethodCard, Needs, register
+
+
+@register
+class Pull(Method):
+    card = MethodCard("{name}", "Pull", "none", 2026, frozenset({{"offline"}}), "logits", version={version})
+    needs = Needs(prediction="class_logits")
+
+    def losses(self, student, teacher, step):
+        return Losses(student={{"pull": (student.prediction - teacher.detached().prediction).pow(2).mean()}})
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Writes a suite beside its protocol and returns the suite's file."""
+
+    def to(suite: str = SUITE, protocol: str = PROTOCOL, name: str = "mine") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "recipe.yaml").write_text(protocol)
+        (folder / f"{name}.yaml").write_text(suite)
+        return folder / f"{name}.yaml"
+
+    return to
+
+
+def ids(expansion: Expansion) -> dict[tuple[str, int], str]:
+    return {(row.label, row.cell.seed): row.id for row in expansion.rows}
+
+
+def settings(file: Path, label: str) -> dict[str, object]:
+    row = next(row for row in expand(str(file)).rows if row.label == label)
+    return {key: value for part in row.cell.method for key, value in part.settings.items()}
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_that_comes_along_expands_and_no_cell_stands_twice(name):
+    expansion = expand(name)
+    assert expansion.rows
+    assert len({cell.id for cell in expansion.cells}) == len(expansion.cells)
+    assert {row.teacher.id for row in expansion.rows if row.teacher} == {cell.id for cell in expansion.artefacts}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kd]", "dk]", "methods: unknown method 'dk'; did you mean dkd, kd?"),
+        ("kd]", "kd+ad]", "methods: unknown method 'ad'; did you mean"),
+        ("resnet14w16s2", "resnet14w16s3", "pairs: unknown network (teacher) 'resnet14w16s3'; did you mean resnet14w"),
+        ("resnet8w8s2", "resnet8w8", "pairs: unknown network (student) 'resnet8w8'; did you mean resnet8w8s2"),
+        ("digit-scenes@1", "digit-scenes@2", "unknown benchmark 'digit-scenes@2'; did you mean digit-scenes@1"),
+        ("task: classification", "task: clasification", "task: unknown task 'clasification'; did you mean classific"),
+        ("./recipe.yaml", "smok", "protocol: unknown protocol 'smok'; did you mean smoke?"),
+        ("kd]", "dml]", "methods: method 'dml' does not run offline; it runs online"),
+        ("kd]", "kd+dml]", "methods: method 'kd+dml' has no regime in common: 'kd' runs offline; 'dml' runs online"),
+        ("kd]", "none+kd]", "methods: method 'none+kd': 'none' adds nothing to a composition; leave it out"),
+        ("kd]", "kd, kd]", "methods: two rows are labelled 'kd'"),
+        ("kd]", "kd, {method: kd, label: x}]", "methods: 'kd' and 'x' are the same experiment; leave one out"),
+        (
+            "kd]",
+            "{method: fitnet, settings: {fitnet: {tap: stage9}}}]",
+            "method 'fitnet': network 'resnet14w16s2': unknown tap 'stage9'; did you mean stage3, stage2, stage1?",
+        ),
+    ],
+)
+def test_a_wrong_name_is_told_with_its_place_and_its_neighbours(write, old, new, message):
+    file = write(SUITE.replace(old, new, 1))
+    found = refusal("plan", file)
+    assert found.startswith(f"{file}, block 'Table', ") and message in found and "\n" not in found
+
+
+def test_a_wrong_suite_name(write, monkeypatch):
+    assert refusal("plan", "qick") == "unknown suite 'qick'; did you mean quick?"
+    assert refusal("plan", "nowhere/mine.yaml") == "suite file nowhere/mine.yaml: no such file"
+    monkeypatch.chdir(write().parent)
+    assert refusal("plan", "mine") == "unknown suite 'mine'; did you mean the file mine.yaml?"
+    Path("my suite.yaml").write_text(SUITE)
+    assert "use letters, digits, '.', '_' and '-' only" in refusal("plan", "my suite.yaml")
+
+
+def test_the_same_science_has_the_same_identity_wherever_and_however_it_is_run(write, tmp_path):
+    here, there = write(), write(SUITE.replace("title: mine", "title: other words"), name="elsewhere")
+    assert ids(expand(str(here))) == ids(expand(str(there)))
+    plans = [
+        adm("plan", here, "--json", "--store", tmp_path / store, "--device", device, "--workers", workers).json
+        for store, device, workers in (("a", "cpu", 1), ("b", "auto", 7))
+    ]
+    assert [cell["id"] for cell in plans[0]["cells"]] == [cell["id"] for cell in plans[1]["cells"]]
+
+
+def test_title_and_source_of_a_protocol_are_not_science_but_its_recipe_is(write):
+    base = ids(expand(str(write())))
+    told = PROTOCOL.replace("a recipe", "the recipe").replace("source: tests", "source: elsewhere")
+    assert ids(expand(str(write(protocol=told)))) == base
+    for change in (("lr: 0.1", "lr: 0.2"), ("epochs: 1", "epochs: 2"), ("task:", "data: {flip: false}\ntask:")):
+        assert not set(ids(expand(str(write(protocol=PROTOCOL.replace(*change))))).values()) & set(base.values())
+
+
+def test_defaults_written_out_give_the_identity_of_defaults_left_out(write):
+    base = ids(expand(str(write())))
+    defaults = registry.get("kd").defaults()
+    entry = f"{{method: kd, label: kd, settings: {{kd: {{{', '.join(f'{k}: {v}' for k, v in defaults.items())}}}}}}}"
+    assert ids(expand(str(write(SUITE.replace("kd]", f"{entry}]"))))) == base
+    whole = PROTOCOL.replace("lr: 0.1", "lr: 0.10, momentum: 0.9, nesterov: false").replace("64,", "64, accumulate: 1,")
+    assert ids(expand(str(write(protocol=whole)))) == base
+    integer = "{method: kd, label: kd, settings: {kd: {temperature: 4}}}"
+    assert ids(expand(str(write(SUITE.replace("kd]", f"{integer}]"))))) == base
+
+
+def test_seed_settings_pair_regime_benchmark_and_teacher_seed_are_science(write):
+    base = set(ids(expand(str(write()))).values())
+    assert len(base) == 4
+    for change in (
+        ("[0, 1]", "[2, 3]"),
+        ("[none, kd]", "[dkd, {method: kd, settings: {kd: {temperature: 2}}}]"),
+        ("resnet8w8s2", "resnet8"),
+        ("resnet14w16s2", "resnet14"),
+        ("offline", "online"),
+        ("digit-scenes@1", "fashion-mnist@1"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\n    teacher_seed: 1"),
+    ):
+        text = SUITE.replace(*change).replace("[none, kd]", "[none, dml]" if "online" in change else "[none, kd]")
+        assert not set(ids(expand(str(write(text)))).values()) & base, change
+
+
+def test_a_methods_version_is_science(write, tmp_path):
+    files = [tmp_path / f"pull{version}.py" for version in (1, 2)]
+    for version, file in enumerate(files, start=1):
+        file.write_text(textwrap.dedent(PLUGIN).format(name=f"pull-{tmp_path.name}", version=version))
+    suite = write(SUITE.replace("kd]", f"pull-{tmp_path.name}]"))
+    first = ids(expand(str(suite), [files[0]]))
+    registry._known.pop(f"pull-{tmp_path.name}")  # as in another process, in which the file has been edited
+    second = ids(expand(str(suite), [files[1]]))
+    assert {key for key in first if first[key] != second[key]} == {(f"pull-{tmp_path.name}", s) for s in (0, 1)}
+
+
+def test_the_teacher_is_one_artefact_per_recipe_whatever_learns_from_it(write):
+    second = SUITE.split("blocks:\n")[1].replace("Table", "Other").replace("resnet8w8s2", "resnet8")
+    one = expand(str(write(SUITE + second)))
+    assert len(one.artefacts) == 1 and {row.teacher.id for row in one.rows} == {one.artefacts[0].id}
+    assert all(teacher_cell(row.cell).id == one.artefacts[0].id for row in one.rows)
+    assert len(expand(str(write(SUITE + second + "    teacher_seed: 5\n"))).artefacts) == 2
+    alone = one.artefacts[0].cell
+    assert (alone.regime, alone.student, alone.teacher, alone.method_name) == ("alone", "resnet14w16s2", None, "none")
+    assert expand(str(write(SUITE.replace("offline", "online").replace("kd]", "dml]")))).artefacts == ()
+
+
+def test_the_row_wins_over_the_override_and_the_override_over_the_suite(write):
+    rows = "[none, kd, {method: kd, label: own, settings: {kd: {weight: 3}}}]"
+    file = write(
+        SUITE.replace("[none, kd]", rows)
+        + "settings: {kd: {weight: 1, temperature: 7}}\nchosen: for this test\n"
+        + "overrides:\n"
+        + '  - {when: {teacher: "resnet*"}, settings: {kd: {weight: 2}}}\n'
+        + "  - {when: {student: resnet8w8s2, method: kd}, settings: {kd: {task_weight: 0.5}}}\n"
+    )
+    assert settings(file, "kd") == {"temperature": 7.0, "weight": 2.0, "task_weight": 0.5}
+    assert settings(file, "own") == {"temperature": 7.0, "weight": 3.0, "task_weight": 0.5}
+
+
+def test_an_override_holds_for_the_part_of_a_composition(write):
+    text = SUITE.replace("[none, kd]", "[none, kd, kd+adm]")
+    file = write(text + "overrides:\n  - {when: {method: adm}, settings: {adm: {consensus: 2}}}\n")
+    assert settings(file, "kd+adm")["consensus"] == 2.0
+    assert "consensus" not in settings(file, "kd")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import torhc\n", "cannot be imported: ModuleNotFoundError: No module named 'torhc' (line 1 of plug.py)"),
+        ("x = (\n", "cannot be imported: SyntaxError"),
+        ("x = 1\n", "registers no method; put @register above the class"),
+        (PLUGIN.format(name="kd", version=1), "two methods are named 'kd': "),
+    ],
+)
+def test_a_method_file_that_is_no_good(write, tmp_path, text, message):
+    plug = tmp_path / "plug.py"
+    plug.write_text(text)
+    found = refusal("plan", write(), "--method-file", plug)
+    assert str(plug) in found and message in found
+
+
+def test_a_method_file_that_is_not_there(write, tmp_path):
+    absent = tmp_path / "no.py"
+    assert refusal("plan", write(), "--method-file", absent) == f"method file {absent}: no such file"
