@@ -13,7 +13,7 @@ from adm_core.batch import Batch
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, Unsupported
 from adm_core.method import Losses, Method, PredictionKind, Step, View
-from adm_core.taps import Network, check_fired, probe, record
+from adm_core.taps import Network, check_fired, probe, record, resolve
 
 Regime = Literal["alone", "offline", "online"]
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
@@ -50,8 +50,8 @@ class Distiller(nn.Module):
         example: a few inputs [B, ...] on the networks' device, to find the shapes of taps.
 
     Raises:
-        Unsupported: the method cannot run on this pair; the message is the reason.
-        AdmError: regime and networks contradict each other, or a tap does not exist.
+        Unsupported: the method cannot run on this pair, or reads a tap that a network lacks; the message is the reason.
+        AdmError: regime and networks contradict each other.
     """
 
     def __init__(
@@ -84,6 +84,11 @@ class Distiller(nn.Module):
             raise Unsupported(f"'{card.name}' runs {' and '.join(sorted(card.regimes))}, not {self.regime}")
         if needs.prediction not in (None, self.kind):
             raise Unsupported(f"'{card.name}' reads {needs.prediction}, this task predicts {self.kind}")
+        for network in self.networks.values():
+            try:
+                resolve(network, self.taps)
+            except AdmError as error:
+                raise Unsupported(str(error)) from None
         shapes = {role: probe(network, self.taps, example) for role, network in self.networks.items()}
         reason = self.method.supports(shapes["student"], shapes["teacher"], self.regime)
         if reason:

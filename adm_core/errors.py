@@ -27,7 +27,8 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
         most: how many near names to offer.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    by_lower = {other.lower(): other for other in reversed(names)}
+    close = [by_lower[other] for other in difflib.get_close_matches(name.lower(), by_lower, n=most, cutoff=0.5)]
     if close:
         return f"did you mean {', '.join(close)}?"
     return f"there are: {', '.join(names)}" if names else "there are none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -13,7 +14,7 @@ from adm_core.errors import AdmError, unknown
 def _validator(settings: type[Any]) -> TypeAdapter[Any]:
     hints = get_type_hints(settings, include_extras=True)
     columns: dict[str, Any] = {f.name: (hints[f.name], f.default) for f in fields(settings)}
-    return TypeAdapter(create_model(settings.__qualname__, __config__=ConfigDict(strict=False), **columns))
+    return TypeAdapter(create_model(settings.__qualname__, __config__=ConfigDict(strict=True), **columns))
 
 
 def make_settings(method: str, settings: type[Any], given: dict[str, Any]) -> Any:
@@ -32,9 +33,11 @@ def make_settings(method: str, settings: type[Any], given: dict[str, Any]) -> An
         if key not in known:
             raise unknown("setting", key, known, where=f"method '{method}'")
     try:
-        checked = _validator(settings).validate_python(given)
+        # As JSON, where strict means that a list is a list, 2 is a number, and true or "2" is not.
+        checked = _validator(settings).validate_json(json.dumps(given))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise AdmError(f"method '{method}': setting '{key}' = {first['input']!r}: {first['msg']}") from None
+        told = first["msg"].replace("valid array", "list").replace("valid tuple", "list")
+        raise AdmError(f"method '{method}': setting '{key}' = {first['input']!r}: {told}") from None
     return settings(**{name: getattr(checked, name) for name in known})

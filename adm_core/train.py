@@ -108,7 +108,9 @@ class Trainer:
         )
         self.roles = distiller.parameter_groups()
         optimizer = make_optimizer(distiller, recipe)
-        self.model, self.optimizer = self.accelerator.prepare(distiller, optimizer)
+        self.model, wrapped = self.accelerator.prepare(distiller, optimizer)
+        # Accelerate's wrapper is needed for fp16's loss scale alone, and costs half a millisecond a step.
+        self.optimizer = wrapped if self.accelerator.scaler else optimizer
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.generator = torch.Generator(self.device)
         self.averages = self._make_averages()
@@ -159,10 +161,11 @@ class Trainer:
             with self.accelerator.accumulate(self.model):
                 outcome = self.model(chunk, done, self.generator)
                 self.accelerator.backward(outcome.total)
-                if self.accelerator.sync_gradients and self.recipe.clip_norm:
-                    self._clip(self.recipe.clip_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
+                if self.accelerator.sync_gradients:
+                    if self.recipe.clip_norm:
+                        self._clip(self.recipe.clip_norm)
+                    self.optimizer.step()
+                    self.optimizer.zero_grad()
             self._accumulate(outcome)
         self.distiller.after_step()
         for role, average in self.averages.items():

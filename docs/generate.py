@@ -36,7 +36,7 @@ def pages() -> dict[str, str]:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701, as the pages are Markdown made from our own code
+        autoescape=False,  # Markdown made from our own code
     )
     content = {
         "record-schema.md": {"models": list(_models()), "version": schema.SCHEMA_VERSION},
@@ -52,7 +52,12 @@ def _models() -> Iterator[dict[str, Any]]:
     for name in (*order, "Manifest", "ManifestRow"):
         model: type[BaseModel] = getattr(schema, name)
         fields = [
-            {"name": key, "type": _type(field.annotation), "about": field.description or "", "needed": field.is_required()}
+            {
+                "name": key,
+                "type": _type(field.annotation),
+                "about": field.description or "",
+                "needed": field.is_required(),
+            }
             for key, field in model.model_fields.items()
         ]
         yield {"name": name, "about": inspect.cleandoc(model.__doc__ or "").split("\n\n")[0], "fields": fields}

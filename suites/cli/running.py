@@ -21,6 +21,8 @@ from suites.cli.arguments import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from results.schema import Manifest

@@ -69,12 +69,12 @@ def distiller(pair: tuple[str, str], method: str, regime: str, side: int = 32) -
     return Distiller(student, teacher, registry.create(method), regime, task_loss, "class_logits", example)
 
 
-def noise(count: int, side: int = 32) -> list[Batch]:
+def noise(count: int, side: int = 32, size: int = BATCH) -> list[Batch]:
     made = []
     for seed in range(count):
         g = torch.Generator().manual_seed(seed)
-        x = torch.randn(BATCH, 3, side, side, generator=g).contiguous(memory_format=torch.channels_last)
-        made.append(Batch(x, x, torch.randint(CLASSES, (BATCH,), generator=g), torch.arange(BATCH)))
+        x = torch.randn(size, 3, side, side, generator=g).contiguous(memory_format=torch.channels_last)
+        made.append(Batch(x, x, torch.randint(CLASSES, (size,), generator=g), torch.arange(size)))
     return made
 
 
@@ -87,18 +87,21 @@ def bare(model: Distiller, optimizer: torch.optim.Optimizer, batches: list[Batch
         optimizer.zero_grad()
 
 
-def seconds(work: Round) -> float:
-    began = time.perf_counter()
+def seconds(work: Round, clock: Callable[[], float] = time.perf_counter) -> float:
+    """What the work took; ``process_time`` leaves out what other processes do, where this one does all the work."""
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def take_turns(one: Round, other: Round, rounds: int) -> tuple[float, float]:
+def take_turns(
+    one: Round, other: Round, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, float]:
     """Best seconds of each; the first turn of both is a warm-up."""
     best = [float("inf"), float("inf")]
     for turn in range(rounds + 1):
         for side, work in enumerate((one, other)):
-            took = seconds(work)
+            took = seconds(work, clock)
             if turn:
                 best[side] = min(best[side], took)
     return best[0], best[1]
@@ -112,7 +115,7 @@ def test_adm_on_dml_costs_little(benchmark, capsys):
         model = distiller(("resnet32x4", "resnet8x4"), method, "online")
         optimizer = make_optimizer(model, Recipe(epochs=1, batch_size=BATCH, optimizer=SGD))
         sides.append(lambda model=model, optimizer=optimizer: bare(model, optimizer, batches))
-    adm, dml = take_turns(sides[0], sides[1], rounds=5)
+    adm, dml = take_turns(sides[0], sides[1], rounds=4, clock=time.process_time)
     benchmark.pedantic(sides[0], rounds=1)
     benchmark.extra_info.update(adm_s=round(adm, 3), dml_s=round(dml, 3), ratio=round(adm / dml, 3))
     with capsys.disabled():
@@ -120,27 +123,34 @@ def test_adm_on_dml_costs_little(benchmark, capsys):
 
 
 def test_our_loop_adds_little_to_the_bare_step(benchmark, capsys):
-    """resnet14w16s2 > resnet8w8s2 on 28x28: the smallest networks of our suites, where a loop weighs most."""
+    """resnet14w16s2 > resnet8w8s2 on 28x28, batch 64: the smallest networks of our suites, where a loop weighs most.
+
+    What our loop adds does not depend on the batch, so it is measured on batches of two, where it stands out of the
+    noise, and held against the bare step at batch 64.
+    """
     torch.set_num_threads(1)
-    steps, pair = 25, ("resnet14w16s2", "resnet8w8s2")
-    batches = noise(steps, side=28)
-    recipe = Recipe(epochs=1, batch_size=BATCH, optimizer=SGD)
-    model = distiller(pair, "kd", "offline", side=28)
+    steps, pair = 100, ("resnet14w16s2", "resnet8w8s2")
+    small, whole = noise(4, side=28, size=2), noise(4, side=28)
+    recipe = Recipe(epochs=1, batch_size=2, optimizer=SGD)
+    model, trained = (distiller(pair, "kd", "offline", side=28) for _ in range(2))
     optimizer = make_optimizer(model, recipe)
-    trained = distiller(pair, "kd", "offline", side=28)
-    task = FixedTask(lambda epoch, start: iter(batches), steps)
-    best = {"ours": float("inf"), "bare": float("inf")}
-    for turn in range(21):
-        trainer = Trainer(trained, task, recipe, seed=0)
-        took = {"ours": seconds(trainer.run), "bare": seconds(lambda: bare(model, optimizer, batches))}
+    task = FixedTask(lambda epoch, start: iter(small * (steps // 4)), steps)
+    best = {"ours": float("inf"), "bare": float("inf"), "whole": float("inf")}
+    for turn in range(16):
+        work = {
+            "ours": Trainer(trained, task, recipe, seed=0).run,
+            "bare": lambda: bare(model, optimizer, small * (steps // 4)),
+            "whole": lambda: bare(model, optimizer, whole),
+        }
+        took = {name: 1000 * seconds(work[name], time.process_time) for name in work}
         if turn:
             best = {name: min(best[name], took[name]) for name in best}
-    benchmark.pedantic(lambda: bare(model, optimizer, batches), rounds=1)
-    overhead = 100 * (best["ours"] / best["bare"] - 1)
-    step = {name: round(1000 * value / steps, 2) for name, value in best.items()}
-    benchmark.extra_info.update({f"{name}_ms": value for name, value in step.items()}, overhead=round(overhead, 2))
+    benchmark.pedantic(lambda: bare(model, optimizer, whole), rounds=1)
+    added, step = (best["ours"] - best["bare"]) / steps, best["whole"] / len(whole)
+    overhead = 100 * added / step
+    benchmark.extra_info.update(added_ms=round(added, 3), step_ms=round(step, 2), overhead=round(overhead, 2))
     with capsys.disabled():
-        print(f"\nstep of {' > '.join(pair)}: bare {step['bare']} ms, in our loop {step['ours']} ms: {overhead:+.1f} %")
+        print(f"\nstep of {' > '.join(pair)}: bare {step:.1f} ms, our loop adds {added:.2f} ms: {overhead:+.1f} %")
 
 
 class PerImage(Dataset):

@@ -43,6 +43,8 @@ def test_a_file_of_ones_own_joins_the_registry_and_composes(tmp_path):
 def test_unknown_method_names_the_nearest():
     with pytest.raises(AdmError, match="unknown method 'dlm'; did you mean dml"):
         registry.create("dlm")
+    with pytest.raises(AdmError, match="unknown method 'KDCL'; did you mean kdcl"):
+        registry.create("KDCL")
 
 
 def test_unknown_setting_names_the_nearest():
@@ -54,6 +56,8 @@ def test_unknown_setting_names_the_nearest():
     ("settings", "words"),
     [
         ({"temperature": "warm"}, "setting 'temperature' = 'warm'"),
+        ({"temperature": True}, "setting 'temperature' = True: Input should be a valid number"),
+        ({"temperature": "2"}, "setting 'temperature' = '2': Input should be a valid number"),
         ({"temperature": 0.0}, "greater than 0"),
         ({"weight": -1.0}, "greater than or equal to 0"),
     ],
@@ -61,6 +65,12 @@ def test_unknown_setting_names_the_nearest():
 def test_wrong_type_and_range(settings, words):
     with pytest.raises(AdmError, match=words):
         registry.create("kd", {"kd": settings})
+
+
+def test_a_list_is_asked_for_where_taps_are_read():
+    with pytest.raises(AdmError, match="setting 'taps' = 'last': Input should be a list"):
+        registry.create("adm", {"adm": {"taps": "last"}})
+    assert registry.create("adm", {"adm": {"taps": ["stage2", "last"]}}).settings.taps == ("stage2", "last")
 
 
 def test_wrong_choice_lists_the_choices():

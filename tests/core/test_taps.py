@@ -76,6 +76,11 @@ def test_taps_fire_under_real_ddp():
         torch.distributed.destroy_process_group()
 
 
+def test_a_network_without_a_tap_that_the_method_reads_is_unsupported_with_a_reason():
+    with pytest.raises(Unsupported, match="network 'tiny8': unknown tap 'stage9'; did you mean stage"):
+        Bench("adm", "online", {"adm": {"taps": ["stage9"]}})
+
+
 def test_a_method_of_the_wrong_regime_is_unsupported_with_a_reason():
     with pytest.raises(Unsupported, match="'dml' runs online, not offline"):
         Bench("dml", "offline", {})

@@ -31,11 +31,11 @@ def train(
     """A chain of hashes, one link per epoch, checkpointed after each; its end decides the score."""
     note(options.store / "starts.txt", cell.id)
     accident(behaviour(cell, options.store), work, options.store)
-    checkpoint, state, epoch = work / "checkpoint.pt", cell.id, 0
+    checkpoint, state, done = work / "checkpoint.pt", cell.id, 0
     if checkpoint.exists():
-        epoch, state = json.loads(checkpoint.read_text())
+        done, state = json.loads(checkpoint.read_text())
     curve = []
-    for epoch in range(epoch, protocol.recipe.epochs):
+    for epoch in range(done, protocol.recipe.epochs):
         state = hashlib.sha256(state.encode()).hexdigest()
         time.sleep(STEP_SECONDS)
         curve.append(score(state))

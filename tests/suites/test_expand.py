@@ -102,7 +102,7 @@ def test_a_wrong_name_is_told_with_its_place_and_its_neighbours(write, old, new,
 
 
 def test_a_wrong_suite_name(write, monkeypatch):
-    assert refusal("plan", "qick") == "unknown suite 'qick'; did you mean quick?"
+    assert refusal("plan", "qick").startswith("unknown suite 'qick'; did you mean quick")
     assert refusal("plan", "nowhere/mine.yaml") == "suite file nowhere/mine.yaml: no such file"
     monkeypatch.chdir(write().parent)
     assert refusal("plan", "mine") == "unknown suite 'mine'; did you mean the file mine.yaml?"

@@ -153,12 +153,13 @@ def test_fail_fast_starts_nothing_after_a_failure(suite: Path, store: Path, beha
 
 
 def test_an_outcome_that_breaks_the_records_rules_is_an_error(suite: Path, store: Path) -> None:
+    from rich.console import Console
+
     from suites.executors import InlineExecutor
     from suites.options import RunOptions
     from suites.plan import make_plan
     from suites.progress import PlainDisplay
     from suites.schedule import Runner
-    from rich.console import Console
 
     expansion, records = expand(str(suite)), Store(store)
     executor = InlineExecutor(train=lambda *_: {"scores": {"student": {"top1": float("nan")}}})
