@@ -11,6 +11,7 @@ from adm_core.method import Step, View
 from adm_core.testing import Bench
 
 B, C, H, W, K = 3, 6, 4, 4, 5
+PLAIN = {"ramp": 0.0, "consensus": 1.0, "divergence": 1.0}
 
 
 def view(seed, width=C):
@@ -25,7 +26,7 @@ def view(seed, width=C):
 
 
 def adm(student, teacher, **settings):
-    method = registry.create("adm", {"adm": {"ramp": 0.0, **settings}})
+    method = registry.create("adm", {"adm": {**PLAIN, **settings}})
     shapes = [{"prediction": (B, K), "last": (B, C, H, W), "head": (K, C)}] * 2
     assert method.supports(*shapes, "online") is None
     method.parts = method.build(*shapes)
@@ -101,7 +102,7 @@ def test_form_w_on_dense_predictions_resizes_the_weights_and_skips_void():
         f = torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(seed)).relu()
         dense.append(View(logits, "class_logits", {"last": f}, logits.pow(2).mean(1)))
     s, t = dense
-    method = registry.create("adm", {"adm": {"ramp": 0.0, "weighting": "uniform"}})
+    method = registry.create("adm", {"adm": {**PLAIN, "weighting": "uniform"}})
     shapes = {"prediction": (B, K, 8, 8), "last": (B, C, H, W)}
     method.build(shapes, shapes)
     losses = method.losses(s, t, Step(torch.zeros(B), 1.0, torch.Generator(), mask))
