@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adm_core.batch import Batch
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, Unsupported
+from adm_core.frozen import frozen_copy
 from adm_core.method import Losses, Method, PredictionKind, Step, View
 from adm_core.taps import Network, check_fired, probe, record, resolve
 
@@ -42,7 +43,8 @@ class Distiller(nn.Module):
 
     Args:
         student: the network to train.
-        teacher: the frozen (offline) or co-trained (online) teacher; None when the student trains alone.
+        teacher: the frozen (offline) or co-trained (online) teacher; None when the student trains alone. A frozen one
+            must have its weights: what runs is a faster copy that is made here (:mod:`adm_core.frozen`).
         method: how losses are formed.
         regime: ``alone``, ``offline`` or ``online``.
         task_loss: the task's loss per element.
@@ -74,8 +76,9 @@ class Distiller(nn.Module):
         self.student = student.module
         self.teacher = teacher.module if teacher else None
         self.parts = nn.ModuleDict(self._build(example)).to(example.device) if teacher else nn.ModuleDict()
-        if regime == "offline" and self.teacher is not None:
-            self.teacher.requires_grad_(False)
+        if regime == "offline" and teacher is not None:
+            teacher.module.requires_grad_(False)
+            self.networks["teacher"] = frozen_copy(teacher, self.taps)
         self.train()
 
     def _build(self, example: Tensor) -> dict[str, nn.Module]:

@@ -147,11 +147,15 @@ def _gradients(bench: Bench) -> str:
 def _frozen_teacher(bench: Bench) -> str:
     if bench.regime != "offline" or bench.distiller.teacher is None:
         return ""
-    before = copy.deepcopy(bench.distiller.teacher.state_dict())
+    # The copy that is run may have its normalisation folded away; the tiny networks keep one that cannot be.
+    watched = (bench.distiller.teacher, bench.distiller.networks["teacher"].module)
+    before = [copy.deepcopy(module.state_dict()) for module in watched]
     bench.step(0)
-    after = bench.distiller.teacher.state_dict()
-    moved = [key for key, value in before.items() if not torch.equal(value, after[key])]
-    return f"the frozen teacher's {', '.join(moved)} changed in a step" if moved else ""
+    for module, state in zip(watched, before, strict=True):
+        moved = [key for key, value in module.state_dict().items() if not torch.equal(value, state[key])]
+        if moved:
+            return f"the frozen teacher's {', '.join(moved)} changed in a step"
+    return ""
 
 
 def _trainables_move(bench: Bench) -> str:

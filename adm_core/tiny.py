@@ -13,7 +13,10 @@ CLASSES, SIDE, EXAMPLES = 10, 16, 12
 
 
 class TinyNet(nn.Module):
-    """Three convolutional stages (sides 8, 4, 4 for inputs of 16) and a linear classifier."""
+    """Three convolutional stages (sides 8, 4, 4 for inputs of 16) and a linear classifier.
+
+    The first stage begins with a normalisation of its input, which no convolution can take in.
+    """
 
     def __init__(self, width: int, classes: int = CLASSES) -> None:
         super().__init__()
@@ -22,6 +25,7 @@ class TinyNet(nn.Module):
             nn.Sequential(nn.Conv2d(a, b, 3, s, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
             for a, b, s in zip(widths[:-1], widths[1:], strides, strict=True)
         )
+        self.stages[0].insert(0, nn.BatchNorm2d(3))  # type: ignore[operator]
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(4 * width, classes)
 
