@@ -24,6 +24,7 @@ from suites.workfolder import Assignment, WorkFolder
 
 Train = Callable[..., dict[str, Any]]
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -102,12 +103,12 @@ def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> d
     for file in assignment.options.method_files:
         registry.load_file(file)
     if train is None:
-        _one_thread(assignment.options.device)
+        _settle_on_cpu(assignment.options.device)
         train = importlib.import_module("suites.train_cell").train_cell
     return train(assignment.cell, assignment.protocol, folder.path, assignment.options, folder.report)
 
 
-def _one_thread(device: str) -> None:
+def _settle_on_cpu(device: str) -> None:
     """One torch thread on CPU: two busy thread pools on two cores slow each other 20 to 30 times."""
     if device != "cuda":
         for variable in _THREADS:
@@ -116,6 +117,18 @@ def _one_thread(device: str) -> None:
 
     if device == "cpu" or not torch.cuda.is_available():
         torch.set_num_threads(1)
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next step instead of handing it back to the system.
+
+    Activations of a few megabytes are otherwise mapped anew in every step and every page of them is zeroed: a tenth
+    to a fifth of a training step on a CPU (README, Speed). glibc only; elsewhere nothing happens.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(_M_MMAP_MAX, 0)
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ machine slows both alike. Claims: dml+adm at most 1.10 of dml; our loop under 3 
 times as fast as a plain loop as the toolkits write it.
 """
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -20,9 +22,11 @@ from torchvision import transforms
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
+from adm_core.optimizer import make_optimizer
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
-from adm_core.train import Trainer, make_optimizer
+from adm_core.train import Trainer
+from suites.worker import keep_freed_memory
 from tasks.classification import networks
 from tasks.classification.batches import InMemoryBatches
 from tasks.datasets.images import ImageSet
@@ -193,27 +197,43 @@ def plain_loop(pair: tuple[str, str], images: ImageSet) -> Round:
     return epoch
 
 
-def test_kd_with_data_against_a_plain_loop(benchmark, capsys):
-    """resnet56 > resnet20, batch 64, crop and flip included."""
+def kd_steps(side: str, steps: int = 12, rounds: int = 3) -> float:
+    """Best seconds of a KD step of resnet56 > resnet20, data included, in this process."""
     torch.set_num_threads(1)
-    steps, pair = 12, ("resnet56", "resnet20")
-    images = cifar_like(steps * BATCH)
-    plain = plain_loop(pair, images)
-    loader = InMemoryBatches(images, BATCH, 0, "cpu", mean=MEAN, std=STD, crop_padding=4, flip=True)
-    model = distiller(pair, "kd", "offline")
-    recipe = Recipe(epochs=1, batch_size=BATCH, optimizer=SGD)
+    pair, images = ("resnet56", "resnet20"), cifar_like(steps * BATCH)
+    if side == "plain":
+        work = plain_loop(pair, images)
+    else:
+        keep_freed_memory()  # as every worker does
+        loader = InMemoryBatches(images, BATCH, 0, "cpu", mean=MEAN, std=STD, crop_padding=4, flip=True)
+        model, recipe = distiller(pair, "kd", "offline"), Recipe(epochs=1, batch_size=BATCH, optimizer=SGD)
+        task = FixedTask(loader.batches, loader.steps_per_epoch)
 
-    def ours() -> None:
-        Trainer(model, FixedTask(loader.batches, loader.steps_per_epoch), recipe, seed=0).run()
+        def work() -> None:
+            Trainer(model, task, recipe, seed=0).run()
 
-    ours_s, plain_s = take_turns(ours, plain, rounds=5)
-    benchmark.pedantic(ours, rounds=1)
-    ratio, per = plain_s / ours_s, 1000 / steps
-    benchmark.extra_info.update(
-        ours_ms=round(ours_s * per, 1), plain_ms=round(plain_s * per, 1), ratio=round(ratio, 3)
-    )
+    work()
+    return min(seconds(work, time.perf_counter) for _ in range(rounds)) / steps
+
+
+def test_kd_with_data_against_a_plain_loop(benchmark, capsys):
+    """resnet56 > resnet20, batch 64, crop and flip included; processes of their own take turns."""
+    best = {"plain": float("inf"), "ours": float("inf")}
+    for _ in range(3):
+        for side in best:
+            command = [sys.executable, "-m", "tests.benchmarks.test_step", side]
+            took = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+            best[side] = min(best[side], float(took))
+    benchmark.pedantic(lambda: kd_steps("ours", rounds=1), rounds=1)
+    ratio = best["plain"] / best["ours"]
+    benchmark.extra_info.update({f"{side}_ms": round(1000 * took, 1) for side, took in best.items()})
+    benchmark.extra_info["ratio"] = round(ratio, 3)
     with capsys.disabled():
         print(
-            f"\nKD step of {' > '.join(pair)}, data included: plain loop {plain_s * per:.0f} ms, "
-            f"ours {ours_s * per:.0f} ms, ratio {ratio:.2f}"
+            f"\nKD step of resnet56 > resnet20, data included: plain loop {1000 * best['plain']:.0f} ms, "
+            f"ours {1000 * best['ours']:.0f} ms, ratio {ratio:.2f}"
         )
+
+
+if __name__ == "__main__":
+    print(kd_steps(sys.argv[1]))
