@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from results.schema import Manifest
     from suites.executors import Executor
     from suites.expand import Expansion
+    from suites.options import RunOptions
     from suites.plan import Plan
     from suites.schedule import Summary
 
@@ -79,6 +80,7 @@ def run(
         store=records.root,
     )
     plan = make_plan(expansion, records, place.slots)
+    _check_data(plan, options)
     records.write_manifest(_manifest(expansion))
     console = make_console()
     summary = None
@@ -95,6 +97,17 @@ def _own_roots(suite: str, expansion: Expansion) -> tuple[Path, ...]:
 
     folder = suite_file(suite).parent.absolute()
     return tuple(folder / root.expanduser() for root in expansion.suite.data_roots)
+
+
+def _check_data(plan: Plan, options: RunOptions) -> None:
+    """Stop at a missing data set with one message rather than with a failed cell for each that needs it."""
+    from suites import catalogue
+    from tasks import datasets
+
+    roots = [*options.data_roots, *datasets.roots_from_environment()]
+    needed = {(row.planned.cell.task, row.planned.cell.benchmark) for row in plan.open}
+    for task, benchmark in sorted(needed):
+        datasets.require(catalogue.benchmarks(task)[benchmark].dataset, roots, options.download)
 
 
 def _executor(kind: Executors, device: str, workers: int | None, timeout: float | None) -> Executor:

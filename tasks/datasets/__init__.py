@@ -11,7 +11,7 @@ from adm_core.errors import AdmError, unknown
 from tasks.datasets.catalogue import SOURCES
 from tasks.datasets.source import Source, Split, roots_from_environment
 
-__all__ = ["Split", "available", "load", "names", "roots_from_environment"]
+__all__ = ["Split", "available", "load", "names", "require", "roots_from_environment"]
 
 
 def names() -> list[str]:
@@ -31,6 +31,17 @@ def available(name: str, roots: Sequence[Path]) -> tuple[bool, str]:
         return True, source.obtain
     folder = source.find(roots)
     return (True, str(folder)) if folder else (False, source.instructions(roots))
+
+
+def require(name: str, roots: Sequence[Path], download: bool = False) -> None:
+    """Stop before anything is trained where a data set is neither there nor to be fetched; reads no data.
+
+    Raises:
+        AdmError: unknown name, or missing: says where it was looked for and how to get it.
+    """
+    source = _source(name)
+    if not source.embedded and source.find(roots) is None and not (download and source.fetcher and roots):
+        raise source.missing(roots)
 
 
 def load(name: str, split: Split, roots: Sequence[Path], download: bool = False) -> Any:

@@ -61,7 +61,7 @@ class Source:
         where = "\n".join(f"    {path}" for path in looked) or "    nowhere: no data root is set"
         return (
             f"  looked in:\n{where}\n  needed there: {', '.join(self.needed)}\n  to get it: {self.obtain}\n"
-            "  data roots come from --data-root and ADM_DATA"
+            "  data roots come from --data-root, a suite's data_roots and ADM_DATA"
         )
 
 
