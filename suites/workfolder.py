@@ -90,8 +90,9 @@ class WorkFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what a finished cell no longer needs; a teacher's weights stay."""
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        """Remove what a finished cell no longer needs, and what a kill left half written; a teacher's weights stay."""
+        for path in [self.path / CHECKPOINT, *self.path.glob(".*")]:
+            path.unlink(missing_ok=True)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
