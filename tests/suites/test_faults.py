@@ -20,6 +20,7 @@ from results.errors import RecordError
 from results.schema import Record
 from results.store import Store
 from suites.expand import PlannedCell, expand
+from suites.workfolder import WorkFolder
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("drive.py"))]
 Behave = Callable[[dict[str, str]], None]
