@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -155,8 +156,8 @@ def _lines(first: Group, second: Group) -> list[Comparison]:
                 network=network,
                 metric=f"{one.primary.metric} {one.primary.unit}".strip(),
                 n=found.n,
-                first=sum(a[seed] for seed in seeds) / len(seeds),
-                second=sum(b[seed] for seed in seeds) / len(seeds),
+                first=math.fsum(a[seed] for seed in seeds) / len(seeds),
+                second=math.fsum(b[seed] for seed in seeds) / len(seeds),
                 difference=found.mean,
                 p=found.p,
             )

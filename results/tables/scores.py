@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -44,7 +45,8 @@ def gain_over_baseline(block: Block, line: Line) -> float | None:
     seeds = method.keys() & none.keys() & solo.keys()
     if not seeds:
         return None
-    means = [sum(values[seed] for seed in sorted(seeds)) / len(seeds) for values in (method, none, solo)]
+    # fsum is exact; sum() of floats rounds otherwise from Python 3.12 on, and tables are to be equal to the byte
+    means = [math.fsum(values[seed] for seed in seeds) / len(seeds) for values in (method, none, solo)]
     return statistics.normalized_gain(*means)
 
 
