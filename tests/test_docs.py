@@ -10,7 +10,9 @@ import matplotlib
 import pytest
 
 from results import report
+from results.store import Store
 from suites.definition import load_suite, protocol_names, suite_names
+from suites.expand import expand
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = sorted(path for path in (ROOT / "results" / "leaderboards").glob("*") if path.is_dir())
@@ -52,9 +54,14 @@ def test_every_shipped_suite_and_protocol_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("folder", LEADERBOARDS, ids=lambda path: path.name)
+def test_committed_records_are_of_the_suite_as_it_stands(folder: Path) -> None:
+    wanted = {row.id for row in expand(folder.name).rows}
+    assert wanted == {row.id for row in Store(folder).read_manifest(folder.name).rows}
+
+
+@pytest.mark.parametrize("folder", LEADERBOARDS, ids=lambda path: path.name)
 def test_committed_tables_are_what_the_committed_records_give(folder: Path) -> None:
-    (manifest,) = (path.stem for path in (folder / "suites").glob("*.json"))
-    found = report.load(folder, manifest)
+    found = report.load(folder, folder.name)
     messages = report.check(found, folder / "tables")
     made_with = (folder / "matplotlib.txt").read_text().strip()
     if matplotlib.__version__ != made_with:  # plots are lines of that library's, which another version may draw apart

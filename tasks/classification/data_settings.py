@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adm_core.errors import AdmError, unknown
 
@@ -39,6 +39,12 @@ class DataSettings(BaseModel):
             raise ValueError("should be 'own', a share of the training images below 1, or 0")
         return given
 
+    @model_validator(mode="after")
+    def _scored_exists(self) -> Self:
+        if self.scored == "validation" and not self.validation:
+            raise ValueError("scored 'validation' needs a validation split; set data.validation to 'own' or a share")
+        return self
+
 
 def read(data: Mapping[str, Any], where: str) -> DataSettings:
     """The settings as a protocol gives them.
@@ -54,8 +60,8 @@ def read(data: Mapping[str, Any], where: str) -> DataSettings:
         return DataSettings.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"]) or "scored"
         if first["type"] == "extra_forbidden":
             raise unknown("key", f"data.{key}", (f"data.{name}" for name in DataSettings.model_fields), where) from None
         reason = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        raise AdmError(f"{where}: key 'data.{key}' = {first['input']!r}: {reason}") from None
+        raise AdmError(f"{where}: key 'data.{key}' = {data.get(key, first['input'])!r}: {reason}") from None

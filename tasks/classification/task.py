@@ -129,18 +129,18 @@ class ClassificationTask:
         def load(split: datasets.Split) -> Any:
             return datasets.load(name, split, roots, download)
 
-        self.train, self.test, self.validation = load("train"), load("test"), None
+        self.train, self.validation = load("train"), None
         if wanted == "own":
             self.validation = load("validation")
         elif wanted:
             self.train, self.validation = self.train.carve(float(wanted), seed=0)
-        if self.settings.scored == "validation":
-            if self.validation is None:
-                raise AdmError("data.scored = validation needs a validation split; set data.validation")
-            self.test = self.validation
         if self.settings.train_limit:
             self.train = self.train.limit(self.settings.train_limit)
-        if self.settings.test_limit and self.settings.scored == "test":
+        if self.settings.scored == "validation":
+            self.test = self.validation  # the test split is not even read
+            return
+        self.test = load("test")
+        if self.settings.test_limit:
             self.test = self.test.limit(self.settings.test_limit)
 
     def _make_loader(self, batch_size: int, seed: int, views: int) -> InMemoryBatches | FolderBatches:
