@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torch.utils.data import DataLoader
 
 from adm_core import registry
 from adm_core.batch import Batch
@@ -30,8 +28,8 @@ from suites.worker import keep_freed_memory
 from tasks.classification import networks
 from tasks.classification.batches import InMemoryBatches
 from tasks.datasets.images import ImageSet
+from tests.benchmarks.test_data_path import MEAN, STD, PerImage
 
-MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 CLASSES, BATCH = 100, 64
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.9, weight_decay=5e-4)
 Round = Callable[[], None]
@@ -155,22 +153,6 @@ def test_our_loop_adds_little_to_the_bare_step(benchmark, capsys):
     benchmark.extra_info.update(added_ms=round(added, 3), step_ms=round(step, 2), overhead=round(overhead, 2))
     with capsys.disabled():
         print(f"\nstep of {' > '.join(pair)}: bare {step:.1f} ms, our loop adds {added:.2f} ms: {overhead:+.1f} %")
-
-
-class PerImage(Dataset):
-    """As torchvision's CIFAR classes: images in an array, transformed one by one as PIL images."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self.pixels = np.ascontiguousarray(images.images.transpose(0, 2, 3, 1))
-        self.labels = images.labels.tolist()
-        crop, flip = transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()
-        self.transform = transforms.Compose([crop, flip, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
 def plain_loop(pair: tuple[str, str], images: ImageSet) -> Round:
