@@ -24,6 +24,24 @@ def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a, b
 
 
+def match_predictions(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Interpolate the coarser of two dense predictions [B, K, H, W] bilinearly to the finer one's height and width.
+
+    Predictions that agree in shape, or are not dense, are returned as they are.
+    """
+    if a.dim() != 4 or b.dim() != 4 or a.shape[2:] == b.shape[2:]:
+        return a, b
+    size = (max(a.shape[2], b.shape[2]), max(a.shape[3], b.shape[3]))
+    return resize_map(a, size), resize_map(b, size)
+
+
+def resize_map(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map [B, C, h, w] interpolated bilinearly to another height and width; as it is where they agree."""
+    if tuple(features.shape[2:]) == size:
+        return features
+    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+
 def pool_channels(features: Tensor, width: int) -> Tensor:
     """Average neighbouring channels down to ``width``: [B, C, H, W] → [B, width, H, W]; no parameters."""
     if features.shape[1] == width:

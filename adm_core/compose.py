@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from adm_core.errors import AdmError
-from adm_core.method import Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
+from adm_core.method import Adam, Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,12 +75,18 @@ class Composition(Method):
             modules |= {f"{method.card.name}_{key}": module for key, module in built.items()}
         return modules
 
+    def optimizers(self) -> Mapping[str, Adam]:
+        """Every part's own optimisers, names prefixed as its modules are."""
+        each = ((m.card.name, m.optimizers()) for m in self.methods)
+        return {f"{name}_{key}": own for name, optimizers in each for key, own in optimizers.items()}
+
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """The parts' terms together, each named ``part.term``."""
         each = [(m.card.name, m.losses(student, teacher, step)) for m in self.methods]
         return Losses(
             student={f"{name}.{key}": term for name, part in each for key, term in part.student.items()},
             teacher={f"{name}.{key}": term for name, part in each for key, term in part.teacher.items()},
+            parts={f"{name}.{key}": term for name, part in each for key, term in part.parts.items()},
             student_task=self._task_weight([part.student_task for _, part in each]),
             teacher_task=self._task_weight([part.teacher_task for _, part in each]),
             teacher_paused=any(part.teacher_paused for _, part in each),

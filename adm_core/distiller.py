@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from adm_core import align
 from adm_core.batch import Batch
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
-from adm_core.method import Losses, Method, PredictionKind, Step, View
+from adm_core.losses.spatial import masked_mean
+from adm_core.method import Adam, Losses, Method, PredictionKind, Step, View
 from adm_core.taps import Network, check_fired, probe, record, resolve
 
 Regime = Literal["alone", "offline", "online"]
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
-"""(prediction, target) → loss per example [B] or per position [B, H, W], not reduced."""
+"""(prediction, target) → loss per example [B] or per position of the target [B, H, W], not reduced."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Outcome:
 
     Attributes:
         total: the scalar to differentiate.
-        terms: every weighted term, detached, by ``role.name``; the task loss is ``role.task`` (unweighted).
+        terms: every weighted term, detached, by ``role.name``; the task loss is ``role.task`` (unweighted), that of
+            auxiliary predictions ``role.auxiliary`` (weighted as the network says); the method's own ``parts.name``.
         log: what the method logs, detached.
     """
 
@@ -107,11 +110,26 @@ class Distiller(nn.Module):
             self.teacher.eval()
         return self
 
+    def parts_trained_apart(self) -> list[tuple[nn.Module, Adam]]:
+        """The method's parts that have an optimiser of their own, each with it."""
+        if self.teacher is None:
+            return []
+        own = self.method.optimizers()
+        for name in own:
+            if name not in self.parts:
+                raise AdmError(
+                    f"method '{self.method.card.name}' declares an optimiser for '{name}', which it never built"
+                )
+        return [(self.parts[name], adam) for name, adam in own.items()]
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters by role: ``student``, ``teacher`` (online only) and ``method``."""
+        """What the first optimiser trains, by role: ``student``, ``teacher`` (online only) and ``method``."""
         roles: dict[str, nn.Module | None] = {"student": self.student, "teacher": self.teacher, "method": self.parts}
+        apart = {id(p) for part, _ in self.parts_trained_apart() for p in part.parameters()}
         groups = {
-            role: [p for p in module.parameters() if p.requires_grad] for role, module in roles.items() if module
+            role: [p for p in module.parameters() if p.requires_grad and id(p) not in apart]
+            for role, module in roles.items()
+            if module
         }
         return {role: group for role, group in groups.items() if group}
 
@@ -123,39 +141,64 @@ class Distiller(nn.Module):
             progress: share of training done, in [0, 1].
             generator: randomness for the method.
         """
-        student = self._view("student", batch.student_input, batch.target)
-        if not self.reads_teacher:
-            losses, views = Losses(), {"student": student}
-        else:
-            teacher = self._view("teacher", batch.teacher_input, batch.target)
+        views, auxiliary = self.views(batch)
+        losses = Losses()
+        if "teacher" in views:
+            step = Step(batch.target, progress, generator, batch.mask)
             with torch.autocast(batch.student_input.device.type, enabled=False):
-                losses = self.method.losses(student, teacher, Step(batch.target, progress, generator))
-            views = {"student": student, "teacher": teacher}
-        return self._collect(losses, views)
+                losses = self.method.losses(views["student"], views["teacher"], step)
+        tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in views.items()}
+        return self._collect(losses, tasks, auxiliary)
 
-    def _view(self, role: str, inputs: Tensor, target: Tensor) -> View:
+    def views(self, batch: Batch) -> tuple[dict[str, View], dict[str, Tensor]]:
+        """What each network shows on a batch, and the weighted loss of its auxiliary predictions, by role."""
+        views, auxiliary = {}, {}
+        roles = ("student", "teacher") if self.reads_teacher else ("student",)
+        for role in roles:
+            inputs = batch.student_input if role == "student" else batch.teacher_input
+            views[role], further = self._run(role, inputs, batch)
+            if further is not None:
+                auxiliary[role] = further
+        if len(views) == 2:
+            shown = align.match_predictions(views["student"].prediction, views["teacher"].prediction)
+            views = {role: replace(views[role], prediction=p) for role, p in zip(roles, shown, strict=True)}
+        return views, auxiliary
+
+    def _run(self, role: str, inputs: Tensor, batch: Batch) -> tuple[View, Tensor | None]:
         network = self.networks[role]
         frozen = role == "teacher" and self.regime == "offline"
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen), record(network, self.taps) as seen:
+        further = dict(network.auxiliary) if self.training and not frozen else {}
+        taps = (*self.taps, *(tap for tap in further if tap not in self.taps))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen), record(network, taps) as seen:
             prediction = network.module(inputs).float()
-        check_fired(network, self.taps, seen)
-        features = {tap: tensor.float() for tap, tensor in seen.items()}
+        check_fired(network, taps, seen)
+        features = {tap: seen[tap].float() for tap in self.taps}
         head = network.classifier() if self.method.needs.head else None
-        return View(prediction, self.kind, features, self.task_loss(prediction, target), head)
+        view = View(prediction, self.kind, features, self.task_loss(prediction, batch.target), head)
+        weighted = [
+            weight * masked_mean(self.task_loss(seen[tap].float(), batch.target), batch.mask)
+            for tap, weight in further.items()
+        ]
+        return view, sum(weighted[1:], weighted[0]) if weighted else None
 
-    def _collect(self, losses: Losses, views: Mapping[str, View]) -> Outcome:
+    def _collect(self, losses: Losses, tasks: Mapping[str, Tensor], auxiliary: Mapping[str, Tensor]) -> Outcome:
         chosen = {"student": (losses.student, losses.student_task)}
         if self.regime == "online" and not losses.teacher_paused:
             chosen["teacher"] = (losses.teacher, losses.teacher_task)
-        total, terms = views["student"].prediction.new_zeros(()), {}
+        total, terms = tasks["student"].new_zeros(()), {}
         for role, (extra, task_weight) in chosen.items():
-            task = views[role].task_loss.mean()
-            total = total + task_weight * task
-            terms[f"{role}.task"] = task.detach()
+            own = {"task": tasks[role]} | ({"auxiliary": auxiliary[role]} if role in auxiliary else {})
+            for name, term in own.items():
+                total = total + task_weight * term
+                terms[f"{role}.{name}"] = term.detach()
             for name, term in extra.items():
                 self._check_term(role, name, term)
                 total = total + term
                 terms[f"{role}.{name}"] = term.detach()
+        for name, term in losses.parts.items():
+            self._check_term("parts", name, term)
+            total = total + term
+            terms[f"parts.{name}"] = term.detach()
         return Outcome(total, terms, {name: value.detach() for name, value in losses.log.items()})
 
     def _check_term(self, role: str, name: str, term: Tensor) -> None:

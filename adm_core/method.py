@@ -64,8 +64,9 @@ class Needs:
         prediction: the kind of prediction it understands; None: any.
         taps: feature maps it reads, the same names on both networks.
         head: whether it applies the networks' own classifiers, where they have one.
-        views: ``"own"``: each network gets its own augmentation of an example; ``"shared"``: positions must
-            correspond, so both get the same; ``"any"``. Composition: shared wins over own, own over any.
+        views: ``"own"``: each network gets its own augmentation of an example (where predictions are dense, of its
+            colours alone, as pixels must correspond); ``"shared"``: positions must correspond, so both get the same;
+            ``"any"``. Composition: shared wins over own, own over any.
         capabilities: what goes beyond the rule, shown as a column; see :data:`CAPABILITIES`.
         teacher: whether it looks at the teacher at all; if not, a frozen teacher's forward pass is left out.
     """
@@ -82,6 +83,8 @@ CAPABILITIES: Mapping[str, str] = {
     "trainable-parts": "trains modules of its own beside the networks",
     "own-views": "gives each network its own augmentation of an example",
     "pauses-teacher": "leaves the teacher out of some steps",
+    "own-optimiser": "trains some of its parts by an optimiser of their own",
+    "memory": "keeps a memory of earlier batches",
 }
 """What a method may need beyond the rule, by name."""
 
@@ -91,10 +94,13 @@ class View:
     """What one network shows a method on one batch. All tensors are float32.
 
     Attributes:
-        prediction: [B, K] or [B, K, H, W] class logits, or [B, C, H, W] predicted noise.
+        prediction: [B, K] or [B, K, h, w] class logits, or [B, C, h, w] predicted noise; of the same shape in both
+            views of a step (the coarser of two dense predictions is interpolated).
         kind: which of these it is.
-        features: tap name to feature map [B, C, H, W] (``penultimate``: [B, C]).
-        task_loss: the task's loss of this network per example [B] or per position [B, H, W], not reduced.
+        features: tap name to feature map [B, C, H, W] (``penultimate``, what the classifier reads, is [B, C] where
+            the prediction is one per image).
+        task_loss: the task's loss of this network per example [B] or per position of the target [B, H, W], not
+            reduced.
         head: the network's own classifier, mapping [..., C] to [..., K]; None where there is none.
     """
 
@@ -111,18 +117,21 @@ class View:
             prediction=self.prediction.detach(),
             features={tap: tensor.detach() for tap, tensor in self.features.items()},
             task_loss=self.task_loss.detach(),
-            head=None if self.head is None else _constant(self.head),
+            head=None if self.head is None else constant(self.head),
         )
 
 
-def _constant(head: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A classifier whose weights are constants; gradients still pass to its input."""
+def constant(module: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A module as a function whose weights are constants; gradients still pass to its input.
+
+    For a network's classifier as a target, or a critic that judges a network without being trained by it.
+    """
 
     def apply(features: Tensor) -> Tensor:
         from torch.func import functional_call
 
-        weights = {name: p.detach() for name, p in head.named_parameters()}  # type: ignore[attr-defined]
-        result: Tensor = functional_call(head, weights, (features,))  # type: ignore[arg-type]
+        weights = {name: p.detach() for name, p in module.named_parameters()}  # type: ignore[attr-defined]
+        result: Tensor = functional_call(module, weights, (features,))  # type: ignore[arg-type]
         return result
 
     return apply
@@ -133,10 +142,12 @@ class Step:
     """The circumstances of one batch.
 
     Attributes:
-        target: what the prediction is held against, e.g. class indices [B].
+        target: what the prediction is held against: class indices [B] or [B, H, W], noise [B, C, H, W]. A dense
+            prediction may be coarser than it.
         progress: share of training done, in [0, 1].
         generator: source of randomness on the batch's device, seeded by cell and step.
-        mask: bool [B, H, W], true where the target is valid; None: everywhere.
+        mask: bool [B, H, W] of the target's positions, true where it is valid; None: everywhere. Elsewhere the
+            target holds some class all the same, so that it can index; no term may depend on which.
     """
 
     target: Tensor
@@ -152,6 +163,7 @@ class Losses:
     Attributes:
         student: named terms that train the student.
         teacher: named terms that train the teacher (online only).
+        parts: named terms that train the method's own parts and neither network, such as a critic's loss.
         student_task: weight of the student's own task loss.
         teacher_task: weight of the teacher's own task loss.
         teacher_paused: leave the teacher out of this step altogether: no loss, no optimiser step.
@@ -160,6 +172,7 @@ class Losses:
 
     student: Mapping[str, Tensor] = field(default_factory=dict)
     teacher: Mapping[str, Tensor] = field(default_factory=dict)
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
     student_task: float = 1.0
     teacher_task: float = 1.0
     teacher_paused: bool = False
@@ -169,6 +182,19 @@ class Losses:
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of a network's ``prediction`` and taps on one batch, batch size included, and of the weight [K, C] of its
 ``head`` where it has a linear classifier that fits the pooled last stage."""
+
+
+@dataclass(frozen=True)
+class Adam:
+    """An optimiser of its own for a part of a method, such as a critic; its rate follows the recipe's schedule.
+
+    Attributes:
+        lr: peak learning rate.
+        betas: decays of the two moment estimates.
+    """
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
 
 
 @dataclass(frozen=True)
@@ -214,6 +240,10 @@ class Method:
 
     def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
         """Modules to train beside the networks (projectors, critics) or that hold state (memories), by name."""
+        return {}
+
+    def optimizers(self) -> Mapping[str, Adam]:
+        """Parts that are trained apart, by name; the others join the optimiser of the networks."""
         return {}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:

@@ -29,12 +29,15 @@ class Network:
         module: the model; its forward maps an input batch to the prediction.
         taps: tap name to the path of the module whose output is the tapped tensor.
         head: path of the final linear classifier that maps the pooled vector to logits, if there is one.
+        auxiliary: taps whose outputs, in training, are further predictions (auxiliary heads, earlier stages of a
+            cascade), each with the weight by which the task's loss of it is added.
     """
 
     name: str
     module: nn.Module
     taps: Mapping[str, str] = field(default_factory=dict)
     head: str | None = None
+    auxiliary: Mapping[str, float] = field(default_factory=dict)
 
     def path(self, tap: str) -> str:
         """The module path behind a tap name.

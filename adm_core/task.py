@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -32,3 +33,6 @@ class Task(Protocol):
 
     def evaluate(self, networks: Mapping[str, Network], split: str) -> Scores:
         """Metrics of each network on ``validation`` or ``test``."""
+
+    def export(self, network: Network, folder: Path) -> None:
+        """Also write a trained network in the form that the task's own library loads, where it has one."""

@@ -8,25 +8,22 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adm_core import registry
-from adm_core.batch import Batch
+from adm_core.bench import Bench, SettingsByPart
 from adm_core.compose import parts_of
-from adm_core.distiller import Distiller, Outcome, Regime
 from adm_core.errors import AdmError, Unsupported
-from adm_core.method import CAPABILITIES, Losses, Method, Scalar, Step
-from adm_core.optimizer import make_optimizer
-from adm_core.recipe import Optimizer, Recipe
-from adm_core.taps import Network
-from adm_core.tiny import EXAMPLES, task_loss, tiny_batch, tiny_network
+from adm_core.losses.spatial import at_size
+from adm_core.method import CAPABILITIES, Losses, Method
+from adm_core.tiny import CLASSES, Form
 
-SettingsByPart = dict[str, dict[str, Scalar]]
+FORMS: tuple[Form, ...] = ("images", "pixels")
 
 
 @dataclass(frozen=True)
@@ -35,67 +32,17 @@ class Check:
 
     Attributes:
         regime: in which it was tried.
+        form: on what: whole images or pixels.
         name: what was checked.
         passed: whether it holds.
         detail: why it does not hold, or why it does not apply.
     """
 
     regime: str
+    form: Form
     name: str
     passed: bool
     detail: str = ""
-
-
-@dataclass
-class Bench:
-    """A method set up on tiny networks in one regime, with an optimiser.
-
-    Args:
-        spec: method name or composition.
-        regime: ``offline`` or ``online``.
-        settings: per part, what differs from the defaults.
-        widths: of student and teacher.
-    """
-
-    spec: str
-    regime: Regime
-    settings: SettingsByPart
-    widths: tuple[int, int] = (8, 12)
-
-    def __post_init__(self) -> None:
-        self.method = registry.create(self.spec, self.settings)
-        student, teacher = tiny_network(self.widths[0], 1), tiny_network(self.widths[1], 2)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(3)
-            self.distiller = Distiller(
-                student, teacher, self.method, self.regime, task_loss, "class_logits", tiny_batch().student_input[:2]
-            )
-        recipe = Recipe(epochs=1, batch_size=EXAMPLES, optimizer=Optimizer(name="sgd", lr=0.05))
-        self.optimizer = make_optimizer(self.distiller, recipe)
-
-    def loss(self, seed: int, progress: float = 0.5) -> Tensor:
-        """The total loss of one random batch."""
-        outcome: Outcome = self.distiller(self._batch(seed), progress, torch.Generator().manual_seed(seed))
-        return outcome.total
-
-    def step(self, seed: int, progress: float = 0.5) -> float:
-        """One optimiser step; the loss before it."""
-        loss = self.loss(seed, progress)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.distiller.after_step()
-        return float(loss.detach())
-
-    def losses(self, seed: int = 0, progress: float = 0.5) -> Losses:
-        """What the method returns for one random batch, before anything is summed."""
-        batch, d = self._batch(seed), self.distiller
-        student = d._view("student", batch.student_input, batch.target)
-        teacher = d._view("teacher", batch.teacher_input, batch.target)
-        return self.method.losses(student, teacher, Step(batch.target, progress, torch.Generator().manual_seed(seed)))
-
-    def _batch(self, seed: int) -> Batch:
-        return tiny_batch(seed, 2 if self.method.needs.views == "own" else 1)
 
 
 def _settings_round_trip(bench: Bench) -> str:
@@ -104,9 +51,13 @@ def _settings_round_trip(bench: Bench) -> str:
     return "" if again.resolved() == bench.method.resolved() else f"{again.resolved()} != {bench.method.resolved()}"
 
 
+def _by_role(losses: Losses) -> list[tuple[str, Mapping[str, Tensor]]]:
+    return [("student", losses.student), ("teacher", losses.teacher), ("parts", losses.parts)]
+
+
 def _finite_terms(bench: Bench) -> str:
     losses = bench.losses()
-    for role, terms in (("student", losses.student), ("teacher", losses.teacher)):
+    for role, terms in _by_role(losses):
         for name, term in terms.items():
             if not isinstance(term, Tensor) or term.dim() != 0:
                 return f"{role} term '{name}' is not a scalar tensor"
@@ -129,16 +80,26 @@ def _reaches(term: Tensor, module: nn.Module) -> bool:
 
 def _gradients(bench: Bench) -> str:
     losses, d, detached = bench.losses(), bench.distiller, bench.method.card.detached
+    apart = nn.ModuleList(part for part, _ in d.parts_trained_apart())
+    # role: what its terms must reach, and what they must not
+    reach: dict[str, tuple[nn.Module | None, list[nn.Module | None]]] = {
+        "student": (d.student, [d.teacher, apart]),
+        "teacher": (d.teacher, [d.student, apart]),
+        "parts": (d.parts, [d.student, d.teacher]),
+    }
     crossed = []
-    for role, terms in (("student", losses.student), ("teacher", losses.teacher)):
-        own, other = (d.student, d.teacher) if role == "student" else (d.teacher, d.student)
+    for role, terms in _by_role(losses):
+        own, others = reach[role]
         for name, term in terms.items():
             if not (own is not None and _reaches(term, own)):
                 return f"{role} term '{name}' gives the {role} no gradient"
-            if other is not None and _reaches(term, other):
+            if any(other is not None and _reaches(term, other) for other in others):
                 crossed.append(f"{role} term '{name}'")
     if detached and crossed:
-        return f"{', '.join(crossed)} reaches the other network; detach its view, or declare card.detached=False"
+        return (
+            f"{', '.join(crossed)} reaches what it should not train; detach the other network's view, use "
+            "method.constant for a critic, or declare card.detached=False"
+        )
     if not detached and bench.regime == "online" and not crossed:
         return "card.detached=False is declared, but no gradient crosses"
     return ""
@@ -159,7 +120,7 @@ def _frozen_teacher(bench: Bench) -> str:
 
 
 def _trainables_move(bench: Bench) -> str:
-    known = {id(p) for group in bench.optimizer.param_groups for p in group["params"]}
+    known = {id(p) for o in bench.optimizers for group in o.param_groups for p in group["params"]}
     parts = {name: p.detach().clone() for name, p in bench.distiller.parts.named_parameters()}
     for seed in range(3):
         bench.step(seed)
@@ -168,10 +129,11 @@ def _trainables_move(bench: Bench) -> str:
             return f"part {name} never reached the optimiser"
         if p.requires_grad and torch.equal(parts[name], p):
             return f"part {name} did not move in three steps"
-    declared = "trainable-parts" in bench.method.needs.capabilities
-    if declared != bool(parts):
-        return f"capability trainable-parts declared: {declared}, but its parts are: {sorted(parts) or 'none'}"
-    unknown = bench.method.needs.capabilities - set(CAPABILITIES)
+    capabilities, apart = bench.method.needs.capabilities, list(bench.method.optimizers())
+    for capability, there in (("trainable-parts", sorted(parts)), ("own-optimiser", apart)):
+        if (capability in capabilities) != bool(there):
+            return f"capability {capability} declared: {capability in capabilities}, but there are: {there or 'none'}"
+    unknown = capabilities - set(CAPABILITIES)
     return f"unknown capabilities {sorted(unknown)}" if unknown else ""
 
 
@@ -187,16 +149,13 @@ def _taps_fire_when_wrapped(bench: Bench) -> str:
 
     d = bench.distiller
     plain = float(bench.loss(0).detach())
-    d.networks = {
-        role: Network(n.name, Wrapped(n.module).train(n.module.training), n.taps, n.head)
-        for role, n in d.networks.items()
-    }
+    d.networks = {role: replace(n, module=Wrapped(n.module).train(n.module.training)) for role, n in d.networks.items()}
     wrapped = float(bench.loss(0).detach())
     return "" if plain == wrapped else f"loss {plain} became {wrapped} under a DDP-like wrapper"
 
 
 def _deterministic(bench: Bench) -> str:
-    twin = Bench(bench.spec, bench.regime, bench.settings, bench.widths)
+    twin = bench.twin()
     ours, theirs = ([b.step(seed) for seed in range(3)] for b in (bench, twin))
     return "" if ours == theirs else f"two runs of one seed gave {ours} and {theirs}"
 
@@ -214,12 +173,14 @@ def _checkpoint(bench: Bench) -> str:
     for seed in range(2):
         bench.step(seed)
     file = io.BytesIO()
-    torch.save({"distiller": bench.distiller.state_dict(), "optimizer": bench.optimizer.state_dict()}, file)
+    optimizers = [optimizer.state_dict() for optimizer in bench.optimizers]
+    torch.save({"distiller": bench.distiller.state_dict(), "optimizers": optimizers}, file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    twin = Bench(bench.spec, bench.regime, bench.settings, bench.widths)
+    twin = bench.twin()
     twin.distiller.load_state_dict(state["distiller"])
-    twin.optimizer.load_state_dict(state["optimizer"])
+    for optimizer, own in zip(twin.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(own)
     ours, theirs = ([b.step(seed) for seed in (7, 8)] for b in (bench, twin))
     return "" if ours == theirs else f"after a checkpoint the next losses are {theirs}, not {ours}"
 
@@ -236,6 +197,35 @@ def _extremes(bench: Bench) -> str:
     return f"very confident logits give gradients that are not finite: {bad[0]}" if bad or not loss.isfinite() else ""
 
 
+def _void_is_ignored(bench: Bench) -> str:
+    batch = bench.batch(0)
+    if batch.mask is None or bench.spec == "none":
+        return ""
+    views = {}
+    for role, view in bench.distiller.views(batch)[0].items():
+        leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
+        views[role] = replace(view, prediction=leaf)
+    # Dropping what the method keeps between steps, both calls start from the same state.
+    state = copy.deepcopy(bench.distiller.state_dict())
+    first = _total(bench.losses_of(views, batch))
+    bench.distiller.load_state_dict(state)
+    other = replace(batch, target=torch.where(batch.mask, batch.target, (batch.target + 3) % CLASSES))
+    second = _total(bench.losses_of(views, other))
+    if float(first.detach()) != float(second.detach()):
+        return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
+    leaves = [view.prediction for view in views.values() if view.prediction.requires_grad]
+    gradients = torch.autograd.grad(first, leaves, allow_unused=True)
+    void = ~at_size(batch.mask, leaves[0].shape[2:])[:, None]
+    if any(g is not None and bool((g * void).abs().sum() > 0) for g in gradients):
+        return "predictions at void positions get a gradient"
+    return ""
+
+
+def _total(losses: Losses) -> Tensor:
+    terms = [term for _, terms in _by_role(losses) for term in terms.values()]
+    return sum(terms[1:], terms[0])
+
+
 CHECKS: dict[str, Callable[[Bench], str]] = {
     "settings survive a JSON round trip": _settings_round_trip,
     "terms are finite named scalars": _finite_terms,
@@ -250,50 +240,58 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
 }
 """Name of each promise to the function that returns an empty string, or what is wrong."""
 
+PIXEL_CHECKS = {"void positions count for nothing": _void_is_ignored}
+"""Promises about dense predictions."""
+
 
 def check_method(spec: str, settings: SettingsByPart | None = None) -> Iterator[Check]:
-    """Try every promise of the contract on a method, in each regime that it declares.
+    """Try every promise of the contract on a method, on images and on pixels, in each regime that it declares.
+
+    It may decline one of the two forms (``supports``), which is told, but not both.
 
     Args:
         spec: a registered name or a composition; load a file of your own with ``registry.load_file`` first.
         settings: per part, what differs from its defaults.
 
     Yields:
-        A result per regime and promise, as soon as it is known.
+        A result per regime, form and promise, as soon as it is known.
 
     Raises:
         AdmError: there is no such method, or its settings are invalid.
     """
     method: Method = registry.create(spec, settings)
     for regime in sorted(method.card.regimes):
-        widths = _widths_that_suit(spec, regime, settings or {})
-        if isinstance(widths, str):
-            yield Check(regime, "runs on the tiny networks", False, widths)
-            continue
-        for name, check in CHECKS.items():
-            yield _try(regime, name, check, spec, settings or {}, widths)
+        benches: dict[Form, Bench | Unsupported | str] = {
+            form: _bench_that_suits(spec, regime, settings or {}, form) for form in FORMS
+        }
+        runs = any(isinstance(bench, Bench) for bench in benches.values())
+        for form, bench in benches.items():
+            if isinstance(bench, Bench):
+                checks = CHECKS | (PIXEL_CHECKS if form == "pixels" else {})
+                yield from (_try(name, check, bench) for name, check in checks.items())
+            else:
+                declines = isinstance(bench, Unsupported) and runs
+                name = "declines with a reason" if declines else "runs on the tiny networks"
+                yield Check(regime, form, name, declines, str(bench))
 
 
-def _widths_that_suit(spec: str, regime: Any, settings: SettingsByPart) -> tuple[int, int] | str:
-    reason = ""
+def _bench_that_suits(spec: str, regime: Any, settings: SettingsByPart, form: Form) -> Bench | Unsupported | str:
+    reason: Unsupported | None = None
     for widths in ((8, 12), (8, 8)):
         try:
-            Bench(spec, regime, settings, widths)
-            return widths
+            return Bench(spec, regime, settings, widths, form)
         except Unsupported as error:
-            reason = str(error)
+            reason = reason or error
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-    return reason
+    return reason or ""
 
 
-def _try(
-    regime: Any, name: str, check: Callable[[Bench], str], spec: str, settings: SettingsByPart, widths: tuple[int, int]
-) -> Check:
+def _try(name: str, check: Callable[[Bench], str], bench: Bench) -> Check:
     try:
-        detail = check(Bench(spec, regime, settings, widths))
+        detail = check(bench.twin())
     except AdmError as error:
         detail = str(error)
     except Exception as error:  # a plug-in may fail in any way; the author needs to see how
         detail = f"{type(error).__name__}: {error}"
-    return Check(regime, name, not detail, detail)
+    return Check(bench.regime, bench.form, name, not detail, detail)

@@ -24,7 +24,7 @@ from adm_core import checkpoint
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller, Outcome
 from adm_core.errors import AdmError, Diverged
-from adm_core.optimizer import make_optimizer
+from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Recipe
 from adm_core.seeds import derive
 from adm_core.taps import Network
@@ -107,11 +107,11 @@ class Trainer:
             mixed_precision=mixed, gradient_accumulation_steps=recipe.accumulate, cpu=self.device.type == "cpu"
         )
         self.roles = distiller.parameter_groups()
-        optimizer = make_optimizer(distiller, recipe)
-        self.model, wrapped = self.accelerator.prepare(distiller, optimizer)
+        optimizers = make_optimizers(distiller, recipe)
+        self.model, *wrapped = self.accelerator.prepare(distiller, *optimizers)
         # Accelerate's wrapper is needed for fp16's loss scale alone, and costs half a millisecond a step.
-        self.optimizer = wrapped if self.accelerator.scaler else optimizer
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.optimizers = wrapped if self.accelerator.scaler else optimizers
+        self.peaks = [float(group["lr"]) for group in self._groups()]
         self.generator = torch.Generator(self.device)
         self.averages = self._make_averages()
         self.best_state: dict[str, Any] | None = None
@@ -154,7 +154,7 @@ class Trainer:
         step = self.progress.step
         done = step / (self.recipe.epochs * self.task.steps_per_epoch)
         factor = self.recipe.schedule.factor(step / self.task.steps_per_epoch, self.recipe.epochs)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+        for group, peak in zip(self._groups(), self.peaks, strict=True):
             group["lr"] = peak * factor
         self.generator.manual_seed(derive(self.seed, "method", step))
         for chunk in batch.chunks(self.recipe.accumulate):
@@ -164,12 +164,16 @@ class Trainer:
                 if self.accelerator.sync_gradients:
                     if self.recipe.clip_norm:
                         self._clip(self.recipe.clip_norm)
-                    self.optimizer.step()
-                    self.optimizer.zero_grad()
+                    for optimizer in self.optimizers:
+                        optimizer.step()
+                        optimizer.zero_grad()
             self._accumulate(outcome)
         self.distiller.after_step()
         for role, average in self.averages.items():
             average.update_parameters(self.distiller.networks[role].module)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _clip(self, norm: float) -> None:
         self.accelerator.unscale_gradients()
@@ -198,7 +202,7 @@ class Trainer:
         values: dict[str, float | None] = {
             name: float(total) / self.progress.counts[name] for name, total in self.progress.sums.items()
         }
-        values |= {"epoch": float(epoch), "lr": float(self.optimizer.param_groups[0]["lr"])}
+        values |= {"epoch": float(epoch), "lr": float(self._groups()[0]["lr"])}
         self.progress.sums, self.progress.counts = {}, {}
         score = None
         if self.task.has_validation and (epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs):
@@ -262,7 +266,8 @@ class Trainer:
         scaler = self.accelerator.scaler
         checkpoint.save(self.file, {
             "progress": json.dumps(numbers), "sums": p.sums, "distiller": self.distiller.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "rng": [torch.get_rng_state(), *cuda],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "rng": [torch.get_rng_state(), *cuda],
             "averages": {role: average.state_dict() for role, average in self.averages.items()},
             "best": self.best_state, "scaler": scaler.state_dict() if scaler else None,
         })  # fmt: skip
@@ -276,7 +281,8 @@ class Trainer:
             sums = {name: value.to(self.device) for name, value in state["sums"].items()}
             self.progress = _Progress(**json.loads(state["progress"]), sums=sums)
             self.distiller.load_state_dict(state["distiller"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(own)
             for role, average in self.averages.items():
                 average.load_state_dict(state["averages"][role])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

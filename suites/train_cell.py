@@ -30,7 +30,7 @@ from results.store import Store
 from suites.environment import environment
 from suites.expand import teacher_cell
 from suites.options import RunOptions
-from suites.workfolder import CHECKPOINT, WEIGHTS, finite
+from suites.workfolder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from tasks import datasets
 
 
@@ -42,7 +42,7 @@ def train_cell(
     Args:
         cell: what to train.
         protocol: the recipe whose digest the cell holds.
-        work: the cell's work folder, for the checkpoint and a lone network's weights.
+        work: the cell's work folder, for the checkpoint and the trained weights.
         options: device, data roots and the store.
         report: called with the progress after each epoch.
 
@@ -76,8 +76,10 @@ def train_cell(
     trained = trainer.run()
     done = time.perf_counter()
     scores = task.evaluate(trained.networks, "test")
-    if cell.regime == "alone":
-        save_weights(trained.networks["student"], work / WEIGHTS)
+    save_weights(trained.networks["student"], work / WEIGHTS)
+    if cell.regime == "online":
+        save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
+    task.export(trained.networks["student"], work / EXPORT)
     times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
     return {
         "scores": finite(scores),

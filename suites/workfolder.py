@@ -18,6 +18,8 @@ from results.schema import Cell
 from suites.options import RunOptions
 
 WEIGHTS = "weights.safetensors"
+TEACHER_WEIGHTS = "teacher.safetensors"
+EXPORT = "student"
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -47,8 +49,13 @@ class WorkFolder:
 
     @property
     def weights(self) -> Path:
-        """A teacher's trained weights."""
+        """The trained student's weights; a teacher that was trained alone is the student of its cell."""
         return self.path / WEIGHTS
+
+    @property
+    def teacher_weights(self) -> Path:
+        """The weights of a teacher that was trained together with the student."""
+        return self.path / TEACHER_WEIGHTS
 
     def assign(self, assignment: Assignment) -> None:
         """Write ``cell.json``."""
@@ -90,7 +97,7 @@ class WorkFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what a finished cell no longer needs, and what a kill left half written; a teacher's weights stay."""
+        """Remove what a finished cell no longer needs, and what a kill left half written; trained weights stay."""
         for path in [self.path / CHECKPOINT, *self.path.glob(".*")]:
             path.unlink(missing_ok=True)
 

@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adm_core.losses.spatial import at_size, masked_mean
 
-def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """``T² KL(softmax(teacher / T) || softmax(student / T))``, mean over examples (and positions).
+
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, mask: Tensor | None = None) -> Tensor:
+    """``T² KL(softmax(teacher / T) || softmax(student / T))``, mean over examples (and valid positions).
 
     Hinton et al., arXiv:1503.02531, section 2; the factor T² keeps gradients comparable across temperatures.
 
@@ -16,8 +18,9 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) ->
         student: logits [B, K] or [B, K, H, W].
         teacher: logits of the same shape; detach them to make them a target.
         temperature: T > 0.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
     """
-    return kl_map(student, teacher, temperature).mean()
+    return masked_mean(kl_map(student, teacher, temperature), mask)
 
 
 def kl_map(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -72,14 +75,32 @@ def decoupled_kl(
     return temperature**2 * (alpha * target_part + beta * other_part)
 
 
-def pearson_distance(a: Tensor, b: Tensor, dim: int, eps: float = 1e-8) -> Tensor:
-    """``1 - Pearson correlation`` along ``dim``, mean over the rest (Huang et al., arXiv:2205.10536, eq. 7)."""
-    a = a - a.mean(dim, keepdim=True)
-    b = b - b.mean(dim, keepdim=True)
-    return 1 - F.cosine_similarity(a, b, dim=dim, eps=eps).mean()
+def pearson_distance(a: Tensor, b: Tensor, dim: int, valid: Tensor | None = None, eps: float = 1e-8) -> Tensor:
+    """``1 - Pearson correlation`` of rows or columns, mean over the rest (Huang et al., arXiv:2205.10536, eq. 7).
+
+    Args:
+        a: [N, K].
+        b: [N, K].
+        dim: 1: a correlation over each row; 0: over each column.
+        valid: bool [N], which rows count; None: all.
+        eps: least norm.
+    """
+    if valid is None:
+        a = a - a.mean(dim, keepdim=True)
+        b = b - b.mean(dim, keepdim=True)
+        return 1 - F.cosine_similarity(a, b, dim=dim, eps=eps).mean()
+    count, rows = valid.sum().clamp_min(1), valid[:, None]
+    a, b = a * rows, b * rows
+    n = count if dim == 0 else a.shape[1]
+    a, b = (x - x.sum(dim, keepdim=True) / n for x in (a, b))
+    correlation = F.cosine_similarity(a * rows, b * rows, dim=dim, eps=eps)
+    mean = correlation.mean() if dim == 0 else (correlation * valid).sum() / count
+    return (1 - mean) * valid.any()
 
 
-def dist_relations(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def dist_relations(
+    student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Inter-class and intra-class relation losses of DIST (arXiv:2205.10536, eqs. 8-10), each times T².
 
     Inter: correlation over the classes of one example (pixel); intra: over the examples (pixels) of one class.
@@ -88,11 +109,13 @@ def dist_relations(student: Tensor, teacher: Tensor, temperature: float) -> tupl
         student: logits [B, K] or [B, K, H, W].
         teacher: logits of the same shape.
         temperature: T > 0.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
     """
     rows_s = torch.movedim(student, 1, -1).flatten(0, -2).div(temperature).softmax(1)
     rows_t = torch.movedim(teacher, 1, -1).flatten(0, -2).div(temperature).softmax(1)
-    inter = pearson_distance(rows_s, rows_t, dim=1)
-    intra = pearson_distance(rows_s, rows_t, dim=0)
+    valid = None if mask is None else at_size(mask, student.shape[2:]).flatten()
+    inter = pearson_distance(rows_s, rows_t, 1, valid)
+    intra = pearson_distance(rows_s, rows_t, 0, valid)
     return temperature**2 * inter, temperature**2 * intra
 
 

@@ -31,7 +31,7 @@ def attention_similarity(a: Tensor, b: Tensor) -> Tensor:
     return 1 - (unit(a) - unit(b)).abs()
 
 
-def softmax_weights(similarity: Tensor, temperature: float) -> Tensor:
+def softmax_weights(similarity: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """``|Ω| softmax_p(S_p / τ)``: weights over positions whose mean is one, so that a loss keeps its scale.
 
     Give ``-similarity`` for the divergence weights.
@@ -39,22 +39,37 @@ def softmax_weights(similarity: Tensor, temperature: float) -> Tensor:
     Args:
         similarity: S, [B, H, W].
         temperature: τ > 0; small values select few positions, large ones tend to uniform weights.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
 
     Returns:
-        Weights [B, H, W], mean 1 over each image.
+        Weights [B, H, W], of mean 1 over the valid positions of each image and 0 elsewhere.
     """
-    flat = (similarity / temperature).flatten(1).softmax(1) * similarity[0].numel()
-    return flat.view_as(similarity)
+    scaled = (similarity / temperature).flatten(1)
+    if mask is None:
+        return (scaled.softmax(1) * similarity[0].numel()).view_as(similarity)
+    valid = at_size(mask, similarity.shape[1:]).flatten(1)
+    # Finite, so that an image without a valid position gets zeros rather than NaN.
+    weights = scaled.masked_fill(~valid, -1e9).softmax(1) * valid * valid.sum(1, keepdim=True)
+    return weights.view_as(similarity)
+
+
+def at_size(labels: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
+    """A map of labels or a mask [B, H, W] read at another height and width: at each position the nearest value."""
+    if tuple(labels.shape[1:]) == tuple(size):
+        return labels
+    resized = F.interpolate(labels[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0]
+    return resized.to(labels.dtype)
 
 
 def relative_entropy(weights: Tensor) -> Tensor:
     """Entropy of weights over positions as a share of its maximum: 1 is uniform, 0 a single position. Batch mean.
 
     Args:
-        weights: [B, H, W] with mean 1 over each image.
+        weights: [B, H, W], not negative.
     """
     positions = weights[0].numel()
-    p = (weights / positions).flatten(1)
+    p = weights.flatten(1)
+    p = p / p.sum(1, keepdim=True).clamp_min(1e-12)
     entropy = -torch.special.xlogy(p, p).sum(1).mean()
     return entropy / math.log(positions) if positions > 1 else torch.ones_like(entropy)
 
@@ -75,9 +90,10 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean of [B, ...] values over valid positions; zero where nothing is valid.
 
     Args:
-        values: per position.
-        mask: bool of the same shape; None: everything counts.
+        values: per example [B] or per position [B, H, W].
+        mask: bool [B, ., .]; read at the positions of ``values``; None: everything counts.
     """
     if mask is None:
         return values.mean()
-    return (values * mask).sum() / mask.sum().clamp_min(1)
+    valid = at_size(mask, values.shape[1:])
+    return values.masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)

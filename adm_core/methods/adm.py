@@ -139,12 +139,12 @@ class ADM(Method):
         form = {"H": self._head, "M": self._match, "W": self._weight}[self._form]
         terms: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}}
         if s.consensus:
-            term = form("student", student, teacher.detached(), self._weights(for_student, 1.0), step)
+            term = form("student", student, teacher.detached(), self._weights(for_student, 1.0, step), step)
             terms["student"]["consensus"] = ramp * s.consensus * term
         if s.divergence and self._online(teacher):
-            term = form("teacher", teacher, student.detached(), self._weights(for_teacher, -1.0), step)
+            term = form("teacher", teacher, student.detached(), self._weights(for_teacher, -1.0, step), step)
             terms["teacher"]["divergence"] = ramp * s.divergence * term
-        return Losses(student=terms["student"], teacher=terms["teacher"], log=self._log(fixed))
+        return Losses(student=terms["student"], teacher=terms["teacher"], log=self._log(fixed, step))
 
     def _form_for(self, student: Shapes) -> str:
         if self.settings.form != "auto":
@@ -183,13 +183,13 @@ class ADM(Method):
         resized = [losses.spatial.resize(m, first.shape[1:]) for m in maps]
         return sum(resized[1:], resized[0]) / len(resized)
 
-    def _weights(self, similarity: Tensor, sign: float) -> Tensor:
+    def _weights(self, similarity: Tensor, sign: float, step: Step) -> Tensor:
         """Weights [B, H, W] of mean one: consensus for sign +1, divergence for -1, or what a control puts there."""
         if self.settings.weighting == "uniform":
             return similarity.new_ones(similarity.shape)
         if self.settings.weighting == "swapped":
             sign = -sign
-        return losses.spatial.softmax_weights(sign * similarity, self.settings.temperature)
+        return losses.spatial.softmax_weights(sign * similarity, self.settings.temperature, step.mask)
 
     def _head(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
         """Form H: the network's classifier on its re-weighted pooled features."""
@@ -206,9 +206,8 @@ class ADM(Method):
         """Form M: pull the student's features to the teacher's, push the teacher's away beyond the margin."""
         pair = (own, other) if role == "student" else (other, own)
         similarity = self._similarity(*pair)
-        mask = None if step.mask is None else losses.spatial.resize(step.mask.float(), similarity.shape[1:]) > 0.5
         distance = 1 - similarity if role == "student" else (similarity - self.settings.margin).clamp_min(0)
-        loss: Tensor = losses.spatial.masked_mean(weights * distance, mask)
+        loss: Tensor = losses.spatial.masked_mean(weights * distance, step.mask)
         return loss
 
     def _weight(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
@@ -236,12 +235,12 @@ class ADM(Method):
         mine, theirs = align.class_response(a, own.head), align.class_response(b, other.head)
         return losses.logits.kl_map(mine, theirs.detach())
 
-    def _log(self, similarity: Tensor) -> dict[str, Tensor]:
+    def _log(self, similarity: Tensor, step: Step) -> dict[str, Tensor]:
         spatial, tau = losses.spatial, self.settings.temperature
         similarity = similarity.detach()
         return {
             "similarity_mean": similarity.mean(),
             "similarity_spread": similarity.flatten(1).std(1).mean(),
-            "consensus_entropy": spatial.relative_entropy(spatial.softmax_weights(similarity, tau)),
-            "divergence_entropy": spatial.relative_entropy(spatial.softmax_weights(-similarity, tau)),
+            "consensus_entropy": spatial.relative_entropy(spatial.softmax_weights(similarity, tau, step.mask)),
+            "divergence_entropy": spatial.relative_entropy(spatial.softmax_weights(-similarity, tau, step.mask)),
         }

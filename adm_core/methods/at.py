@@ -46,5 +46,5 @@ class AttentionTransfer(Method):
         """One term, ``attention``, the sum over stages."""
         target = teacher.detached()
         pairs = [(student.features[tap], target.features[tap]) for tap in self.settings.taps]
-        total = sum(losses.features.attention_transfer(s, t) for s, t in pairs)
+        total = sum(losses.features.attention_transfer(s, t, step.mask) for s, t in pairs)
         return Losses(student={"attention": self.settings.weight * total})

@@ -41,5 +41,6 @@ class DIST(Method):
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """Two terms, ``inter`` and ``intra``."""
         s = self.settings
-        inter, intra = losses.logits.dist_relations(student.prediction, teacher.detached().prediction, s.temperature)
+        target = teacher.detached().prediction
+        inter, intra = losses.logits.dist_relations(student.prediction, target, s.temperature, step.mask)
         return Losses(student={"inter": s.weight * s.beta * inter, "intra": s.weight * s.gamma * intra})

@@ -41,8 +41,8 @@ class DML(Method):
         """One term each, ``mutual``."""
         s = self.settings
         kl = losses.logits.kl_divergence
-        to_student = kl(student.prediction, teacher.detached().prediction, s.temperature)
-        to_teacher = kl(teacher.prediction, student.detached().prediction, s.temperature)
+        to_student = kl(student.prediction, teacher.detached().prediction, s.temperature, step.mask)
+        to_teacher = kl(teacher.prediction, student.detached().prediction, s.temperature, step.mask)
         return Losses(
             student={"mutual": s.student_weight * to_student}, teacher={"mutual": s.teacher_weight * to_teacher}
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
@@ -61,4 +62,5 @@ class FitNet(Method):
         """One term, ``hint``."""
         hint = teacher.detached().features[self.settings.tap]
         guess = self.parts["regressor"](student.features[self.settings.tap])
-        return Losses(student={"hint": self.settings.weight * (guess - hint).pow(2).mean()})
+        error = losses.spatial.masked_mean((guess - hint).pow(2).mean(1), step.mask)
+        return Losses(student={"hint": self.settings.weight * error})

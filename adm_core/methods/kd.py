@@ -36,5 +36,6 @@ class KD(Method):
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``kd``."""
-        term = losses.logits.kl_divergence(student.prediction, teacher.detached().prediction, self.settings.temperature)
-        return Losses(student={"kd": self.settings.weight * term}, student_task=self.settings.task_weight)
+        s = self.settings
+        term = losses.logits.kl_divergence(student.prediction, teacher.detached().prediction, s.temperature, step.mask)
+        return Losses(student={"kd": s.weight * term}, student_task=s.task_weight)

@@ -60,8 +60,8 @@ class KDCL(Method):
         target = losses.logits.ensemble_target(student.prediction, teacher.prediction, step.target, s.ensemble)
         kl = losses.logits.kl_divergence
         return Losses(
-            student={"ensemble": s.alpha * kl(student.prediction, target, s.temperature)},
-            teacher={"ensemble": s.alpha * kl(teacher.prediction, target, s.temperature)},
+            student={"ensemble": s.alpha * kl(student.prediction, target, s.temperature, step.mask)},
+            teacher={"ensemble": s.alpha * kl(teacher.prediction, target, s.temperature, step.mask)},
             student_task=1 - s.alpha,
             teacher_task=1 - s.alpha,
         )

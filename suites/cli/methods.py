@@ -102,7 +102,8 @@ def check(
             failed += not result.passed
             mark = ("pass", "green") if result.passed else ("FAIL", "bold red")
             detail = f": {result.detail}" if result.detail else ""
-            console.print(Text.assemble(mark, f"  {spec}  {result.regime:7s}  {result.name}{detail}"), soft_wrap=True)
+            told = f"  {spec}  {result.regime:7s}  {result.form}  {result.name}{detail}"
+            console.print(Text.assemble(mark, told), soft_wrap=True)
     if not tried:
         raise AdmError(f"method '{method}': nothing was checked")
     console.print(f"{tried - failed} of {tried} checks passed")

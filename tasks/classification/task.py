@@ -116,6 +116,9 @@ class ClassificationTask:
             result["student"]["agreement"] = metrics.agreement(outputs["student"][0], outputs["teacher"][0])
         return result
 
+    def export(self, network: Network, folder: Path) -> None:
+        """Nothing: these networks have no library of their own, their safetensors file is the whole of them."""
+
     def data_digest(self) -> str | None:
         """Digest of the images trained and scored on; None for folders, which are not read through."""
         if not isinstance(self.train, ImageSet):

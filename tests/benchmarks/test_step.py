@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
-from adm_core.optimizer import make_optimizer
+from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
 from adm_core.train import Trainer
@@ -115,7 +115,7 @@ def test_adm_on_dml_costs_little(benchmark, capsys):
     batches, sides = noise(1), []
     for method in ("dml+adm", "dml"):
         model = distiller(("resnet32x4", "resnet8x4"), method, "online")
-        optimizer = make_optimizer(model, Recipe(epochs=1, batch_size=BATCH, optimizer=SGD))
+        optimizer = make_optimizers(model, Recipe(epochs=1, batch_size=BATCH, optimizer=SGD))[0]
         sides.append(lambda model=model, optimizer=optimizer: bare(model, optimizer, batches))
     adm, dml = take_turns(sides[0], sides[1], rounds=4, clock=time.process_time)
     benchmark.pedantic(sides[0], rounds=1)
@@ -135,7 +135,7 @@ def test_our_loop_adds_little_to_the_bare_step(benchmark, capsys):
     small, whole = noise(4, side=28, size=2), noise(4, side=28)
     recipe = Recipe(epochs=1, batch_size=2, optimizer=SGD)
     model, trained = (distiller(pair, "kd", "offline", side=28) for _ in range(2))
-    optimizer = make_optimizer(model, recipe)
+    optimizer = make_optimizers(model, recipe)[0]
     task = FixedTask(lambda epoch, start: iter(small * (steps // 4)), steps)
     best = {"ours": float("inf"), "bare": float("inf"), "whole": float("inf")}
     for turn in range(16):

@@ -17,7 +17,7 @@ KDCL = [{"ensemble": e} for e in ("naive", "linear", "min-logit")]
 
 
 def broken(spec, settings=None):
-    return [f"{c.regime}: {c.name}: {c.detail}" for c in check_method(spec, settings) if not c.passed]
+    return [f"{c.regime}, {c.form}: {c.name}: {c.detail}" for c in check_method(spec, settings) if not c.passed]
 
 
 @pytest.mark.parametrize("name", registry.names())

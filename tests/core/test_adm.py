@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from adm_core import registry
+from adm_core.bench import Bench
 from adm_core.errors import AdmError
 from adm_core.method import Step, View
-from adm_core.testing import Bench
 
 B, C, H, W, K = 3, 6, 4, 4, 5
 PLAIN = {"ramp": 0.0, "consensus": 1.0, "divergence": 1.0}
@@ -124,8 +124,8 @@ def test_swapped_control_exchanges_the_two_weight_maps():
     straight = adm(s, t, form="M")
     swapped = adm(s, t, form="M", weighting="swapped")
     fixed = straight._similarity(s.detached(), t.detached())
-    assert torch.equal(straight._weights(fixed, 1.0), swapped._weights(fixed, -1.0))
-    assert not torch.equal(straight._weights(fixed, 1.0), swapped._weights(fixed, 1.0))
+    assert torch.equal(straight._weights(fixed, 1.0, step()), swapped._weights(fixed, -1.0, step()))
+    assert not torch.equal(straight._weights(fixed, 1.0, step()), swapped._weights(fixed, 1.0, step()))
 
 
 def test_ramp_rises_linearly_and_weights_scale():

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from adm_core import registry
+from adm_core.bench import Bench
 from adm_core.method import Step, View
-from adm_core.testing import Bench
 
 
 def view(logits):
@@ -74,8 +74,7 @@ def test_fitnet_regressor_learns_the_hint():
 
 def test_detached_view_is_constant_in_every_way():
     bench = Bench("adm", "online", {})
-    batch = bench._batch(0)
-    v = bench.distiller._view("teacher", batch.teacher_input, batch.target).detached()
+    v = bench.distiller.views(bench.batch(0))[0]["teacher"].detached()
     x = torch.randn(2, v.features["last"].shape[1], requires_grad=True)
     out = v.head(x)
     out.sum().backward()

@@ -97,7 +97,7 @@ def test_batch_of_accumulated_parts_is_the_whole_batch():
 def test_student_and_teacher_are_clipped_apart_and_follow_their_own_settings():
     changed = {"networks": {"tiny8": {"lr": 0.01}}, "teacher": {"lr": 0.02, "weight_decay": 0.1}}
     t = trainer(recipe(**changed))
-    groups = t.optimizer.param_groups
+    groups = t.optimizers[0].param_groups
     assert [(g["lr"], g["weight_decay"]) for g in groups] == [(0.01, 0.0), (0.02, 0.1)]
 
 
