@@ -1,0 +1,1 @@
+"""Semantic segmentation: networks, transforms, inference and metric are MMSegmentation's."""

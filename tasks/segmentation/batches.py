@@ -1,0 +1,149 @@
+"""Batches for training, drawn from a seed, and for evaluation, in order.
+
+Randomness has no state: the order follows from (seed, epoch), and each example's augmentation from (seed, epoch,
+position), whichever process makes it. So training that resumes in the middle of an epoch sees the same batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from adm_core.batch import Batch
+from adm_core.errors import AdmError
+from adm_core.seeds import derive
+from tasks.datasets.scenes import VOID, SegmentationSet
+from tasks.segmentation.data_settings import DataSettings
+from tasks.segmentation.pipeline import Example, Request, TrainingExamples, read
+
+MOST_WORKERS = 8
+
+
+class TrainingBatches:
+    """Shuffled, augmented training batches; a last, smaller batch is left out.
+
+    Args:
+        train: the training images.
+        settings: of the protocol.
+        batch_size: examples per batch.
+        seed: order and augmentation follow from it and the epoch.
+        device: where the batches go.
+        views: 1, or 2 to give the teacher its own colours.
+        workers: processes that make examples. None: none on a CPU, where each core trains a cell of its own; on a GPU
+            one per core, at most 8.
+
+    Raises:
+        AdmError: the set holds no full batch.
+    """
+
+    def __init__(
+        self,
+        train: SegmentationSet,
+        settings: DataSettings,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        views: int = 1,
+        workers: int | None = None,
+    ) -> None:
+        self.steps_per_epoch = len(train) // batch_size
+        if not self.steps_per_epoch:
+            raise AdmError(f"batch_size {batch_size} is more than the {len(train)} training images")
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self._count, self._requests = len(train), _Requests()
+        if workers is None:
+            workers = 0 if device.type == "cpu" else min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+        self._loader = DataLoader(
+            TrainingExamples(train, settings, seed, views),
+            batch_sampler=self._requests,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # each pass draws from it; the global one must not move
+        )
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches (counted from 0) from step ``start`` on; skipped images stay unread.
+
+        Inputs are float32 [B, 3, h, w] RGB in 0..255, channels last; targets int64 [B, h, w], 0 where void.
+
+        Raises:
+            AdmError: an image or its labels cannot be used; names the file.
+        """
+        generator = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
+        order = torch.randperm(self._count, generator=generator).tolist()
+        requests = [Request(position, epoch) for position in order[: self.steps_per_epoch * self.batch_size]]
+        size = self.batch_size
+        self._requests.batches = [requests[i : i + size] for i in range(start * size, len(requests), size)]
+        for found in self._loader:
+            if isinstance(found, str):
+                raise AdmError(found)
+            views, labels, positions = (part.to(self.device, non_blocking=True) for part in found)
+            inputs = [as_input(view) for view in views.unbind(1)]
+            valid = labels != VOID
+            # one and the same tensor where the views are: the loop then feeds both networks from it
+            second = inputs[-1] if len(inputs) > 1 else inputs[0]
+            yield Batch(inputs[0], second, labels.long() * valid, positions, valid)
+
+
+class Scored(NamedTuple):
+    """Images of one size: float32 [B, 3, H, W] RGB in 0..255, and labels uint8 [B, H, W] (VOID: not scored)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def evaluation_batches(source: SegmentationSet, batch_size: int, device: torch.device) -> Iterator[Scored]:
+    """Whole images in order; a batch ends early where the next image has another size.
+
+    Raises:
+        AdmError: an image or its labels cannot be used; names the file.
+    """
+    kept: list[tuple[Tensor, Tensor]] = []
+    for position in range(len(source)):
+        image, labels = read(source, position)
+        pair = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(np.array(labels))
+        if kept and (len(kept) == batch_size or kept[0][1].shape != pair[1].shape):
+            yield _scored(kept, device)
+            kept = []
+        kept.append(pair)
+    if kept:
+        yield _scored(kept, device)
+
+
+def as_input(images: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] as the networks' input: float32, channels last."""
+    return images.to(torch.float32, memory_format=torch.channels_last)
+
+
+def _scored(kept: list[tuple[Tensor, Tensor]], device: torch.device) -> Scored:
+    images, labels = (torch.stack(part).to(device, non_blocking=True) for part in zip(*kept, strict=True))
+    return Scored(as_input(images), labels)
+
+
+class _Requests(Sampler[list[Request]]):
+    """The batches to make next; set before each pass, so that worker processes can outlive epochs."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Request]] = []
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _collate(items: list[Example | str]) -> tuple[Tensor, Tensor, Tensor] | str:
+    for item in items:
+        if isinstance(item, str):
+            return item
+    views, labels, positions = zip(*items, strict=True)
+    return torch.stack(views), torch.stack(labels), torch.stack(positions)

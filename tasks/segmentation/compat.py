@@ -1,0 +1,93 @@
+"""MMSegmentation 1.2 on a current torch: import ``mmseg`` through :func:`load` and nowhere else.
+
+MMCV's compiled operators can hardly be built for a current torch, and ``mmcv-lite`` comes without them, yet
+MMSegmentation imports them by name. So a stand-in takes their place: a network that uses one of them says which.
+Where full ``mmcv`` is installed it is used as it is. Checkpoints are read without running code that they hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+import warnings
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from adm_core.errors import AdmError
+
+_OPERATORS = "mmcv._ext"
+
+
+class _NoOperators(ModuleType):
+    """Stands in for MMCV's compiled module: every operator can be looked up, and says what is missing when called."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*_: object, **__: object) -> None:
+            raise AdmError(
+                f"this network needs MMCV's compiled operator '{name}', which mmcv-lite does not have; install full "
+                "mmcv (2.0.0rc4 to 2.1) built for your torch, or choose a network without it"
+            )
+
+        return missing
+
+
+@functools.cache
+def load() -> ModuleType:
+    """The package ``mmseg``, with its modules registered and its scope in force.
+
+    Raises:
+        AdmError: MMSegmentation or one of its requirements is not installed, or their versions do not go together.
+    """
+    if importlib.util.find_spec("mmcv") is None:
+        raise AdmError("segmentation needs MMSegmentation, which is not installed; make setup installs it")
+    if importlib.util.find_spec(_OPERATORS) is None:
+        stand_in = _NoOperators(_OPERATORS)
+        # A specification without a loader is how MMEngine learns that there are no operators.
+        stand_in.__spec__ = ModuleSpec(_OPERATORS, None)
+        sys.modules[_OPERATORS] = stand_in
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import mmseg
+            from mmengine.registry import init_default_scope
+            from mmseg.utils import register_all_modules
+        except (ImportError, AssertionError) as error:
+            raise AdmError(f"MMSegmentation cannot be imported: {str(error).splitlines()[0]}") from error
+        register_all_modules(init_default_scope=False)
+        init_default_scope("mmseg")
+    _read_weights_safely()
+    _be_quiet()
+    loaded: ModuleType = mmseg
+    return loaded
+
+
+def _read_weights_safely() -> None:
+    """Make MMEngine's loader of local files take tensors and plain values only, whatever torch's default is."""
+    import torch
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    def read(filename: str, map_location: Any = None) -> Any:
+        try:
+            return torch.load(filename, map_location=map_location, weights_only=True)
+        except FileNotFoundError:
+            raise AdmError(f"checkpoint {filename}: no such file") from None
+        except Exception as error:  # torch raises whatever the damage leads to
+            reason = str(error).splitlines()[0]
+            raise AdmError(f"checkpoint {filename} cannot be read without running code in it: {reason}") from error
+
+    CheckpointLoader.register_scheme(prefixes="", loader=read, force=True)
+
+
+def _be_quiet() -> None:
+    """MMEngine reports every initialised parameter and configuration; workers' logs are for what goes wrong."""
+    import logging
+
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_instance("mmseg", log_level=logging.WARNING)
+    logging.getLogger("mmengine").setLevel(logging.WARNING)

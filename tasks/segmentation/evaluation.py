@@ -1,0 +1,105 @@
+"""What trained networks are worth: MMSegmentation's own inference and IoU, on labels at their full size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from adm_core.task import Scores
+from tasks.datasets.scenes import VOID
+from tasks.segmentation.batches import Scored
+from tasks.segmentation.data_settings import Sliding
+from tasks.segmentation.networks.segmentor import Segmentor
+
+Areas = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Pixels per class [K]: intersection, union, predicted, labelled."""
+
+
+def evaluate(
+    networks: Mapping[str, Segmentor], batches: Iterable[Scored], classes: tuple[str, ...], sliding: Sliding | None
+) -> Scores:
+    """Metrics of each network, one pass over the images.
+
+    Beside a teacher the student also has ``agreement``, the share in percent of labelled pixels on which both name the
+    same class.
+
+    Args:
+        networks: by role; they are put in evaluation mode.
+        batches: from :func:`tasks.segmentation.batches.evaluation_batches`.
+        classes: their names.
+        sliding: windows; None: the whole image at once.
+    """
+    totals = {role: tuple(torch.zeros(len(classes), dtype=torch.float64) for _ in range(4)) for role in networks}
+    same = labelled = 0
+    for batch in batches:
+        predicted = {role: predict(network, batch.images, sliding) for role, network in networks.items()}
+        for role, found in predicted.items():
+            new = areas(found, batch.labels, len(classes))
+            totals[role] = tuple(total + area for total, area in zip(totals[role], new, strict=True))
+        if "teacher" in predicted:
+            valid = batch.labels != VOID
+            same += int(((predicted["student"] == predicted["teacher"]) & valid).sum())
+            labelled += int(valid.sum())
+    result: Scores = {role: scores(total, classes) for role, total in totals.items()}  # type: ignore[arg-type]
+    if "teacher" in networks:
+        result["student"]["agreement"] = 100 * same / labelled
+    return result
+
+
+def predict(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tensor:
+    """Predicted classes int64 [B, H, W] of images [B, 3, H, W] (RGB, 0..255), by MMSegmentation's inference."""
+    from mmengine.config import ConfigDict
+    from mmseg.structures import SegDataSample
+
+    model = network.model
+    model.test_cfg = ConfigDict(
+        {"mode": "slide", "crop_size": (sliding.crop, sliding.crop), "stride": (sliding.stride, sliding.stride)}
+        if sliding
+        else {"mode": "whole"}
+    )
+    network.eval()
+    size = tuple(images.shape[2:])
+    about = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
+    samples = [SegDataSample(metainfo=dict(about)) for _ in range(len(images))]
+    with torch.inference_mode():
+        found = model.predict(network.normalised(images), samples)
+    return torch.cat([sample.pred_sem_seg.data for sample in found])
+
+
+def areas(predicted: Tensor, labels: Tensor, classes: int) -> Areas:
+    """Pixels per class of one batch, by MMSegmentation's ``IoUMetric``; void pixels are left out.
+
+    Args:
+        predicted: classes int64 [B, H, W].
+        labels: uint8 [B, H, W].
+        classes: K.
+    """
+    from mmseg.evaluation import IoUMetric
+
+    found = IoUMetric.intersect_and_union(predicted, labels.to(predicted), classes, VOID)
+    intersection, union, ours, theirs = (area.double() for area in found)
+    return intersection, union, ours, theirs
+
+
+def scores(found: Areas, classes: tuple[str, ...]) -> dict[str, float | None]:
+    """``miou``, ``macc``, ``aacc`` and ``iou/CLASS`` in percent; None for a class that nobody named or labelled.
+
+    Means are over the classes that occur, as ``IoUMetric`` takes them, but not rounded.
+    """
+    from mmseg.evaluation import IoUMetric
+
+    metrics = IoUMetric.total_area_to_metrics(*found, ["mIoU"])
+    per_class = [100 * float(value) for value in metrics["IoU"]]
+    result = {"miou": _mean(per_class), "macc": _mean([100 * float(value) for value in metrics["Acc"]])}
+    result["aacc"] = 100 * float(metrics["aAcc"])
+    return result | {
+        f"iou/{name}": None if math.isnan(value) else value for name, value in zip(classes, per_class, strict=True)
+    }
+
+
+def _mean(values: list[float]) -> float | None:
+    there = [value for value in values if not math.isnan(value)]
+    return sum(there) / len(there) if there else None

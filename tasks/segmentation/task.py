@@ -1,0 +1,155 @@
+"""Semantic segmentation as the training loop sees it: a benchmark opened with a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor
+
+from adm_core import checkpoint
+from adm_core.align import resize_map
+from adm_core.batch import Batch
+from adm_core.errors import AdmError, unknown
+from adm_core.network_definition import NetworkDefinition
+from adm_core.recipe import Protocol
+from adm_core.taps import Network
+from adm_core.task import Scores
+from tasks import datasets
+from tasks.datasets.scenes import SegmentationSet
+from tasks.segmentation import compat, data_settings, evaluation, export, networks
+from tasks.segmentation.batches import TrainingBatches, evaluation_batches
+
+EVALUATION_BATCH = 16
+_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
+
+
+class SegmentationTask:
+    """A benchmark with its splits in place, batches drawn from a seed, and an evaluation.
+
+    Args:
+        benchmark: ``name@version``.
+        protocol: its ``data`` part says how the splits are made and augmented.
+        seed: of the batches.
+        device: where networks live.
+        data_roots: folders in which data sets are looked for.
+        views: ``own`` gives the teacher its own colours of each crop.
+        download: fetch a missing data set where its publisher allows it.
+
+    Raises:
+        AdmError: unknown benchmark, invalid data settings, missing or damaged data, MMSegmentation missing.
+    """
+
+    kind: Literal["class_logits"] = "class_logits"
+
+    def __init__(
+        self,
+        benchmark: str,
+        protocol: Protocol,
+        seed: int,
+        device: torch.device,
+        data_roots: Sequence[Path] = (),
+        views: str = "shared",
+        download: bool = False,
+    ) -> None:
+        known: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
+        if benchmark not in known:
+            raise unknown("benchmark", benchmark, known)
+        compat.load()
+        self.benchmark, self.spec = benchmark, known[benchmark]
+        self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
+        self.device, self.classes = device, int(self.spec["classes"])
+        self.metric = str(self.spec["metric"]["name"])
+        self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
+        self._load(data_roots, download)
+        self.loader = TrainingBatches(
+            self.train, self.settings, protocol.recipe.batch_size, seed, device, 2 if views == "own" else 1
+        )
+        self.steps_per_epoch = self.loader.steps_per_epoch
+        self.has_validation = self.validation is not None
+
+    def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
+        """Build one network for this benchmark's classes, on the device.
+
+        Args:
+            name: of a network this task knows, or the suite's own with its ``definition``.
+            definition: what a network of the suite's own is.
+        """
+        built = networks.build(name, self.classes, self.settings.pretrained, definition)
+        built.module.to(self.device, memory_format=torch.channels_last)
+        return built
+
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+        """Put weights from elsewhere, named as MMSegmentation names them, into a network.
+
+        Raises:
+            AdmError: they are not this network's, or are made for another number of classes.
+        """
+        own = {key if key.startswith("model.") else f"model.{key}": value for key, value in weights.items()}
+        checkpoint.fit(network, own, where, self.benchmark)
+
+    def example(self) -> Tensor:
+        """Two inputs as the networks get them, to find shapes with."""
+        empty = torch.zeros(2, 3, *self.settings.crop, device=self.device)
+        return empty.contiguous(memory_format=torch.channels_last)
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 0) from step ``start`` on."""
+        return self.loader.batches(epoch, start)
+
+    def task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of logits [B, K, h, w], interpolated to the labels' size, per pixel of labels [B, H, W]."""
+        logits = resize_map(prediction, (target.shape[1], target.shape[2]))
+        return F.cross_entropy(logits, target, reduction="none")
+
+    def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
+        """IoU of each network on ``validation`` or ``test``, on labels at their own size.
+
+        ``test`` is the validation split where the protocol's ``data.scored`` says so.
+        """
+        chosen = self.validation if split == "validation" else self.test
+        if chosen is None:
+            raise AdmError("this protocol has no validation split; set data.validation")
+        modules = {role: network.module for role, network in evaluated.items()}
+        batches = evaluation_batches(chosen, EVALUATION_BATCH, self.device)
+        return evaluation.evaluate(modules, batches, chosen.classes, self.settings.sliding)  # type: ignore[arg-type]
+
+    def export(self, network: Network, folder: Path) -> None:
+        """Write ``config.py`` and ``weights.pth`` for MMSegmentation's ``init_model``."""
+        export.save(network.module, folder, self.train.classes, self.train.palette, self.settings.sliding)
+
+    def data_digest(self) -> str | None:
+        """Digest of what is trained and scored on; None for sets of files, which are not read through."""
+        parts = [split.digest() for split in (self.train, self.validation, self.test) if split is not None]
+        return None if None in parts else "-".join(str(part)[:12] for part in parts)
+
+    def _load(self, roots: Sequence[Path], download: bool) -> None:
+        name, wanted = str(self.spec["dataset"]), self.settings.validation
+
+        def load(split: datasets.Split) -> SegmentationSet:
+            loaded: SegmentationSet = datasets.load(name, split, roots, download)
+            if len(loaded.classes) != self.classes:
+                raise AdmError(f"{name} has {len(loaded.classes)} classes, benchmark {self.benchmark} {self.classes}")
+            return loaded
+
+        self.train: SegmentationSet = load("train")
+        self.validation: SegmentationSet | None = None
+        if wanted == "own":
+            self.validation = load("validation")
+        elif wanted:
+            self.train, self.validation = self.train.carve(float(wanted), seed=0)
+        if self.settings.train_limit:
+            self.train = self.train.limit(self.settings.train_limit)
+        if self.settings.scored == "validation":
+            self.test = self.validation  # the test split is not even read
+            return
+        self.test = load("test")
+        if self.settings.test_limit:
+            self.test = self.test.limit(self.settings.test_limit)
+
+
+TASK = SegmentationTask
