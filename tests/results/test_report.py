@@ -96,6 +96,16 @@ def test_the_published_figures_that_come_with_the_package_can_be_read() -> None:
     assert all(claim.source and claim.protocol and 0 < claim.value <= 100 for claim in found)
 
 
+def test_no_published_column_mixes_the_cityscapes_val_set_with_its_test_server() -> None:
+    splits: dict[str, set[str]] = {"test": set(), "val": set()}
+    for claim in load_claims():
+        if claim.benchmark == "cityscapes":
+            split = "test" if claim.source.endswith(", test server") else "val"
+            splits[split].add(claim.protocol.split(":")[0])
+    assert splits["test"] == {"Cityscapes test server, not val"}
+    assert splits["val"] and all(opening.startswith("Cityscapes val") for opening in splits["val"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from results.claims import Claim
+from results.claims import Claim, load_claims
 from results.report import Results, tables_of
 from results.schema import Primary
 from results.tables import Block, Row, Table, claims, collect, cost, scores, summary
@@ -190,6 +190,23 @@ def test_published_figures_stand_in_their_own_columns_and_are_never_ranked() -> 
     assert not any(entry.bold for row in table.rows for entry in row.entries)
     assert any("not ranked" in note for note in table.notes)
     assert [value(t, r, "top1") for t in scores(blocks) for r in t.rows].count(99.9) == 0
+
+
+def test_published_miou_of_a_segmentation_pair_stands_beside_ours_val_and_test_server_apart() -> None:
+    cell = make_cell("cirkd", task="segmentation", benchmark="cityscapes@1", teacher="deeplabv3-r101",
+                     student="deeplabv3-r18")  # fmt: skip
+    scored = {"student": {"miou": 75.0}, "teacher": {"miou": 78.0}}
+    primary = Primary(metric="miou", higher_is_better=True, unit="%", selection="last")
+    blocks = collect(make_manifest([cell]), by_id(make_record(cell, scores=scored, primary=primary)))
+    table = claims(blocks, load_claims())[0]
+    row = row_of(table, "cirkd")
+    shown = {
+        column.title.split(" [")[0]: value(table, row, column.key)
+        for column in table.columns
+        if column.key.startswith("published_") and value(table, row, column.key) is not None
+    }
+    assert value(table, row, "ours") == 75.0
+    assert shown == {"CIRKD v1 README": 76.38, "CIRKD v1 README, test server": 75.05}
 
 
 def test_a_claim_of_another_pair_regime_or_benchmark_is_not_put_beside_ours() -> None:

@@ -1,0 +1,242 @@
+"""``shape-scenes@1``: striped shapes on photographs with exact masks, made on the spot; no download.
+
+Each 64x64 RGB image shows three to five shapes on a crop of one of scikit-learn's two sample photographs; later
+shapes cover earlier ones. A class is a hue (red, green or blue) with a kind: an ellipse with stripes that rise to
+the right, or a polygon of three to five corners with stripes that fall to the right. So neither hue nor stripes
+alone name a class. Place, size, outline, hue, brightness, opacity and the stripes' period and tilt differ from
+shape to shape. What no shape covers is the class background, which is scored like any other.
+
+Splits share no photograph pixels: each photograph is cut into vertical bands that belong to one split each.
+
+The same bytes come out everywhere: draws come from PCG64's raw stream, geometry uses only the operations
+IEEE 754 defines exactly, and painting is integer arithmetic. A change in what is drawn needs a new VERSION.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.datasets.images import Indices, uniform
+from tasks.datasets.scenes import Colour, Pixels, Scenes
+
+Split = Literal["train", "validation", "test"]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Draws = Mapping[str, Floats]
+
+VERSION = 1
+SIDE = 64
+HUES = ("red", "green", "blue")
+KINDS = ("ellipse", "polygon")
+CLASSES = ("background", *(f"{hue} {kind}" for hue in HUES for kind in KINDS))
+PALETTE: tuple[Colour, ...] = (
+    (0, 0, 0),
+    (255, 120, 120),
+    (160, 0, 0),
+    (120, 255, 120),
+    (0, 130, 0),
+    (120, 160, 255),
+    (0, 0, 160),
+)
+COUNTS: dict[Split, int] = {"train": 1000, "validation": 200, "test": 400}
+FEWEST, MOST = 3, 5
+"""Shapes in an image."""
+BANDS: dict[Split, tuple[tuple[int, ...], ...]] = {
+    "train": ((2, 3, 5, 6, 7), (0, 2, 4, 6, 7)),
+    "validation": ((0,), (5,)),
+    "test": ((1, 4), (1, 3)),
+}
+"""Which of each photograph's eight vertical bands a split may crop from; chosen so that splits are about as bright."""
+BAND_COUNT = 8
+MARGIN = 8.0
+"""How near a shape's centre may come to the image's edge, in pixels."""
+RADIUS, FLATTEST = (7.0, 14.0), 0.6
+"""The longer half-axis of a shape in pixels, and the least ratio of the shorter one to it."""
+POLYGON_SCALE = 1.25
+"""A polygon lies within its ellipse; this much larger, it covers about as much of the image."""
+CORNERS, CORNER_JITTER = (3, 5), 0.2
+"""Corners of a polygon, and how far each may stray, in parts of the angle between two."""
+PERIOD, STRIPE_TILT = (5.0, 8.0), 0.3
+"""A bright and a dark stripe together in pixels, and how far stripes stray from the diagonal, in right angles."""
+HUE_JITTER = 0.7
+"""In sixths of the colour circle; the three hues lie two sixths apart."""
+SATURATION, BRIGHT, DARK = (0.35, 1.0), (0.7, 1.0), (0.5, 0.75)
+"""Saturation, value of the bright stripe, and the dark stripe's value as a share of the bright one's."""
+SMALLEST_OPACITY = 0.7
+HALF_ANGLE = 0.41421356237309503
+"""tan(45 degrees / 2), so that directions need no sine or cosine."""
+DRAWS = (
+    *("class", "row", "column", "radius", "flatness", "turn", "corners"),
+    *(f"corner {corner}" for corner in range(CORNERS[1])),
+    *("stripe tilt", "period", "phase", "hue", "saturation", "bright", "dark", "opacity"),
+)
+"""What is drawn at random for each shape, in the order of the stream."""
+
+
+def shape_scenes(split: Split) -> Scenes:
+    """One split, 64x64 with seven classes; made anew in about a second, the same bytes every time.
+
+    Args:
+        split: ``train`` (1,000 images), ``validation`` (200) or ``test`` (400).
+    """
+    count, number = COUNTS[split], list(COUNTS).index(split)
+    places = uniform((VERSION, SIDE, number, 0), 4 * count).reshape(4, count)
+    stream = uniform((VERSION, SIDE, number, 1), len(DRAWS) * MOST * count).reshape(len(DRAWS), MOST, count)
+    images = _crops(_photographs(), split, places[1:])
+    labels = np.zeros(images.shape[:3], dtype=np.uint8)
+    shapes = _between((FEWEST, MOST), places[0])
+    for position in range(MOST):
+        drawn = np.flatnonzero(position < shapes)
+        draws = dict(zip(DRAWS, stream[:, position, drawn], strict=True))
+        images[drawn], labels[drawn] = _painted(images[drawn], labels[drawn], draws)
+    names = tuple(f"{split} {i}" for i in range(count))
+    return Scenes(images, labels, CLASSES, PALETTE, names)
+
+
+def _painted(images: Pixels, labels: Pixels, draws: Draws) -> tuple[Pixels, Pixels]:
+    """Images and labels with one more shape on each.
+
+    Args:
+        images: uint8 [N, SIDE, SIDE, 3].
+        labels: uint8 [N, SIDE, SIDE].
+        draws: each of ``DRAWS`` [N] in 0..1.
+    """
+    hue, kind = np.divmod(_between((0, len(CLASSES) - 2), draws["class"]), len(KINDS))
+    owner, row, column, y, x = _around(draws)
+    inside = _inside(draws, kind, owner, y, x)
+    owner, row, column, y, x = owner[inside], row[inside], column[inside], y[inside], x[inside]
+    colours, opacity = _colours(hue, draws), _spread((SMALLEST_OPACITY, 1.0), draws["opacity"])
+    colour = colours[_dark(draws, kind, owner, y, x).astype(np.int64), owner]
+    strength = np.floor(opacity * 255 + 0.5).astype(np.int64)
+    images[owner, row, column] = _composite(images[owner, row, column], colour, strength[owner])
+    labels[owner, row, column] = (1 + hue * len(KINDS) + kind)[owner]
+    return images, labels
+
+
+def _around(draws: Draws) -> tuple[Indices, Indices, Indices, Floats, Floats]:
+    """The pixels that a shape may cover: its number, row and column; how far below its centre and right of it."""
+    grid = np.arange(SIDE) + 0.5
+    y = grid - _spread((MARGIN, SIDE - MARGIN), draws["row"])[:, None]
+    x = grid - _spread((MARGIN, SIDE - MARGIN), draws["column"])[:, None]
+    reach = (_spread(RADIUS, draws["radius"]) * POLYGON_SCALE)[:, None, None]
+    owner, row, column = np.nonzero((y * y)[:, :, None] + (x * x)[:, None, :] <= reach * reach)
+    return owner, row, column, y[owner, row], x[owner, column]
+
+
+def _inside(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -> Flags:
+    """Which pixels lie in their shape: bool [P].
+
+    Args:
+        draws: each of ``DRAWS`` [N] in 0..1.
+        kind: [N], position in ``KINDS``.
+        owner: [P], the number of each pixel's shape.
+        y: [P], pixels below the shape's centre.
+        x: [P], pixels to its right.
+    """
+    long = _spread(RADIUS, draws["radius"])
+    short = long * _spread((FLATTEST, 1.0), draws["flatness"])
+    c, s = _direction(4 * draws["turn"])
+    u = (c[owner] * x + s[owner] * y) / long[owner]
+    v = (c[owner] * y - s[owner] * x) / short[owner]
+    polygon = _in_polygon(draws, owner, u, v)
+    return np.where(kind[owner] == KINDS.index("polygon"), polygon, u * u + v * v <= 1)
+
+
+def _in_polygon(draws: Draws, owner: Indices, u: Floats, v: Floats) -> Flags:
+    """Which points (u, v) [P] lie in a polygon with corners on the circle of radius ``POLYGON_SCALE``: bool [P]."""
+    corners = _between(CORNERS, draws["corners"])
+    numbers = np.arange(CORNERS[1])
+    strays = np.stack([draws[f"corner {k}"] for k in numbers], axis=1)
+    a, b = _direction(4 * (numbers + CORNER_JITTER * (2 * strays - 1)) / corners[:, None])
+    a, b = POLYGON_SCALE * a, POLYGON_SCALE * b
+    following = (numbers + 1) % corners[:, None]
+    du, dv = np.take_along_axis(a, following, axis=1) - a, np.take_along_axis(b, following, axis=1) - b
+    inside = np.ones(len(u), dtype=bool)
+    for k in numbers:
+        left = du[owner, k] * (v - b[owner, k]) - dv[owner, k] * (u - a[owner, k]) >= 0
+        inside &= left | (k >= corners)[owner]
+    return inside
+
+
+def _dark(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -> Flags:
+    """Which pixels lie in a dark stripe: bool [P]; arguments as for :func:`_inside`."""
+    across = np.where(kind == KINDS.index("polygon"), -0.5, 0.5)
+    c, s = _direction(across + STRIPE_TILT * (2 * draws["stripe tilt"] - 1))
+    period = _spread(PERIOD, draws["period"])
+    place = (c[owner] * x + s[owner] * y) / period[owner] + draws["phase"][owner]
+    return place - np.floor(place) >= 0.5
+
+
+def _colours(hue: Indices, draws: Draws) -> Indices:
+    """A shape's bright and dark colour: int64 [2, N, 3] in 0..255; ``hue`` [N] is a position in ``HUES``."""
+    sixth = 2 * hue + HUE_JITTER * (2 * draws["hue"] - 1)
+    place = np.array([5, 3, 1]) + sixth[:, None]
+    place = place - 6 * np.floor(place / 6)
+    grey = np.clip(np.minimum(place, 4 - place), 0, 1) * _spread(SATURATION, draws["saturation"])[:, None]
+    bright = _spread(BRIGHT, draws["bright"])[:, None] * (1 - grey)
+    dark = bright * _spread(DARK, draws["dark"])[:, None]
+    return np.floor(np.stack([bright, dark]) * 255 + 0.5).astype(np.int64)
+
+
+def _photographs() -> Pixels:
+    """scikit-learn's two sample photographs: uint8 [2, 427, 640, 3]."""
+    from sklearn.datasets import load_sample_images
+
+    return cast(Pixels, np.stack(load_sample_images().images).astype(np.uint8))
+
+
+def _crops(photographs: Pixels, split: Split, draws: Floats) -> Pixels:
+    """Random SIDE x SIDE crops that lie within the split's own bands: uint8 [N, SIDE, SIDE, 3].
+
+    Args:
+        photographs: [P, H, W, 3].
+        split: whose bands.
+        draws: [3, N] in 0..1 for the photograph and band, the row, and the column within the band.
+    """
+    _, height, width, _ = photographs.shape
+    band_width = width // BAND_COUNT
+    places = np.array([(photograph, band) for photograph, bands in enumerate(BANDS[split]) for band in bands])
+    photograph, band = places[np.floor(draws[0] * len(places)).astype(np.int64)].T
+    top = np.floor(draws[1] * (height - SIDE + 1)).astype(np.int64)
+    left = band * band_width + np.floor(draws[2] * (band_width - SIDE + 1)).astype(np.int64)
+    span = np.arange(SIDE)
+    rows, columns = (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :]
+    return cast(Pixels, photographs[photograph[:, None, None], rows, columns])
+
+
+def _composite(background: Pixels, colour: Indices, opacity: Indices) -> Pixels:
+    """Paint over the background in integers, rounded: uint8 [P, 3].
+
+    Args:
+        background: [P, 3].
+        colour: [P, 3] in 0..255.
+        opacity: [P] in 0..255.
+    """
+    painted = background.astype(np.int64) * (255 - opacity[:, None]) + colour * opacity[:, None]
+    return ((painted + 127) // 255).astype(np.uint8)
+
+
+def _spread(bounds: tuple[float, float], draw: Floats) -> Floats:
+    """``draw`` in 0..1 as a number between ``bounds``."""
+    return bounds[0] + (bounds[1] - bounds[0]) * draw
+
+
+def _between(bounds: tuple[int, int], draw: Floats) -> Indices:
+    """``draw`` in [0, 1) as a whole number from the first bound to the last, both included."""
+    return bounds[0] + np.floor(draw * (bounds[1] - bounds[0] + 1)).astype(np.int64)
+
+
+def _direction(turn: Floats) -> tuple[Floats, Floats]:
+    """Unit vectors (cosine, sine) at ``turn`` right angles: exact at multiples of one half, else within a degree."""
+    quarter = np.floor(turn + 0.5)
+    tangent = (turn - quarter) * (2 * HALF_ANGLE)
+    norm = 1 + tangent * tangent
+    c, s = (1 - tangent * tangent) / norm, 2 * tangent / norm
+    quarter = quarter - 4 * np.floor(quarter / 4)
+    odd, back = (quarter == 1) | (quarter == 3), quarter >= 2
+    c, s = np.where(odd, -s, c), np.where(odd, c, s)
+    return np.where(back, -c, c), np.where(back, -s, s)
