@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adm_core.errors import AdmError
+from adm_core.method import Shapes
 
 Width = Literal["auto", "identity", "pool", "class", "attention", "projector"]
 """How maps of different width are compared; see :func:`match_width` (``attention`` compares scalar maps)."""
+
+
+def why_not_maps(taps: Iterable[str], student: Shapes, teacher: Shapes) -> str | None:
+    """Why a method cannot read these taps as feature maps [B, C, H, W], or None when it can: for ``supports``."""
+    flat = [tap for tap in taps if len(student[tap]) != 4 or len(teacher[tap]) != 4]
+    return f"tap {', '.join(flat)} is not a feature map [B, C, H, W] on both networks" if flat else None
 
 
 def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,6 +110,13 @@ def match_width(
 def make_projector(student_width: int, teacher_width: int) -> nn.Module:
     """A 1×1 convolution with batch normalisation that maps the student's width to the teacher's."""
     return nn.Sequential(nn.Conv2d(student_width, teacher_width, 1, bias=False), nn.BatchNorm2d(teacher_width))
+
+
+def make_width_adapter(student_width: int, teacher_width: int, bias: bool) -> nn.Module:
+    """A plain 1×1 convolution from the student's width to the teacher's; where they agree, the identity."""
+    if student_width == teacher_width:
+        return nn.Identity()
+    return nn.Conv2d(student_width, teacher_width, 1, bias=bias)
 
 
 def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:

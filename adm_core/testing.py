@@ -205,19 +205,18 @@ def _void_is_ignored(bench: Bench) -> str:
     for role, view in bench.distiller.views(batch)[0].items():
         leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
         views[role] = replace(view, prediction=leaf)
-    # Dropping what the method keeps between steps, both calls start from the same state.
     state = copy.deepcopy(bench.distiller.state_dict())
     first = _total(bench.losses_of(views, batch))
-    bench.distiller.load_state_dict(state)
-    other = replace(batch, target=torch.where(batch.mask, batch.target, (batch.target + 3) % CLASSES))
-    second = _total(bench.losses_of(views, other))
-    if float(first.detach()) != float(second.detach()):
-        return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
     leaves = [view.prediction for view in views.values() if view.prediction.requires_grad]
     gradients = torch.autograd.grad(first, leaves, allow_unused=True)
     void = ~at_size(batch.mask, leaves[0].shape[2:])[:, None]
     if any(g is not None and bool((g * void).abs().sum() > 0) for g in gradients):
         return "predictions at void positions get a gradient"
+    bench.distiller.load_state_dict(state)  # so that both calls start from the same memory
+    other = replace(batch, target=torch.where(batch.mask, batch.target, (batch.target + 3) % CLASSES))
+    second = _total(bench.losses_of(views, other))
+    if float(first.detach()) != float(second.detach()):
+        return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
     return ""
 
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from collections.abc import Sequence
+from typing import Literal
 
-from adm_core.losses.spatial import at_size
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from adm_core.losses.spatial import at_size, masked_mean
+
+
+def unit(vectors: Tensor, dim: int = 1, eps: float = 1e-6) -> Tensor:
+    """Vectors along ``dim`` scaled to length one; those shorter than ``eps`` become zero and pass no gradient.
+
+    A direction that is not there has no useful gradient: dividing by a tiny length would make a huge one.
+    """
+    length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
+    return torch.where(length > eps, vectors / length.clamp_min(eps), 0.0)
 
 
 def attention_map(features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -37,3 +50,56 @@ def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor | None = N
     pooled = [F.adaptive_avg_pool2d(f, size) if f.shape[2:] != size else f for f in (student, teacher)]
     maps = [attention_map(f, mask) for f in pooled]
     return (maps[0] - maps[1]).pow(2).mean()
+
+
+def residual_attention(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+    """Mean squared difference of how attention changes from level to level: the pixel-wise similarity of DSD.
+
+    For every two levels l < m the residual ``r = n(A_m - A_l)`` of attention maps A (:func:`attention_map`), n being
+    L2-normalisation over positions; the mean over pairs of levels and valid positions of ``(r_s - r_t)²``
+    (Feng et al., arXiv:2107.08591). All maps are average-pooled to the smallest height and width among them.
+
+    Args:
+        student: at least two maps [B, C, H, W], of any widths and sizes, in the order of the levels.
+        teacher: as many.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    every = [*student, *teacher]
+    size = (min(f.shape[2] for f in every), min(f.shape[3] for f in every))
+
+    def residuals(levels: Sequence[Tensor]) -> Tensor:
+        pooled = [F.adaptive_avg_pool2d(f, size) if f.shape[2:] != size else f for f in levels]
+        attention = torch.stack([attention_map(f, mask) for f in pooled])
+        lower, upper = torch.triu_indices(len(levels), len(levels), 1)
+        return unit(attention[upper] - attention[lower], dim=2)
+
+    error = (residuals(student) - residuals(teacher)).pow(2).mean(0)
+    return masked_mean(error.unflatten(1, size), mask)
+
+
+def random_keep(features: Tensor, ratio: float, over: Literal["positions", "channels"], generator: Generator) -> Tensor:
+    """Zeros, each with probability ``ratio``, and ones, to multiply a map with.
+
+    Args:
+        features: the map [B, C, H, W].
+        ratio: in [0, 1].
+        over: whether whole positions are hidden (result [B, 1, H, W]) or whole channels ([B, C, 1, 1]).
+        generator: source of randomness on the map's device.
+    """
+    b, c, h, w = features.shape
+    shape = (b, 1, h, w) if over == "positions" else (b, c, 1, 1)
+    return (torch.rand(shape, generator=generator, device=features.device) >= ratio).to(features.dtype)
+
+
+def squared_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``1/B Σ (student - teacher)²`` over channels and valid positions: a sum per example, not a mean.
+
+    Args:
+        student: [B, C, H, W].
+        teacher: of the same shape.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    error = (student - teacher).pow(2).sum(1)
+    if mask is not None:
+        error = error.masked_fill(~at_size(mask, error.shape[1:]), 0.0)
+    return error.sum() / len(error)

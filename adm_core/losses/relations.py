@@ -1,9 +1,14 @@
-"""Distances between whole predictions."""
+"""Relations: distances between whole predictions, similarities between positions."""
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
+
+from adm_core.losses.features import unit
+from adm_core.losses.spatial import at_size
 
 
 def switch_distances(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,3 +29,36 @@ def switch_distances(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[
         return (a - b).abs().sum(1).mean()
 
     return distance(p_s, p_t), distance(p_s, truth), distance(p_t, truth)
+
+
+def pairwise_similarity(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, kernel: int = 2, max_positions: int = 4096
+) -> Tensor:
+    """Mean squared difference of the cosines between all pairs of positions of an image: the pair-wise term of SKD.
+
+    Liu et al., arXiv:1903.04197, section 3. Both maps are max-pooled first. A pooled position is the maximum over the
+    valid positions beneath it and counts where there is one; the mean is over the valid pairs of all images. Takes
+    memory for N² numbers per image and network, N being the number of pooled positions.
+
+    Args:
+        student: [B, C_s, H, W].
+        teacher: [B, C_t, H, W]; widths may differ.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+        kernel: side of the pooled windows, at least 1; windows at the border may be smaller.
+        max_positions: the largest N allowed, at least 1; ``kernel`` grows until N fits.
+    """
+    height, width = student.shape[2:]
+    while math.ceil(height / kernel) * math.ceil(width / kernel) > max_positions:
+        kernel += 1
+    valid = student.new_ones(len(student), height, width) if mask is None else at_size(mask, (height, width))
+    valid = valid.bool()[:, None]
+    counts = F.max_pool2d(valid.float(), kernel, ceil_mode=True).flatten(2) > 0
+
+    def similarity(features: Tensor) -> Tensor:
+        pooled = F.max_pool2d(features.masked_fill(~valid, -math.inf), kernel, ceil_mode=True).flatten(2)
+        # Zero where nothing is valid, so that a pair with such a position has cosine zero on both sides.
+        vectors = unit(pooled.masked_fill(~counts, 0.0))
+        return vectors.transpose(1, 2) @ vectors
+
+    pairs = counts.flatten(1).sum(1).pow(2).sum().clamp_min(1)
+    return (similarity(student) - similarity(teacher)).pow(2).sum() / pairs

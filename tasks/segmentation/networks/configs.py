@@ -62,7 +62,7 @@ def _merged(config: Config, overrides: dict[str, Any], name: str) -> Config:
     file = File({"model": config})
     try:
         file.merge_from_dict({"model": copy.deepcopy(overrides)})
-    except (KeyError, TypeError, IndexError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise AdmError(f"network '{name}': its overrides do not fit the configuration: {error}") from error
     merged: Config = file.model.to_dict()
     return merged

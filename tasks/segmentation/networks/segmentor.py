@@ -149,8 +149,11 @@ def _look(name: str, module: Segmentor, taps: dict[str, str]) -> set[str]:
 
     handles = [module.get_submodule(path).register_forward_hook(listen(tap)) for tap, path in taps.items()]
     module.eval()
-    with torch.no_grad():
-        logits = module(torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE))
+    try:
+        with torch.no_grad():
+            logits = module(torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE))
+    except RuntimeError as error:
+        raise AdmError(f"network '{name}' cannot be run: {error}") from error
     module.train()
     for handle in handles:
         handle.remove()
