@@ -15,12 +15,13 @@ from adm_core import checkpoint
 from adm_core.align import resize_map
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
+from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
 from adm_core.recipe import Protocol
 from adm_core.taps import Network
 from adm_core.task import Scores
 from tasks import datasets
-from tasks.datasets.scenes import SegmentationSet
+from tasks.datasets.scenes import VOID, SegmentationSet
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
 
@@ -117,6 +118,27 @@ class SegmentationTask:
         modules = {role: network.module for role, network in evaluated.items()}
         batches = evaluation_batches(chosen, EVALUATION_BATCH, self.device)
         return evaluation.evaluate(modules, batches, chosen.classes, self.settings.sliding)  # type: ignore[arg-type]
+
+    def object_examples(self, count: int) -> Iterator[ObjectExamples]:
+        """Images of the split that is scored with the pixels of their object classes, always the same ones in order.
+
+        Args:
+            count: how many, evenly spread over the split; all where there are fewer.
+
+        Raises:
+            AdmError: this benchmark tells no object classes.
+        """
+        names = self.spec["objects"]
+        if not names or self.test is None:
+            raise AdmError(f"{self.spec['title']} does not tell objects from stuff")
+        chosen, start = self.test.limit(count), 0
+        wanted = torch.tensor([chosen.classes.index(name) for name in names], device=self.device)
+        for images, labels in evaluation_batches(chosen, EVALUATION_BATCH, self.device):
+            valid = labels != VOID
+            index = torch.arange(start, start + len(labels), device=self.device)
+            batch = Batch(images, images, labels.long() * valid, index, valid)
+            yield ObjectExamples(batch, torch.isin(labels, wanted), images.to(torch.uint8).cpu())
+            start += len(labels)
 
     def export(self, network: Network, folder: Path) -> None:
         """Write ``config.py`` and ``weights.pth`` for MMSegmentation's ``init_model``."""

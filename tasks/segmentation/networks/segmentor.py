@@ -115,7 +115,7 @@ def build(name: str, config: dict[str, Any]) -> Network:
         _check_head(name, head)
     last = heads[-1][0]
     taps = {f"stage{i + 1}": f"stages.{i}" for i in range(len(module.stages))}
-    taps |= {"penultimate": f"{last}.dropout.0", "logits": last}
+    taps |= {"penultimate": f"{last}.dropout.0", "logits": f"{last}.conv_seg"}
     taps |= {f"auxiliary{i + 1}": path for i, (path, _) in enumerate(further)}
     weights = {f"auxiliary{i + 1}": float(head.loss_decode.loss_weight) for i, (_, head) in enumerate(further)}
     fired = _look(name, module, taps)
