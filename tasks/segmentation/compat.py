@@ -8,6 +8,7 @@ Where full ``mmcv`` is installed it is used as it is. Checkpoints are read witho
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import sys
 import warnings
@@ -53,17 +54,40 @@ def load() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            import mmseg
-            from mmengine.registry import init_default_scope
-            from mmseg.utils import register_all_modules
+            mmseg = _register()
         except (ImportError, AssertionError) as error:
             raise AdmError(f"MMSegmentation cannot be imported: {str(error).splitlines()[0]}") from error
-        register_all_modules(init_default_scope=False)
-        init_default_scope("mmseg")
     _read_weights_safely()
     _be_quiet()
-    loaded: ModuleType = mmseg
-    return loaded
+    return mmseg
+
+
+class _Timm:
+    """Imports timm when something of it is used: one backbone does, and the import costs every worker two seconds."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("timm"), name)
+
+
+def _register() -> ModuleType:
+    """Import MMSegmentation without timm, which its backbone gets afterwards, and register its modules."""
+    without = "timm" not in sys.modules
+    if without:
+        sys.modules["timm"] = None  # type: ignore[assignment]
+    try:
+        import mmseg
+        from mmengine.registry import init_default_scope
+        from mmseg.models.backbones import timm_backbone
+        from mmseg.utils import register_all_modules
+
+        register_all_modules(init_default_scope=False)
+        init_default_scope("mmseg")
+    finally:
+        if without:
+            del sys.modules["timm"]
+    timm_backbone.timm = _Timm()
+    registered: ModuleType = mmseg
+    return registered
 
 
 def _read_weights_safely() -> None:

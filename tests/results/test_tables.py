@@ -193,13 +193,13 @@ def test_published_figures_stand_in_their_own_columns_and_are_never_ranked() -> 
 
 
 def test_published_miou_of_a_segmentation_pair_stands_beside_ours_val_and_test_server_apart() -> None:
-    cell = make_cell("cirkd", task="segmentation", benchmark="cityscapes@1", teacher="deeplabv3-r101",
+    cell = make_cell("kd+cirkd", task="segmentation", benchmark="cityscapes@1", teacher="deeplabv3-r101",
                      student="deeplabv3-r18")  # fmt: skip
     scored = {"student": {"miou": 75.0}, "teacher": {"miou": 78.0}}
     primary = Primary(metric="miou", higher_is_better=True, unit="%", selection="last")
     blocks = collect(make_manifest([cell]), by_id(make_record(cell, scores=scored, primary=primary)))
     table = claims(blocks, load_claims())[0]
-    row = row_of(table, "cirkd")
+    row = row_of(table, "kd+cirkd")
     shown = {
         column.title.split(" [")[0]: value(table, row, column.key)
         for column in table.columns

@@ -1,5 +1,8 @@
 """Segmentation networks: the sizes of the list, taps that show what they say, and MMSegmentation's own losses."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -199,3 +202,17 @@ def test_interpolated_logits_give_the_loss_of_full_size_logits():
     ours = SegmentationTask.task_loss(object(), logits, target)
     full = F.interpolate(logits, size=(16, 16), mode="bilinear", align_corners=False)
     torch.testing.assert_close(ours, F.cross_entropy(full, target, reduction="none"))
+
+
+def test_a_backbone_of_timms_is_loaded_when_it_is_used():
+    code = (
+        "import sys; from tasks.segmentation import compat, networks; from adm_core.network_definition import *; "
+        "compat.load(); assert 'timm.models' not in sys.modules; "
+        "backbone = dict(_delete_=True, type='TIMMBackbone', model_name='resnet18', features_only=True, "
+        "out_indices=[1, 2, 3, 4]); "
+        "d = NetworkDefinition('fcn-r18', dict(backbone=backbone, decode_head=dict(in_channels=512), "
+        "auxiliary_head=dict(in_channels=256))); "
+        "print(len(networks.build('x', 3, definition=d).module.stages))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "4", done.stderr[-2000:]

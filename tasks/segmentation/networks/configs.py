@@ -93,16 +93,24 @@ def adapted(config: Config, name: str, classes: int, pretrained: bool) -> Config
             head["num_classes"] = classes
             head.pop("out_channels", None)
     if not pretrained:
-        config["pretrained"] = None
-        for part in (config, *(value for value in config.values() if isinstance(value, dict))):
-            if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
-                part["init_cfg"] = None
+        _from_scratch(config)
     preprocessor = config.get("data_preprocessor") or {}
     config["data_preprocessor"] = {
         key: value for key, value in preprocessor.items() if key not in ("size", "size_divisor", "test_cfg")
     }
     config["test_cfg"], config["train_cfg"] = {"mode": "whole"}, {}
     return config
+
+
+def _from_scratch(config: Config) -> None:
+    """Take out what would fetch weights, in the network and in its parts."""
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
+            part["init_cfg"] = None
+        if "pretrained" in part:
+            part["pretrained"] = None
+        if part.get("type") == "TIMMBackbone":  # fetches unless told not to
+            part["pretrained"] = False
 
 
 def _check_loss(head: Config, where: str) -> None:
