@@ -6,9 +6,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adm_core.losses import features, logits, relations, spatial
+    from adm_core.losses import (
+        adversarial,
+        channels,
+        cross_image,
+        difficulty,
+        features,
+        logits,
+        prototypes,
+        relations,
+        spatial,
+    )
 
-__all__ = ["features", "logits", "relations", "spatial"]
+__all__ = [
+    "adversarial",
+    "channels",
+    "cross_image",
+    "difficulty",
+    "features",
+    "logits",
+    "prototypes",
+    "relations",
+    "spatial",
+]
 
 
 def __getattr__(name: str) -> Any:

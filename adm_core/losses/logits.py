@@ -119,42 +119,45 @@ def dist_relations(
     return temperature**2 * inter, temperature**2 * intra
 
 
-def ensemble_target(student: Tensor, teacher: Tensor, target: Tensor, form: str) -> Tensor:
+def ensemble_target(student: Tensor, teacher: Tensor, target: Tensor, form: str, mask: Tensor | None = None) -> Tensor:
     """The teaching logits that KDCL makes from two members (Guo et al., CVPR 2020, section 3.2).
 
-    - ``naive``: per example, the logits of the member with the smaller cross-entropy;
+    - ``naive``: per example (pixel), the logits of the member with the smaller cross-entropy;
     - ``linear``: the convex combination, one coefficient for the batch, of smallest ensemble cross-entropy;
     - ``min-logit``: each member's logits less its target logit, then the elementwise minimum;
     - ``mean``: the plain mean of logits.
 
     Args:
-        student: logits [B, K], used as a constant.
-        teacher: logits [B, K], used as a constant.
-        target: class indices [B].
+        student: logits [B, K] or [B, K, H, W], used as a constant.
+        teacher: logits of the same shape, used as a constant.
+        target: class indices [B], or [B, ., .] of any size, read at the positions of the logits.
         form: one of the four.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
 
     Returns:
-        Detached logits [B, K].
+        Detached logits of the same shape.
     """
     s, t = student.detach(), teacher.detach()
     if form == "mean":
         return (s + t) / 2
+    if s.dim() == 4:
+        target = at_size(target, s.shape[2:])
     if form == "naive":
         better = F.cross_entropy(s, target, reduction="none") < F.cross_entropy(t, target, reduction="none")
         return torch.where(better[:, None], s, t)
     if form == "min-logit":
         index = target[:, None]
         return torch.minimum(s - s.gather(1, index), t - t.gather(1, index))
-    return _best_convex(s, t, target)
+    return _best_convex(s, t, target, mask)
 
 
-def _best_convex(s: Tensor, t: Tensor, target: Tensor, iterations: int = 20) -> Tensor:
+def _best_convex(s: Tensor, t: Tensor, target: Tensor, mask: Tensor | None, iterations: int = 20) -> Tensor:
     """``a s + (1 - a) t`` with a in [0, 1] of smallest cross-entropy, which is convex in a: bisect its derivative."""
     difference = s - t
     gain = difference.gather(1, target[:, None]).squeeze(1)
     low, high = s.new_zeros(()), s.new_ones(())
     for _ in range(iterations):
         a = (low + high) / 2
-        slope = ((t + a * difference).softmax(1) * difference).sum(1).sub(gain).mean()
+        slope = masked_mean(((t + a * difference).softmax(1) * difference).sum(1) - gain, mask)
         low, high = torch.where(slope < 0, a, low), torch.where(slope < 0, high, a)
     return t + (low + high) / 2 * difference

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
 
 
@@ -16,7 +16,8 @@ from adm_core.registry import register
 class KDCL(Method):
     """Each network: ``(1 - alpha) · CE + alpha · T² KL(σ(z_ens / T) || σ(z_own / T))``, the ensemble detached.
 
-    The ensemble is one of the paper's naive, linear or min-logit forms or the plain mean (re-implementations).
+    The ensemble is one of the paper's naive, linear or min-logit forms or the plain mean (re-implementations); on
+    dense predictions naive chooses per pixel, and linear has one coefficient for all valid pixels of the batch.
     Each network sees its own augmentation of an image, unless a composed method needs corresponding positions.
     """
 
@@ -48,16 +49,12 @@ class KDCL(Method):
             capabilities=frozenset({"own-views"}) if views == "own" else frozenset(),
         )
 
-    def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
-        """All forms but the mean pick by image label."""
-        if len(student["prediction"]) != 2 and self.settings.ensemble != "mean":
-            return f"ensemble '{self.settings.ensemble}' is defined on image labels; use mean"
-        return None
-
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term each, ``ensemble``."""
         s = self.settings
-        target = losses.logits.ensemble_target(student.prediction, teacher.prediction, step.target, s.ensemble)
+        target = losses.logits.ensemble_target(
+            student.prediction, teacher.prediction, step.target, s.ensemble, step.mask
+        )
         kl = losses.logits.kl_divergence
         return Losses(
             student={"ensemble": s.alpha * kl(student.prediction, target, s.temperature, step.mask)},

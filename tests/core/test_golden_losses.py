@@ -9,6 +9,8 @@ made before. So this test fails when a loss moves and the version did not. When 
 Renewing adds what is new (a method, a version, a variant of settings) and drops versions that are gone; it never
 changes a number that is there. Changed default settings need no new version (they are part of the identity
 themselves) and are renewed in the same way.
+
+A method is pinned on images or, where it declines those, on pixels of which some are void.
 """
 
 import json
@@ -18,16 +20,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from adm_core import registry
+from adm_core import registry, tiny
 from adm_core.method import Step, View
 
 FILE = Path(__file__).with_name("golden_losses.json")
 RENEW = bool(os.environ.get("ADM_RENEW_GOLDEN"))
 TOLERANCE = 1e-4
 """Relative; other processors round otherwise."""
-BATCH, CLASSES = 4, 5
+BATCH, CLASSES, PIXEL_SIDE = 4, 5, 16
 SIDES = {"stage1": 8, "stage2": 4, "stage3": 4}
 WIDTHS = {"student": (4, 6, 8), "teacher": (6, 8, 12)}
+VOID_EXAMPLE = 2
+"""Of the pixels: the example that is void throughout."""
 PROGRESS = (0.04, 0.5)
 """During the ramps of the methods that have one, and after."""
 ADM = [{"form": form, "width": width} for form in ("H", "W", "M") for width in ("pool", "class", "attention")]
@@ -66,6 +70,7 @@ def view(role, trains):
     features["penultimate"] = pooled
     right = torch.nn.functional.one_hot(target(), CLASSES) * (torch.arange(BATCH) % 2 == (role == "student"))[:, None]
     prediction = head(pooled) + waves(BATCH, CLASSES, phase=phase + 4) + 3 * right  # each knows half of the batch
+    features["logits"] = prediction
     task_loss = torch.nn.functional.cross_entropy(prediction, target(), reduction="none")
     return View(prediction, "class_logits", features, task_loss, head)
 
@@ -74,9 +79,55 @@ def target():
     return torch.arange(BATCH) % CLASSES
 
 
+def pixel_view(role, trains):
+    """The same for pixels: what the classifier reads is the last map, predictions are half as fine as the labels."""
+    phase, widths = (0.3, WIDTHS["student"]) if role == "student" else (1.1, WIDTHS["teacher"])
+    side = PIXEL_SIDE // 2
+    features = {
+        f"stage{n}": waves(BATCH, width, side, side, phase=phase + width).relu().requires_grad_(trains)
+        for n, width in enumerate(widths, start=1)
+    }
+    features["last"] = features["penultimate"] = features["stage3"]
+    classifier = 2 * waves(CLASSES, widths[-1], phase=phase)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    knows = (rows + columns) % 2 == (role == "student")  # each knows half of the pixels
+    right = torch.nn.functional.one_hot(pixel_target()[:, ::2, ::2], CLASSES).movedim(3, 1) * knows
+    prediction = torch.einsum("kc,bchw->bkhw", classifier, features["last"]) / widths[-1]
+    prediction = prediction + 4 * waves(BATCH, CLASSES, side, side, phase=phase + 4) + 3 * right
+    features["logits"] = prediction
+    return View(prediction, "class_logits", features, tiny.task_loss(prediction, pixel_target()))
+
+
+def pixel_target():
+    """Patches of two by two pixels, classes in turn."""
+    patches = torch.arange(BATCH * (PIXEL_SIDE // 2) ** 2) // 3 % CLASSES
+    patches = patches.view(BATCH, PIXEL_SIDE // 2, PIXEL_SIDE // 2)
+    return patches.repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+
+def pixel_mask():
+    """A corner of each example is void, and one is void throughout."""
+    valid = torch.ones(BATCH, PIXEL_SIDE, PIXEL_SIDE, dtype=torch.bool)
+    valid[:, : PIXEL_SIDE // 2, : PIXEL_SIDE // 4] = False
+    valid[VOID_EXAMPLE] = False
+    return valid
+
+
 def shapes(seen, taps):
-    found = {"prediction": tuple(seen.prediction.shape), "head": tuple(seen.head.weight.shape)}
-    return found | {tap: tuple(seen.features[tap].shape) for tap in taps}
+    found = {"prediction": tuple(seen.prediction.shape)} | {tap: tuple(seen.features[tap].shape) for tap in taps}
+    return found if seen.head is None else found | {"head": tuple(seen.head.weight.shape)}
+
+
+def both_views(method, regime):
+    """Views of both networks on images, or on pixels where the method declines images; and their shapes."""
+    reasons = []
+    for make in (view, pixel_view):
+        student, teacher = make("student", True), make("teacher", regime == "online")
+        both = shapes(student, method.needs.taps), shapes(teacher, method.needs.taps)
+        reasons.append(method.supports(*both, regime))
+        if reasons[-1] is None:
+            return student, teacher, both
+    raise AssertionError(f"{method.card.name} declines images and pixels: {reasons}")
 
 
 def gradient(total, seen):
@@ -91,20 +142,21 @@ def measure(name, regime, settings):
     found = {}
     for progress in PROGRESS:
         method = registry.create(name, {name: settings})
-        student, teacher = view("student", True), view("teacher", regime == "online")
-        both = shapes(student, method.needs.taps), shapes(teacher, method.needs.taps)
-        assert method.supports(*both, regime) is None
+        student, teacher, both = both_views(method, regime)
         method.parts = method.build(*both)
         for index, part in enumerate(p for m in method.parts.values() for p in m.parameters()):
             with torch.no_grad():
                 part.copy_(0.5 + 0.5 * waves(*part.shape, phase=float(index)))
-        losses = method.losses(student, teacher, Step(target(), progress, torch.Generator().manual_seed(0)))
+        labels = (target(), None) if student.prediction.dim() == 2 else (pixel_target(), pixel_mask())
+        step = Step(labels[0], progress, torch.Generator().manual_seed(0), labels[1])
+        losses = method.losses(student, teacher, step)
         numbers = {"student task": losses.student_task, "teacher task": losses.teacher_task}
         numbers |= {"teacher paused": float(losses.teacher_paused)}
         for role, seen, terms in (("student", student, losses.student), ("teacher", teacher, losses.teacher)):
             numbers |= {f"{role}.{key}": float(term.detach()) for key, term in terms.items()}
             if terms:
                 numbers[f"gradient.{role}"] = gradient(sum(terms.values()), seen)
+        numbers |= {f"parts.{key}": float(term.detach()) for key, term in losses.parts.items()}
         for key, value in numbers.items():
             found.setdefault(key, []).append(value)
     return found

@@ -1,0 +1,85 @@
+"""How hard each pixel is for a network, and which network a pixel should be learnt from."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adm_core.align import resize_map
+from adm_core.losses.spatial import at_size, resize
+
+
+@torch.no_grad()
+def certainty(prediction: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
+    """``exp(-entropy)`` of a dense prediction, between 1 / K and 1, interpolated bilinearly to another size.
+
+    Args:
+        prediction: logits [B, K, h, w].
+        size: height and width of the result [B, H, W].
+    """
+    log_p = prediction.log_softmax(1)
+    return resize((log_p.exp() * log_p).sum(1).exp(), size)
+
+
+@torch.no_grad()
+def hard_pixels(prediction: Tensor, target: Tensor, mask: Tensor | None, threshold: float, least: float) -> Tensor:
+    """Where a network gives the label little probability: bool [B, H, W], false at void pixels.
+
+    That is at most ``threshold``, or at most what the share ``least`` of all pixels does not exceed, whichever is
+    more, so that a network that is sure of nearly everything still has some. The choice of online hard example mining.
+
+    Args:
+        prediction: logits [B, K, h, w], interpolated to the target's size.
+        target: class indices [B, H, W].
+        mask: bool [B, H, W], valid positions; None: all.
+        threshold: probability in [0, 1].
+        least: share in [0, 1].
+    """
+    logits = resize_map(prediction, (target.shape[1], target.shape[2]))
+    p = F.cross_entropy(logits, target, reduction="none").neg().exp()
+    valid = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
+    p = p.masked_fill(~valid, 1.0)
+    limit = p.new_tensor(threshold)
+    if least:
+        count = math.ceil(least * p.numel())
+        limit = limit.maximum(p.flatten().topk(count, largest=False, sorted=False).values.amax())
+    return (p <= limit) & valid
+
+
+@torch.no_grad()
+def selective_sources(
+    student: Tensor, teacher: Tensor, target: Tensor, mask: Tensor | None, region: int, by_pixel: bool
+) -> tuple[Tensor, Tensor]:
+    """Where the teacher should teach the student, and where the student the teacher.
+
+    In each square of ``region`` positions a side the network with the lower mean cross-entropy is the source, at its
+    valid positions; with equal ones neither is.
+
+    Args:
+        student: logits [B, K, h, w].
+        teacher: logits of the same shape.
+        target: class indices [B, ., .] of any size, read at the positions of the logits.
+        mask: bool [B, ., .], valid positions; None: all.
+        region: side of a region; 0: there are none, and both teach everywhere.
+        by_pixel: whether a position is left out where its source does not predict the label.
+
+    Returns:
+        Two bool maps [B, h, w]: the teacher is the source, the student is.
+    """
+    size = student.shape[2:]
+    label = at_size(target, size)
+    valid = torch.ones_like(label, dtype=torch.bool) if mask is None else at_size(mask, size)
+    from_teacher = from_student = valid
+    if region:
+        gap = F.cross_entropy(student, label, reduction="none") - F.cross_entropy(teacher, label, reduction="none")
+        # Its sign is that of the mean over the region's valid positions.
+        mean = F.avg_pool2d((gap * valid)[:, None], region, ceil_mode=True)
+        mean = mean.repeat_interleave(region, 2).repeat_interleave(region, 3)[:, 0, : size[0], : size[1]]
+        from_teacher, from_student = valid & (mean > 0), valid & (mean < 0)
+    if by_pixel:
+        from_teacher = from_teacher & (teacher.argmax(1) == label)
+        from_student = from_student & (student.argmax(1) == label)
+    return from_teacher, from_student

@@ -1,0 +1,81 @@
+"""Memories that a method keeps of earlier batches, as modules whose buffers travel in checkpoints."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+class ClassQueue(nn.Module):
+    """First-in-first-out queues of embeddings, one of fixed length per class.
+
+    Takes ``4 · classes · size · width`` bytes. Nothing here waits for the device.
+
+    Args:
+        classes: number of queues, K.
+        size: most entries that one of them holds.
+        width: C, channels of an embedding.
+    """
+
+    entries: Tensor
+    written: Tensor
+
+    def __init__(self, classes: int, size: int, width: int) -> None:
+        super().__init__()
+        self.size = size
+        # One row more than there are slots: what is not to be kept is written there, as dropping it would need its
+        # count on the host.
+        self.register_buffer("entries", torch.zeros(classes * size + 1, width))
+        self.register_buffer("written", torch.zeros(classes, dtype=torch.int64))
+
+    def filled(self) -> Tensor:
+        """How many entries each queue holds, int64 [K]."""
+        return self.written.clamp_max(self.size)
+
+    @torch.no_grad()
+    def push(self, rows: Tensor, valid: Tensor) -> None:
+        """Append rows to their queues in order; the oldest entries make room.
+
+        Args:
+            rows: [K, M, C], M candidates for each queue.
+            valid: bool [K, M], which of them there are.
+        """
+        rank, keep = valid.cumsum(1) - 1, self._kept(valid)
+        slot = (self.written[:, None] + rank) % self.size
+        first = torch.arange(len(rows), device=rows.device)[:, None] * self.size
+        index = torch.where(keep, first + slot, len(self.entries) - 1)
+        self.entries[index.flatten()] = rows.flatten(0, 1).to(self.entries.dtype)
+        self.entries[-1] = 0
+        self.written += valid.sum(1)
+
+    @torch.no_grad()
+    def sample(self, count: int, rows: Tensor, valid: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A random choice, without replacement, of what each queue would hold after ``push(rows, valid)``.
+
+        The queues stay as they are, so that a batch can be contrasted with itself and the past, and pushed once its
+        step is done.
+
+        Args:
+            count: most entries to choose of each class.
+            rows: [K, M, C].
+            valid: bool [K, M].
+            generator: randomness, on the device of the queues.
+
+        Returns:
+            Embeddings [K · n, C] with n the smaller of ``count`` and size + M, and bool [K · n]: which of them there
+            are, as a queue may hold fewer.
+        """
+        slots, classes = torch.arange(self.size, device=rows.device), len(rows)
+        overwritten = (slots - self.written[:, None]) % self.size < valid.sum(1, keepdim=True)
+        there = torch.cat([(slots < self.filled()[:, None]) & ~overwritten, self._kept(valid)], dim=1)
+        keys = torch.rand(there.shape, generator=generator, device=rows.device).masked_fill(~there, 2.0)
+        chosen = keys.topk(min(count, there.shape[1]), dim=1, largest=False).indices
+        of_class = torch.arange(classes, device=rows.device)[:, None]
+        old = self.entries[of_class * self.size + chosen.clamp_max(self.size - 1)]
+        new = rows[of_class, (chosen - self.size).clamp_min(0)].to(old.dtype)
+        found = torch.where((chosen < self.size)[..., None], old, new)
+        return found.flatten(0, 1), there.gather(1, chosen).flatten()
+
+    def _kept(self, valid: Tensor) -> Tensor:
+        """The last of the rows offered [K, M], as many as a queue holds."""
+        return valid & (valid.flip(1).cumsum(1).flip(1) <= self.size)
