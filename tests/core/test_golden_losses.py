@@ -143,7 +143,9 @@ def measure(name, regime, settings):
     for progress in PROGRESS:
         method = registry.create(name, {name: settings})
         student, teacher, both = both_views(method, regime)
-        method.parts = method.build(*both)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
+            method.parts = method.build(*both)
         for index, part in enumerate(p for m in method.parts.values() for p in m.parameters()):
             with torch.no_grad():
                 part.copy_(0.5 + 0.5 * waves(*part.shape, phase=float(index)))
