@@ -48,8 +48,8 @@ def pages() -> dict[str, str]:
 
 def _models() -> Iterator[dict[str, Any]]:
     """Every model of the record and of the manifest, as rows of field, type and meaning."""
-    order = ("Record", "Cell", "MethodPart", "TeacherRecipe", "Primary", "Cost", "TeacherIdentity", "Attempt")
-    for name in (*order, "Manifest", "ManifestRow"):
+    cell = ("Cell", "NetworkIdentity", "MethodPart", "TeacherRecipe")
+    for name in ("Record", *cell, "Primary", "Cost", "TeacherIdentity", "Attempt", "Manifest", "ManifestRow"):
         model: type[BaseModel] = getattr(schema, name)
         fields = [
             {
@@ -78,7 +78,7 @@ def _type(annotation: Any) -> str:
         return f"{_type(inner[0])} → {_type(inner[1])}"
     if inner:
         return " \\| ".join(dict.fromkeys(_type(part) for part in inner))
-    names = {"str": "text", "float": "number", "int": "whole number", "bool": "true/false"}
+    names = {"JsonValue": "JSON", "str": "text", "float": "number", "int": "whole number", "bool": "true/false"}
     name = getattr(annotation, "__name__", str(annotation))
     return names.get(name, f"[{name}](#{name.lower()})")
 

@@ -12,11 +12,11 @@ from results.errors import RecordError
 from results.render import csv, latex, markdown, terminal
 from results.schema import Manifest
 from results.store import Store, write_atomically
-from results.tables import Block, Table, claims, collect, cost, scores, summary
+from results.tables import Block, Table, claims, collect, cost, scores, slices, summary
 from results.tables.blocks import MISSING
 
-TABLES = ("scores", "cost", "claims", "summary")
-"""The tables that can be asked for."""
+TABLES = ("scores", "slices", "cost", "claims", "summary")
+"""The tables that can be asked for; there are slices only where a metric comes in parts."""
 FORMS: dict[str, Callable[[Sequence[Table]], str]] = {
     "md": markdown.render,
     "tex": latex.render,
@@ -66,7 +66,7 @@ def tables_of(results: Results, table: str = "scores") -> list[Table]:
 
     Args:
         results: the suite.
-        table: scores, cost, claims or summary.
+        table: scores, slices, cost, claims or summary.
 
     Raises:
         RecordError: there is no such table; the nearest is named.
@@ -77,7 +77,7 @@ def tables_of(results: Results, table: str = "scores") -> list[Table]:
         raise RecordError(f"table '{table}': there is no such table; there are {', '.join(TABLES)}{hint}")
     if table == "claims":
         return claims(results.blocks, load_claims())
-    makers = {"scores": scores, "cost": cost, "summary": summary}
+    makers = {"scores": scores, "slices": slices, "cost": cost, "summary": summary}
     return makers[table](results.blocks)
 
 
@@ -137,7 +137,8 @@ def check(results: Results, out_dir: str | Path) -> list[str]:
 def contents(results: Results) -> dict[str, str]:
     """Every table in every form, and the page: file name to content."""
     tables = {name: tables_of(results, name) for name in TABLES}
-    files = {f"{name}.{form}": make(tables[name]) for name in TABLES for form, make in FORMS.items()}
+    shown = [name for name in TABLES if tables[name]]
+    files = {f"{name}.{form}": make(tables[name]) for name in shown for form, make in FORMS.items()}
     return files | {PAGE: page(results)}
 
 

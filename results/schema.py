@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 SCHEMA_VERSION = 1
 
@@ -36,6 +36,17 @@ def _no_path(text: str) -> str:
     return text
 
 
+def _plain(value: JsonValue) -> JsonValue:
+    """Refuses, at any depth, paths and numbers that are not finite."""
+    if isinstance(value, str):
+        _no_path(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    for item in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _plain(item)
+    return value
+
+
 def _not_personal(values: Mapping[str, Any]) -> Mapping[str, Any]:
     named = sorted(_PERSONAL & {key.lower() for key in values})
     if named:
@@ -51,6 +62,10 @@ Reason = Annotated[str, AfterValidator(without_paths)]
 """Free text, mostly from an exception; absolute paths in it are cut to their last part."""
 Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 """16 hexadecimal digits."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 of a file's content."""
+Overrides = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
+"""Plain JSON of any depth that holds no absolute path."""
 Scalar = bool | int | Number | Text | None
 Setting = Scalar | list[Scalar]
 
@@ -97,6 +112,15 @@ class TeacherRecipe(_Model):
     seed: int
 
 
+class NetworkIdentity(_Model):
+    """What a network is that the suite defines itself."""
+
+    base: Text = Field(description="a network name that the task knows, or the name of the config file")
+    config: Sha256 | None = Field(None, description="SHA-256 of the config file; null: the base is a known network")
+    overrides: Overrides = Field({}, description="what the suite changes, in the task's own words")
+    checkpoint: Sha256 | None = Field(None, description="SHA-256 of the weights that a frozen teacher starts with")
+
+
 class Cell(_Model):
     """One thing to train. Every field enters the identity; nothing else does."""
 
@@ -107,22 +131,43 @@ class Cell(_Model):
     regime: Regime = Field(description="alone: one network, no teacher; offline: frozen teacher; online: both train")
     student: Text = Field(description="network name")
     teacher: Text | None = Field(None, description="network name")
-    teacher_recipe: TeacherRecipe | None = Field(None, description="offline only")
+    teacher_recipe: TeacherRecipe | None = Field(
+        None, description="offline only; null: the teacher's weights are a checkpoint from elsewhere"
+    )
+    networks: dict[Text, NetworkIdentity] = Field(
+        {}, description="those of the networks above that the suite defines itself; left out where there are none",
+        exclude_if=lambda networks: not networks,
+    )  # fmt: skip
     method: tuple[MethodPart, ...] = Field(min_length=1, description="parts in order; 'none' is one part")
     seed: int
 
     @model_validator(mode="after")
     def _regime_fits(self) -> Self:
         wants = {"alone": (False, False), "offline": (True, True), "online": (True, False)}[self.regime]
-        has = (self.teacher is not None, self.teacher_recipe is not None)
+        has = (self.teacher is not None, (self.teacher_recipe is not None) != (self.checkpoint is not None))
         if has != wants:
             need = [
                 "no teacher and no teacher_recipe",
                 "a teacher and no teacher_recipe",
-                "a teacher and its recipe",
+                "a teacher and its recipe, or its checkpoint",
             ]
             raise ValueError(f"regime '{self.regime}' takes {need[sum(wants)]}")
         return self
+
+    @model_validator(mode="after")
+    def _networks_fit(self) -> Self:
+        for name, network in self.networks.items():
+            if name not in (self.student, self.teacher):
+                raise ValueError(f"networks: '{name}' is neither student nor teacher")
+            if network.checkpoint and (name == self.student or self.regime != "offline"):
+                raise ValueError(f"networks: '{name}' has a checkpoint, so it can only be a frozen teacher")
+        return self
+
+    @property
+    def checkpoint(self) -> str | None:
+        """SHA-256 of the weights file of a frozen teacher that was not trained here."""
+        own = self.networks.get(self.teacher or "")
+        return own.checkpoint if own else None
 
     @property
     def id(self) -> str:
@@ -162,9 +207,19 @@ class Cost(_Model):
 class TeacherIdentity(_Model):
     """The frozen teacher that an offline cell learned from."""
 
-    cell_id: Hex16
+    cell_id: Hex16 | None = Field(None, description="of the cell that trained it; null: it came as a checkpoint")
+    checkpoint: Text | None = Field(
+        None, description="name of the file it came in; left out where it was trained here",
+        exclude_if=lambda name: name is None,
+    )  # fmt: skip
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")] = Field(description="SHA-256 of its weights file")
     score: Number | None = Field(None, description="its primary score")
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> Self:
+        if (self.cell_id is None) == (self.checkpoint is None):
+            raise ValueError("a frozen teacher comes either from a cell or from a checkpoint")
+        return self
 
 
 class Attempt(_Model):
@@ -178,7 +233,7 @@ class Attempt(_Model):
 class Record(_Model):
     """The result of one cell. One JSON file each, ``records/<id>.json``."""
 
-    schema_version: Literal[1] = Field(1, description="raised whenever this layout changes")
+    schema_version: Literal[1] = Field(1, description="raised whenever older records must be migrated to be read")
     id: Hex16
     cell: Cell
     status: Status = Field(description="only ok and skipped count as done")
@@ -205,6 +260,8 @@ class Record(_Model):
             raise ValueError(f"status '{self.status}' needs a reason")
         if self.status == "ok" and self.score("student") is None:
             raise ValueError("status 'ok' needs 'primary' and a finite primary score of the student")
+        if self.teacher and self.cell.checkpoint not in (None, self.teacher.digest):
+            raise ValueError("the teacher's digest is not that of the checkpoint which the cell names")
         if len({len(curve) for curve in self.curves.values()}) > 1:
             raise ValueError("curves differ in length; every curve has one value (or null) per epoch")
         return self

@@ -7,15 +7,16 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adm_core.errors import AdmError, unknown
+from adm_core.network_definition import NetworkDefinition
 from suites.yaml_file import read_mapping
 
 _TASKS = Path(__file__).resolve().parent.parent / "tasks"
-_LIBRARIES = ("torchvision/", "timm/")
 
 
 class Metric(BaseModel):
@@ -28,7 +29,10 @@ class Metric(BaseModel):
 
 
 class Benchmark(BaseModel):
-    """A data set with its split and metric, as ``tasks/<task>/benchmarks.yaml`` states it."""
+    """A data set with its split and metric, as ``tasks/<task>/benchmarks.yaml`` states it.
+
+    ``objects`` are the classes whose pixels are known to be foreground; where there are none, there are no masks.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     title: str
@@ -36,6 +40,7 @@ class Benchmark(BaseModel):
     metric: Metric
     classes: int | None = None
     image_size: int | None = None
+    objects: tuple[str, ...] = ()
 
 
 def tasks() -> list[str]:
@@ -68,7 +73,7 @@ def benchmarks(task: str) -> Mapping[str, Benchmark]:
 @functools.cache
 def networks(task: str) -> Mapping[str, Mapping[str, Any]]:
     """A task's own networks by name, each with ``name``, ``parameters``, ``taps`` and whatever else the task tells."""
-    return {entry["name"]: entry for entry in importlib.import_module(f"tasks.{task}.networks").catalogue()}
+    return {entry["name"]: entry for entry in _networks_of(task).catalogue()}
 
 
 def check_benchmark(task: str, name: str, where: str) -> Benchmark:
@@ -85,14 +90,60 @@ def check_benchmark(task: str, name: str, where: str) -> Benchmark:
     return known[name]
 
 
-def check_network(task: str, name: str, where: str, role: Literal["teacher", "student"]) -> None:
-    """Stop at a network that the task cannot build; names of torchvision and timm are left to these libraries.
+def check_network(task: str, name: str, where: str, kind: str = "network", own: Iterable[str] = ()) -> None:
+    """Stop at a network that the task cannot build.
+
+    Names that begin with one of the task's ``EXTERNAL`` are a library's: the task's ``check(name, where)`` judges them
+    where it has one that needs no torch, else the library does once it is loaded.
+
+    Args:
+        task: e.g. ``classification``.
+        name: of the network.
+        where: file and key, for messages.
+        kind: what to call it, e.g. ``network (teacher)``.
+        own: the suite's own networks, which might have been meant.
 
     Raises:
         AdmError: no such network; nearest names are given.
     """
-    if not name.startswith(_LIBRARIES) and name not in networks(task):
-        raise unknown(f"network ({role})", name, networks(task), where=f"{where}, pairs")
+    module = _networks_of(task)
+    if name.startswith(tuple(getattr(module, "EXTERNAL", ()))):
+        if hasattr(module, "check"):
+            module.check(name, where)
+    elif name not in networks(task):
+        raise unknown(kind, name, [*networks(task), *own], where=where)
+
+
+def check_definition(task: str, definition: NetworkDefinition, where: str) -> None:
+    """Stop at a network of a suite's own that the task cannot build, where the task can tell without torch.
+
+    Raises:
+        AdmError: an unknown base, or the task's ``check_definition`` refuses.
+    """
+    if definition.file is None:
+        check_network(task, definition.base, f"{where}.base")
+    module = _networks_of(task)
+    if hasattr(module, "check_definition"):
+        try:
+            module.check_definition(definition)
+        except AdmError as error:
+            raise AdmError(f"{where}.{error}") from error
+
+
+def config_files(task: str, file: Path) -> list[Path]:
+    """All the files that a network's config consists of, itself first.
+
+    A task whose config files build upon others tells them by ``config_files(file)`` in its ``networks``.
+
+    Raises:
+        AdmError: one of them cannot be read.
+    """
+    module = _networks_of(task)
+    return [file, *(module.config_files(file) if hasattr(module, "config_files") else ())]
+
+
+def _networks_of(task: str) -> ModuleType:
+    return importlib.import_module(f"tasks.{task}.networks")
 
 
 def check_data(task: str, data: Mapping[str, Any], where: str) -> None:

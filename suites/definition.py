@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from adm_core.errors import AdmError, unknown
 from adm_core.recipe import Protocol
-from results.schema import Text, without_paths
+from results.schema import Overrides, Text, without_paths
 from suites.yaml_file import read_model
 
 
@@ -40,6 +40,7 @@ Settings = Annotated[dict[str, dict[str, Value]], BeforeValidator(_by_method)]
 _HERE = Path(__file__).parent
 DEFINITIONS = _HERE / "definitions"
 PROTOCOLS = _HERE / "protocols"
+_CONFIGS = (".py", ".json", ".yaml", ".yml")
 _FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -126,6 +127,26 @@ class Block(_Frozen):
         return seeds
 
 
+class OwnNetwork(_Frozen):
+    """A network that the suite defines itself; pairs name it like any other.
+
+    Attributes:
+        base: a network name that the task knows, or a config file (``.py``, ``.json``, ``.yaml``, relative to the
+            suite's), which only some tasks build from.
+        overrides: what it changes in its base, in the task's own words; plain JSON.
+        checkpoint: a file with weights (relative to the suite's); they are a frozen teacher's, and not trained here.
+    """
+
+    base: str
+    overrides: Overrides = {}
+    checkpoint: Path | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the base is a config file."""
+        return self.base.endswith(_CONFIGS)
+
+
 class When(_Frozen):
     """Where an override holds: shell-style patterns; an absent one matches everything."""
 
@@ -152,6 +173,9 @@ class Suite(_Frozen):
         name: the file's stem; not written in the file.
         title: one line for people.
         blocks: the tables.
+        suites: other suites (names, or paths relative to this file) whose tables come before these, each with the
+            settings it has on its own; so several tasks stand in one leaderboard.
+        networks: the suite's own, by the name that its pairs use.
         settings: method settings for the whole suite.
         chosen: how ``settings`` were chosen; required where there are any.
         overrides: settings for some cells; later ones win.
@@ -161,11 +185,19 @@ class Suite(_Frozen):
 
     name: str
     title: Text
-    blocks: tuple[Block, ...] = Field(min_length=1)
+    blocks: tuple[Block, ...] = ()
+    suites: tuple[str, ...] = ()
+    networks: dict[Annotated[str, Field(pattern=rf"^{_FILE_NAME}$")], OwnNetwork] = {}
     settings: Settings = {}
     chosen: str | None = None
     overrides: tuple[Override, ...] = ()
     data_roots: tuple[Path, ...] = ()
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Suite:
+        if not self.blocks and not self.suites:
+            raise ValueError("a suite needs 'blocks', or 'suites' that have some")
+        return self
 
     @model_validator(mode="after")
     def _choice_is_told(self) -> Suite:

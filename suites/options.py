@@ -16,6 +16,8 @@ class RunOptions(BaseModel):
         data_roots: folders in which data sets are looked for, before ``ADM_DATA``.
         method_files: Python files that register methods of the user's own.
         download: whether a missing data set may be fetched.
+        files: SHA-256 to the file that a suite's own networks need: checkpoints and configs.
+        trusted: SHA-256 of the checkpoints whose code may be run.
         store: the store, where teachers' weights lie.
         checkpoint_seconds: time between two checkpoints.
     """
@@ -26,5 +28,7 @@ class RunOptions(BaseModel):
     data_roots: tuple[Path, ...] = ()
     method_files: tuple[Path, ...] = ()
     download: bool = False
+    files: dict[str, Path] = {}
+    trusted: tuple[str, ...] = ()
     store: Path
     checkpoint_seconds: float = Field(30.0, ge=0)

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from results.schema import Cell, Record
+from results.schema import Cell, Record, canonical_json
 from results.store import Store
 from suites.expand import Expansion, PlannedCell
 from suites.locks import is_held
+from suites.networks import Checkpoint
 from suites.verdict import DONE
 from suites.workfolder import WorkFolder
 
@@ -48,11 +49,13 @@ class Plan:
         artefacts: the teachers that are trained alone.
         rows: the tables' cells, each once.
         workers: how many run at once, for the total.
+        checkpoints: the teachers that nothing trains.
     """
 
     artefacts: tuple[PlanRow, ...]
     rows: tuple[PlanRow, ...]
     workers: int
+    checkpoints: tuple[Checkpoint, ...] = ()
 
     @property
     def open(self) -> list[PlanRow]:
@@ -74,6 +77,7 @@ class Plan:
         """Plain data for scripts."""
         return {
             "artefacts": [_row_json(row) for row in self.artefacts],
+            "checkpoints": [{"network": c.network, "file": c.file.name, "sha256": c.digest} for c in self.checkpoints],
             "cells": [_row_json(row) for row in self.rows],
             "open": len(self.open),
             "seconds": round(self.seconds, 1),
@@ -98,6 +102,7 @@ def make_plan(expansion: Expansion, store: Store, workers: int) -> Plan:
         artefacts=tuple(row(planned) for planned in expansion.artefacts),
         rows=tuple(row(planned) for planned in expansion.cells if planned.id not in artefacts),
         workers=workers,
+        checkpoints=expansion.checkpoints,
     )
 
 
@@ -141,7 +146,8 @@ def _alike(expansion: Expansion, store: Store) -> Iterable[Record]:
 
 
 def _keys(cell: Cell) -> list[tuple[str | None, ...]]:
-    setting = (cell.benchmark, cell.protocol_digest, cell.teacher, cell.student, cell.regime)
+    own = canonical_json({name: network.model_dump(mode="json") for name, network in cell.networks.items()})
+    setting = (cell.benchmark, cell.protocol_digest, cell.teacher, cell.student, cell.regime, own)
     return [(*setting, cell.method_name), setting]
 
 
@@ -191,4 +197,3 @@ def _row_json(row: PlanRow) -> dict[str, Any]:
         "reason": row.reason,
         "seconds": row.seconds,
     }
-

@@ -25,12 +25,14 @@ def show_plan(console: Console, plan: Plan, title: str) -> None:
         blocks[row.planned.block].append(row)
     for block, rows in blocks.items():
         console.print(_block(block, rows))
+    _show_checkpoints(console, plan)
     console.print(Text.assemble(*_counts(plan), "\n", _total(plan)))
 
 
 def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
     """Print how many cells are in which state, what runs, and what failed."""
     console.print(Text(title, style="bold"))
+    _show_checkpoints(console, plan)
     console.print(Text.assemble(*_counts(plan)))
     running = [row for row in (*plan.artefacts, *plan.rows) if row.state == "running"]
     failed = [row for row in (*plan.artefacts, *plan.rows) if row.state == "failed"]
@@ -54,6 +56,12 @@ def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
 def progress_of(cell_id: str, store: Store) -> dict[str, Any]:
     """The latest progress of a cell's worker."""
     return WorkFolder(store.root / "work" / cell_id).progress()
+
+
+def _show_checkpoints(console: Console, plan: Plan) -> None:
+    """One line for each teacher that the suite brings along."""
+    for checkpoint in plan.checkpoints:
+        console.print(Text(str(checkpoint)), soft_wrap=True)
 
 
 def _block(title: str, rows: list[PlanRow]) -> Table:

@@ -218,9 +218,7 @@ class Runner:
                 self._running.remove(running)
                 running.lock.release()
 
-    def _write(
-        self, planned: PlannedCell, verdict: Verdict, outcome: dict[str, Any] | None, seconds: float
-    ) -> None:
+    def _write(self, planned: PlannedCell, verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> None:
         earlier = self._before[planned.id]
         attempts = [*(earlier.attempts if earlier else ()), *self._attempts.get(planned.id, ())]
         record = make_record(planned, verdict, outcome, [*attempts, _attempt(verdict, seconds)])

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from adm_core import registry
+from adm_core import checkpoint, registry
 from adm_core.compose import parts_of
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
@@ -29,6 +29,7 @@ from results.schema import Cell
 from results.store import Store
 from suites.environment import environment
 from suites.expand import teacher_cell
+from suites.networks import checkpoint_of, definition_of
 from suites.options import RunOptions
 from suites.workfolder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from tasks import datasets
@@ -60,8 +61,8 @@ def train_cell(
     method = registry.create(cell.method_name, {part.name: dict(part.settings) for part in cell.method})
     _check_versions(cell, method)
     views = "own" if method.needs.views == "own" else "shared"
-    task = _open_task(cell, protocol, device, options, views)
-    networks, identity = _networks(cell, task, options.store)
+    task = open_task(cell, protocol, device, options, views)
+    networks, identity = initial_networks(cell, task, options)
     torch.manual_seed(derive(cell.seed, "method parts"))
     distiller = Distiller(
         networks["student"], networks.get("teacher"), method, cell.regime, task.task_loss, task.kind, task.example()
@@ -83,14 +84,9 @@ def train_cell(
     times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
     return {
         "scores": finite(scores),
-        "primary": {
-            "metric": task.metric,
-            "higher_is_better": task.higher_is_better,
-            "unit": str(task.spec["metric"]["unit"]),
-            "selection": protocol.recipe.selection,
-        },
+        "primary": _primary(task, protocol),
         "curves": finite(_epoch_first(trained)),
-        "teacher": identity,
+        "teacher": _scored(identity, scores.get("teacher", {}).get(task.metric)),
         "cost": times | _cost(distiller, trained, protocol, task.example()),
         "capabilities": sorted(method.needs.capabilities),
         "data_digest": task.data_digest(),
@@ -140,31 +136,51 @@ def load_weights(network: Network, path: Path) -> None:
         raise AdmError(f"{path.parent.name}/{path.name} holds no weights of '{network.name}': {error}") from error
 
 
-def _open_task(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions, views: str) -> Any:
+def open_task(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions, views: str) -> Any:
     """The cell's task, opened on its benchmark: ``tasks/<task>/task.py`` names its class ``TASK``."""
     roots = [*options.data_roots, *datasets.roots_from_environment()]
     opened = importlib.import_module(f"tasks.{cell.task}.task").TASK
     return opened(cell.benchmark, protocol, cell.seed, device, roots, views, options.download)
 
 
-def _networks(cell: Cell, task: Any, store: Path) -> tuple[dict[str, Network], dict[str, Any] | None]:
+def initial_networks(cell: Cell, task: Any, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:
     """The cell's networks by role, initialised or loaded, and the identity of a frozen teacher."""
     torch.manual_seed(derive(cell.seed, "student"))
-    networks = {"student": task.network(cell.student)}
+    networks = {"student": task.network(cell.student, definition_of(cell, cell.student, options.files))}
     if cell.regime == "alone" or cell.teacher is None:
         return networks, None
     torch.manual_seed(derive(cell.seed, "teacher"))
-    networks["teacher"] = task.network(cell.teacher)
+    networks["teacher"] = task.network(cell.teacher, definition_of(cell, cell.teacher, options.files))
+    brought = checkpoint_of(cell, options.files)
+    if brought is not None:
+        weights = checkpoint.load_foreign(brought, trusted=cell.checkpoint in options.trusted)
+        task.load(networks["teacher"], weights, f"teacher '{cell.teacher}', {brought.name}")
+        return networks, {"checkpoint": brought.name, "digest": cell.checkpoint}
     alone = teacher_cell(cell)
     if alone is None:
         return networks, None
-    weights = store / "work" / alone.id / WEIGHTS
-    load_weights(networks["teacher"], weights)
-    record = Store(store).read_record(alone.id)
+    weights_file = options.store / "work" / alone.id / WEIGHTS
+    load_weights(networks["teacher"], weights_file)
+    record = Store(options.store).read_record(alone.id)
     return networks, {
         "cell_id": alone.id,
-        "digest": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "digest": hashlib.sha256(weights_file.read_bytes()).hexdigest(),
         "score": record.scores["student"][task.metric] if record else None,
+    }
+
+
+def _scored(identity: dict[str, Any] | None, score: float | None) -> dict[str, Any] | None:
+    """The identity with a score: that of a teacher from elsewhere is taken here, beside the student's."""
+    return identity if identity is None or "score" in identity else identity | {"score": finite(score)}
+
+
+def _primary(task: Any, protocol: Protocol) -> dict[str, Any]:
+    """Which score ranks, as a record tells it."""
+    return {
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "unit": str(task.spec["metric"]["unit"]),
+        "selection": protocol.recipe.selection,
     }
 
 

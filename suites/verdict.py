@@ -48,9 +48,7 @@ def judge(ending: Ending, outcome: dict[str, Any] | None) -> Verdict:
     if ending.code < 0:
         doubt = " (out of memory?)" if ending.code == -signal.SIGKILL else f" ({_signal_name(-ending.code)})"
         return Verdict("error", f"killed by signal {-ending.code}{doubt}", infrastructure=True)
-    return Verdict(
-        "error", f"the worker ended with exit status {ending.code} and left no outcome", infrastructure=True
-    )
+    return Verdict("error", f"the worker ended with exit status {ending.code} and left no outcome", infrastructure=True)
 
 
 def make_record(

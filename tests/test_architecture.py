@@ -102,6 +102,7 @@ def test_results_imports_neither_torch_nor_anything_of_ours():
         ("status", "smoke"),
         ("report", "--help"),
         ("compare", "--help"),
+        ("insight", "--help"),
         ("new-method", "--help"),
     ],
     ids=" ".join,

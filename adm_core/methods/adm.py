@@ -8,7 +8,7 @@ descriptions of the method: a map S of feature similarity, *consensus learning* 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -18,6 +18,20 @@ from adm_core.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+class Maps(NamedTuple):
+    """What ADM sees of two networks on one batch, at the resolution of its first tap's smaller map.
+
+    Attributes:
+        similarity: S, [B, H, W].
+        consensus: w, the weights of the student's loss, [B, H, W], of mean one.
+        divergence: v, the weights of the teacher's loss, [B, H, W], of mean one.
+    """
+
+    similarity: Tensor
+    consensus: Tensor
+    divergence: Tensor
 
 
 @register
@@ -145,6 +159,16 @@ class ADM(Method):
             term = form("teacher", teacher, student.detached(), self._weights(for_teacher, -1.0, step), step)
             terms["teacher"]["divergence"] = ramp * s.divergence * term
         return Losses(student=terms["student"], teacher=terms["teacher"], log=self._log(fixed, step))
+
+    @property
+    def places(self) -> str:
+        """Where S is read and how widths are matched there, once built: ``last (identity)``."""
+        return ", ".join(f"{tap} ({width})" for tap, width in zip(self.settings.taps, self._widths, strict=True))
+
+    def maps(self, student: View, teacher: View, step: Step) -> Maps:
+        """S and both weight maps as :meth:`losses` has them, without gradients; :meth:`build` must have been called."""
+        similarity = self._similarity(student.detached(), teacher.detached()).detach()
+        return Maps(similarity, self._weights(similarity, 1.0, step), self._weights(similarity, -1.0, step))
 
     def _form_for(self, student: Shapes) -> str:
         if self.settings.form != "auto":

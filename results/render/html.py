@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from results import plots
 from results.plots import Plot, Series
 from results.schema import Manifest
-from results.tables import Block, Column, Entry, Row, Table, entry_text
+from results.tables import Block, Column, Entry, Row, Table, entry_text, slices
 
 _HERE = Path(__file__).parent
 _FIXED = ("reference", "unranked")
@@ -31,11 +31,12 @@ class _Section:
         scores: its score table.
         cost: its cost table.
         claims: its table of published figures, where there is one.
+        slices: its tables of metrics that come in parts.
         overview: the plot of all rows.
         panels: the smaller plots.
         series: the rows that the panels draw, with their colours.
         left_out: how many rows with a score they do not draw.
-        teachers: digest, cell and score of each frozen teacher.
+        teachers: digest, origin (cell or checkpoint) and score of each frozen teacher.
         environment: what the records were made with: name to the distinct values.
         needs: row to what its method needs beyond the rule.
         open: how many rows are not complete.
@@ -46,6 +47,7 @@ class _Section:
     scores: Table
     cost: Table
     claims: Table | None
+    slices: list[Table]
     overview: Plot | None
     panels: list[Plot]
     series: list[Series]
@@ -67,7 +69,7 @@ def render(manifest: Manifest, blocks: Sequence[Block], tables: Mapping[str, Seq
     claims = list(tables["claims"])
     with plots.drawing():
         sections = [
-            _section(number, block, scores, cost, _claims_of(block, claims))
+            _section(number, block, scores, cost, _claims_of(block, claims), slices([block]))
             for number, (block, scores, cost) in enumerate(
                 zip(blocks, tables["scores"], tables["cost"], strict=True), start=1
             )
@@ -101,7 +103,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _section(number: int, block: Block, scores: Table, cost: Table, claims: Table | None) -> _Section:
+def _section(
+    number: int, block: Block, scores: Table, cost: Table, claims: Table | None, parts: list[Table]
+) -> _Section:
     name = f"block-{number}"
     series = plots.choose(block)
     tradeoff = plots.tradeoff(block, f"{name}-cost")
@@ -112,6 +116,7 @@ def _section(number: int, block: Block, scores: Table, cost: Table, claims: Tabl
         scores,
         cost,
         claims,
+        parts,
         plots.intervals(block, f"{name}-scores"),
         panels,
         series if any(panel.legend for panel in panels) else [],
@@ -137,10 +142,11 @@ def _teachers(block: Block) -> list[dict[str, str]]:
     return [
         {
             "digest": teacher.digest,
-            "cell": teacher.cell_id,
+            "origin": "cell" if teacher.cell_id else "checkpoint",
+            "name": teacher.cell_id or teacher.checkpoint or "",
             "score": "unknown" if teacher.score is None else f"{teacher.score:.2f}",
         }
-        for teacher in sorted(named, key=lambda teacher: (teacher.cell_id, teacher.digest, teacher.score or 0.0))
+        for teacher in sorted(named, key=lambda teacher: (teacher.cell_id or "", teacher.digest, teacher.score or 0.0))
     ]
 
 

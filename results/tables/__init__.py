@@ -5,6 +5,7 @@ from results.tables.cost import cost
 from results.tables.model import Column, Entry, Row, Table, entry_text
 from results.tables.published import claims
 from results.tables.scores import scores
+from results.tables.slices import slices
 from results.tables.summary import summary
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "cost",
     "entry_text",
     "scores",
+    "slices",
     "summary",
 ]

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import median
 
-from results.schema import Cell, Manifest, ManifestRow, Primary, Record
+from results.schema import Cell, Manifest, ManifestRow, Primary, Record, canonical_json
 
 MISSING = "not run"
 UNREADABLE = "unreadable"
@@ -129,11 +130,32 @@ class Block:
 
     @cached_property
     def frozen_teacher(self) -> list[float]:
-        """Offline: the distinct scores of the frozen teacher that the records name; one, unless it was retrained."""
+        """Offline: the distinct scores of the frozen teacher that the records name; one, unless it was retrained.
+
+        A checkpoint is scored anew with every student, which devices may round apart: its median stands for it.
+        """
         if self.cell.regime != "offline":
             return []
         named = (r.teacher.score if r.teacher else r.score("teacher") for r in self.records())
-        return sorted({score for score in named if score is not None})
+        scores = sorted(score for score in named if score is not None)
+        if self.cell.checkpoint and scores:
+            return [median(scores)]
+        return sorted(set(scores))
+
+    @property
+    def own_networks(self) -> list[str]:
+        """What the networks are that the suite defines itself, a sentence for each."""
+        files = sorted({r.teacher.checkpoint for r in self.records() if r.teacher and r.teacher.checkpoint})
+        told = []
+        for name, own in sorted(self.cell.networks.items()):
+            parts = [own.base + (f" (SHA-256 {own.config[:12]})" if own.config else "")]
+            if own.overrides:
+                parts.append(f"with {canonical_json(own.overrides)}")
+            if own.checkpoint:
+                file = f"checkpoint {', '.join(files)}" if files else "a checkpoint"
+                parts.append(f"with the weights of {file} (SHA-256 {own.checkpoint[:12]}), not trained here")
+            told.append(f"Network '{name}' is this suite's own: {', '.join(parts)}.")
+        return told
 
 
 def collect(

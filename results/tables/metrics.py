@@ -13,12 +13,14 @@ _KNOWN: dict[str, tuple[str, int, _Direction, str]] = {
     "top1": ("top-1 %", 2, "high", "share of images whose most likely class is right"),
     "top5": ("top-5 %", 2, "high", "share of images whose class is among the five most likely"),
     "miou": ("mIoU %", 2, "high", "mean intersection over union of the classes"),
+    "macc": ("mAcc %", 2, "high", "mean over classes of the share of a class's pixels that is named right"),
+    "aacc": ("aAcc %", 2, "high", "share of all pixels that is named right"),
     "fid": ("FID", 2, "low", "Fréchet distance between feature statistics of generated and real images"),
     "nll": ("NLL", 3, "low", "negative log-likelihood of the right class, natural logarithm"),
     "brier": ("Brier", 4, "low", "squared distance between predicted probabilities and the truth"),
     "ece": ("ECE %", 2, "low", "expected calibration error, 15 bins of equal width"),
     "ece_ts": ("ECE-T %", 2, "low", "ECE after one temperature has been fitted on validation data"),
-    "agreement": ("agree %", 2, "", "share of images on which student and teacher name the same class"),
+    "agreement": ("agree %", 2, "", "share of images (or pixels) on which student and teacher name the same class"),
 }
 
 

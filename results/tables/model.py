@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["text", "count", "number", "spread", "interval", "difference"]
-"""How the values of an entry read: one text; one count; one number; mean and std; both ends; mean and p-value."""
+Kind = Literal["text", "count", "number", "spread", "interval", "difference", "estimate", "change"]
+"""How the values of an entry read: one text; one count; one number; mean and std; both ends; mean and p-value; a value
+and both ends of its interval; the same of a difference, with its sign."""
 RowKind = Literal["ranked", "baseline", "reference", "unranked"]
 
 PARTS: Mapping[Kind, tuple[str, ...]] = {
@@ -17,6 +18,8 @@ PARTS: Mapping[Kind, tuple[str, ...]] = {
     "spread": ("", "_std"),
     "interval": ("_low", "_high"),
     "difference": ("", "_p"),
+    "estimate": ("", "_low", "_high"),
+    "change": ("", "_low", "_high"),
 }
 """Kind to the suffixes of its values' names in plain tables."""
 
@@ -83,7 +86,7 @@ class Table:
     """A table.
 
     Attributes:
-        name: what it is a case of: scores, cost, claims, summary.
+        name: what it is a case of: scores, cost, claims, summary, insight-1.
         title: its heading.
         subtitle: benchmark, protocol and the like, in one line.
         context: the same as plain names and values, which plain tables repeat on each line.
@@ -129,6 +132,10 @@ def entry_text(column: Column, entry: Entry) -> str:
         return f"[{_fixed(first, column.digits)}, {_fixed(second, column.digits)}]"
     if column.kind == "difference":
         return signed(first, column.digits) + (f" ({p_text(second)})" if second is not None else "")
+    if column.kind in ("estimate", "change"):
+        shown = signed(first, column.digits) if column.kind == "change" else _fixed(first, column.digits)
+        ends = [_fixed(end, column.digits) for end in entry.values[1:] if end is not None]
+        return f"{shown} [{', '.join(ends)}]" if ends else shown
     spread = f" ± {_fixed(second, column.digits)}" if second is not None else ""
     return _fixed(first, column.digits) + spread
 

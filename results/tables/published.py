@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 from results import statistics
 from results.claims import Claim
@@ -21,8 +22,8 @@ def claims(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table]:
         published: figures with their sources.
 
     Returns:
-        One table for each block of which something was published; then, per regime, the figures for pairs of the
-        same benchmarks that this suite does not have.
+        One table for each block of which something was published; then, per regime and benchmark, the figures for
+        pairs that this suite does not have.
     """
     tables = []
     seen: set[Claim] = set()
@@ -31,17 +32,19 @@ def claims(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table]:
         if matching:
             tables.append(_beside(block, matching))
             seen |= set(matching)
-    benchmarks = {_name(block.cell.benchmark) for block in blocks}
+    benchmarks = dict.fromkeys(_name(block.cell.benchmark) for block in blocks)
     regimes = {block.cell.regime for block in blocks}
-    for regime in ("online", "offline"):
-        rest = [c for c in published if c not in seen and c.benchmark in benchmarks and c.regime == regime]
+    for regime, benchmark in product(("online", "offline"), benchmarks):
+        rest = [c for c in published if c not in seen and c.benchmark == benchmark and c.regime == regime]
         if rest and regime in regimes:
             tables.append(_not_run(rest, regime))
-    return tables or [_nothing(benchmarks)]
+    return tables or [_nothing(set(benchmarks))]
 
 
 def _fits(claim: Claim, block: Block) -> bool:
     cell = block.cell
+    if cell.networks:  # a suite's own word for a network need not mean what a source means by it
+        return False
     ours = (_name(cell.benchmark), cell.regime, cell.teacher, cell.student)
     metric = block.primary.metric if block.primary else claim.metric
     return ours == (claim.benchmark, claim.regime, claim.teacher, claim.student) and metric == claim.metric
@@ -114,8 +117,9 @@ def _not_run(published: Sequence[Claim], regime: str) -> Table:
         for key in sorted(keys, key=lambda key: (pairs.index(key[0]), key[2] == "student"))
     ]
     title = f"Published {regime} figures for pairs that this suite does not have"
-    subtitle = f"{', '.join(sorted({claim.benchmark for claim in published}))} · {metric.title}"
-    return Table("claims", title, columns, tuple(rows), subtitle, {"regime": regime}, _legend(published))
+    subtitle = f"{published[0].benchmark} · {metric.title}"
+    context = {"benchmark": published[0].benchmark, "regime": regime}
+    return Table("claims", title, columns, tuple(rows), subtitle, context, _legend(published))
 
 
 def _pair(claim: Claim) -> str:

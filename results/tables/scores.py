@@ -107,7 +107,7 @@ def _adjust(differences: list[Difference | None], family: int) -> list[Differenc
 def _table(block: Block) -> Table:
     judged = _judge(block)
     metric = block.primary.metric if block.primary else "score"
-    extra = in_order(m for r in block.records() for m in r.scores.get("student", {}) if m != metric)
+    extra = in_order(m for r in block.records() for m in r.scores.get("student", {}) if m != metric and "/" not in m)
     columns = _columns(block, metric, extra)
     rows = [_row(block, item, rank, extra) for rank, item in enumerate(judged, start=1)]
     rows = [_teacher_row(score, columns) for score in block.frozen_teacher] + rows
@@ -204,7 +204,7 @@ def _difference(difference: Difference | None) -> Entry:
 
 
 def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
-    notes = []
+    notes = block.own_networks
     if block.primary:
         how = {
             "last": "after the last epoch",

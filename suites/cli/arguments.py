@@ -27,6 +27,15 @@ DataRoots = Annotated[
     list[Path] | None,
     typer.Option("--data-root", help="Folder with data sets, looked at before ADM_DATA; repeatable."),
 ]
+Trusted = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trust",
+        metavar="FILE",
+        help="Checkpoint of a teacher that holds more than weights: loading it executes the code in it, with your "
+        "rights. Only for files whose source you trust; repeatable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Cells at once; default: one per GPU, or one per CPU core.")

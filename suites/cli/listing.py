@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from suites.cli.arguments import AsJson, MethodFiles, absolute
+
+if TYPE_CHECKING:
+    from suites.definition import Block, Suite
 
 app = typer.Typer(help="List what there is. Example: adm list methods", no_args_is_help=True, rich_markup_mode=None)
 
@@ -63,7 +66,14 @@ def benchmarks(as_json: AsJson = False) -> None:
     from suites import catalogue
 
     rows = [
-        {"name": name, "task": task, "title": found.title, "dataset": found.dataset, "metric": found.metric.name}
+        {
+            "name": name,
+            "task": task,
+            "title": found.title,
+            "dataset": found.dataset,
+            "metric": found.metric.name,
+            "objects": list(found.objects),
+        }
         for task in catalogue.tasks()
         for name, found in catalogue.benchmarks(task).items()
     ]
@@ -113,9 +123,17 @@ def suites(as_json: AsJson = False) -> None:
     rows = []
     for name in suite_names():
         suite = load_suite(name)
-        cells = sum(len(b.pairs) * len(b.methods) * len(b.seeds) for b in suite.blocks)
-        rows.append({"name": name, "cells": cells, "title": suite.title, "blocks": [b.title for b in suite.blocks]})
+        blocks = _blocks(suite)
+        cells = sum(len(b.pairs) * len(b.methods) * len(b.seeds) for b in blocks)
+        rows.append({"name": name, "cells": cells, "title": suite.title, "blocks": [b.title for b in blocks]})
     _show(rows, ("name", "cells", "title"), as_json)
+
+
+def _blocks(suite: Suite) -> list[Block]:
+    """A suite's tables, those of the suites that it holds first."""
+    from suites.definition import load_suite
+
+    return [block for name in suite.suites for block in _blocks(load_suite(name))] + list(suite.blocks)
 
 
 def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:

@@ -53,13 +53,13 @@ ${body}
 ''')
 
 _BODIES = {
-    "offline": '''        target = teacher.detached().prediction  # no gradient reaches the teacher
-        term = losses.logits.kl_divergence(student.prediction, target, s.temperature)
-        return Losses(student={"match": s.weight * term})''',
-    "online": '''        kl = losses.logits.kl_divergence
-        to_student = kl(student.prediction, teacher.detached().prediction, s.temperature)
-        to_teacher = kl(teacher.prediction, student.detached().prediction, s.temperature)
-        return Losses(student={"match": s.weight * to_student}, teacher={"match": s.weight * to_teacher})''',
+    "offline": """        target = teacher.detached().prediction  # no gradient reaches the teacher
+        term = losses.logits.kl_divergence(student.prediction, target, s.temperature, step.mask)
+        return Losses(student={"match": s.weight * term})""",
+    "online": """        kl = losses.logits.kl_divergence
+        to_student = kl(student.prediction, teacher.detached().prediction, s.temperature, step.mask)
+        to_teacher = kl(teacher.prediction, student.detached().prediction, s.temperature, step.mask)
+        return Losses(student={"match": s.weight * to_student}, teacher={"match": s.weight * to_teacher})""",
 }
 
 

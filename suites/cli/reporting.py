@@ -34,6 +34,7 @@ class Kind(StrEnum):
     """Which tables."""
 
     scores = "scores"
+    slices = "slices"
     cost = "cost"
     claims = "claims"
     summary = "summary"
@@ -145,7 +146,10 @@ def _text(found: Results, form: Form, table: Kind) -> str:
 
     console = make_console()
     color = console.is_terminal and not console.no_color
-    return report.render(report.tables_of(found, table.value), form.value, console.width, color)
+    tables = report.tables_of(found, table.value)
+    if not tables:
+        return "no metric of this suite comes in parts\n"
+    return report.render(tables, form.value, console.width, color)
 
 
 def _compare(found: Results, folder: Path) -> int:

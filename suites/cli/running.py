@@ -16,11 +16,13 @@ from suites.cli.arguments import (
     MethodFiles,
     StoreFolder,
     SuiteName,
+    Trusted,
     Workers,
     absolute,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from rich.console import Console
@@ -53,6 +55,7 @@ def run(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Start nothing more after a failure.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which a cell is ended.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
+    trust: Trusted = None,
 ) -> None:
     """Train what a suite still lacks. Stop it at any time; run it again to go on.
 
@@ -74,13 +77,16 @@ def run(
     records = Store(store.absolute())
     options = RunOptions(
         device=device.value,
-        data_roots=(*absolute(data_root), *_own_roots(suite, expansion)),
+        data_roots=(*absolute(data_root), *expansion.data_roots),
         method_files=files,
         download=download,
+        files=dict(expansion.files),
+        trusted=_trusted(trust or (), expansion),
         store=records.root,
     )
     plan = make_plan(expansion, records, place.slots)
     _check_data(plan, options)
+    _check_checkpoints(plan, options)
     records.write_manifest(_manifest(expansion))
     console = make_console()
     summary = None
@@ -89,14 +95,6 @@ def run(
             summary = Runner(expansion, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
     sys.exit(summary.exit_code if summary else 0)
-
-
-def _own_roots(suite: str, expansion: Expansion) -> tuple[Path, ...]:
-    """The data roots that the suite's file names, made absolute."""
-    from suites.definition import suite_file
-
-    folder = suite_file(suite).parent.absolute()
-    return tuple(folder / root.expanduser() for root in expansion.suite.data_roots)
 
 
 def _check_data(plan: Plan, options: RunOptions) -> None:
@@ -108,6 +106,31 @@ def _check_data(plan: Plan, options: RunOptions) -> None:
     needed = {(row.planned.cell.task, row.planned.cell.benchmark) for row in plan.open}
     for task, benchmark in sorted(needed):
         datasets.require(catalogue.benchmarks(task)[benchmark].dataset, roots, options.download)
+
+
+def _check_checkpoints(plan: Plan, options: RunOptions) -> None:
+    """Stop at a checkpoint that holds code or no weights with one message; one that is trusted waits for its cell."""
+    needed = {row.planned.cell.checkpoint for row in plan.open} - {None, *options.trusted}
+    if needed:
+        from adm_core.checkpoint import load_foreign  # loads torch, which other suites leave to their workers
+
+        for digest in sorted(filter(None, needed)):
+            load_foreign(options.files[digest])
+
+
+def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
+    """What identifies the files of ``--trust``: their content, so that no other file is run in their place."""
+    from adm_core.errors import AdmError
+    from suites.networks import sha256
+
+    known = {checkpoint.digest: checkpoint.file.name for checkpoint in expansion.checkpoints}
+    digests = []
+    for file in files:
+        digests.append(sha256(file.expanduser()))
+        if digests[-1] not in known:
+            has = f"it has {', '.join(sorted(known.values()))}" if known else "it has none"
+            raise AdmError(f"--trust {file}: suite '{expansion.suite.name}' has no such checkpoint; {has}")
+    return tuple(digests)
 
 
 def _executor(kind: Executors, device: str, workers: int | None, timeout: float | None) -> Executor:

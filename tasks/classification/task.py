@@ -11,8 +11,11 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from adm_core import checkpoint
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
+from adm_core.insight import ObjectExamples
+from adm_core.network_definition import NetworkDefinition
 from adm_core.recipe import Protocol
 from adm_core.taps import Network
 from adm_core.task import Scores
@@ -65,7 +68,7 @@ class ClassificationTask:
         known = benchmarks()
         if benchmark not in known:
             raise unknown("benchmark", benchmark, known)
-        self.spec = known[benchmark]
+        self.benchmark, self.spec = benchmark, known[benchmark]
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.device, self.classes = device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
@@ -76,11 +79,24 @@ class ClassificationTask:
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.has_validation = self.validation is not None
 
-    def network(self, name: str) -> Network:
-        """Build one network for this benchmark's classes and image size, on the device."""
-        built = networks.build(name, self.classes, int(self.spec["image_size"]))
+    def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
+        """Build one network for this benchmark's classes and image size, on the device.
+
+        Args:
+            name: of a network this task knows, or the suite's own with its ``definition``.
+            definition: what a network of the suite's own is.
+        """
+        built = networks.build(name, self.classes, int(self.spec["image_size"]), definition)
         built.module.to(self.device, memory_format=torch.channels_last)
         return built
+
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+        """Put weights from elsewhere into a network; ``where`` names their file in messages.
+
+        Raises:
+            AdmError: they are not this network's, or are made for another number of classes.
+        """
+        checkpoint.fit(network, weights, where, self.benchmark)
 
     def example(self) -> Tensor:
         """Two inputs as the networks get them, to find shapes with."""
@@ -115,6 +131,28 @@ class ClassificationTask:
         if "teacher" in outputs:
             result["student"]["agreement"] = metrics.agreement(outputs["student"][0], outputs["teacher"][0])
         return result
+
+    def object_examples(self, count: int) -> Iterator[ObjectExamples]:
+        """Images of the split that is scored with their exact object masks, always the same ones in the same order.
+
+        Args:
+            count: how many, classes in equal parts; all where there are fewer.
+
+        Raises:
+            AdmError: this benchmark knows no masks.
+        """
+        if not isinstance(self.test, ImageSet) or self.test.masks is None:
+            raise AdmError(f"the images of {self.spec['title']} have no object masks")
+        chosen, start = self.test.limit(count), 0
+        masks = torch.from_numpy(chosen.masks).bool().to(self.device)  # type: ignore[arg-type]
+        pixels = torch.from_numpy(chosen.images)
+        for inputs, target in evaluation_batches(
+            chosen, EVALUATION_BATCH, self.device, self.spec["mean"], self.spec["std"]
+        ):
+            part = slice(start, start + len(target))
+            index = torch.arange(part.start, part.stop, device=self.device)
+            yield ObjectExamples(Batch(inputs, inputs, target, index), masks[part], pixels[part])
+            start = part.stop
 
     def export(self, network: Network, folder: Path) -> None:
         """Nothing: these networks have no library of their own, their safetensors file is the whole of them."""

@@ -5,7 +5,8 @@ import pytest
 from adm_core import registry
 from adm_core.testing import check_method
 
-COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "kd+adm", "dkd+adm", "bsd+adm", "kd+skd", "kd+cwd+adm", "kd+cirkd+adm"]
+COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "kd+adm", "dkd+adm"]
+COMPOSITIONS += ["bsd+adm", "kd+skd", "kd+cwd+adm", "kd+cirkd+adm"]
 ADM = [
     {"form": form, "width": width, "stop_gradient": stop}
     for form in ("H", "W", "M")

@@ -60,7 +60,8 @@ def make_record(cell: Cell, score: float = 80.0, teacher: float | None = 90.0, *
         "environment": ENVIRONMENT,
     }  # fmt: skip
     if cell.regime == "offline":
-        fields["teacher"] = TeacherIdentity(cell_id="f" * 16, digest="ab" * 32, score=teacher)
+        origin = {"checkpoint": "teacher.pth"} if cell.checkpoint else {"cell_id": "f" * 16}
+        fields["teacher"] = TeacherIdentity(**origin, digest=cell.checkpoint or "ab" * 32, score=teacher)
     return Record.model_validate(fields | changes)
 
 

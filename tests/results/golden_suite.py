@@ -103,8 +103,12 @@ def _record(cell: Cell, value: float | None) -> Record:
     # Online the teacher learns as well: a little better with each method, so that its differences are not zero.
     teacher = 80.0 + cell.seed + len(cell.method_name) / 10 if cell.regime == "online" else 76.5
     needs = ["extra-pass"] if cell.method_name == "kd" else []
-    return make_record(cell, value, teacher, curves=_curves(cell, value, teacher), capabilities=needs,
+    made = make_record(cell, value, teacher, curves=_curves(cell, value, teacher), capabilities=needs,
                        data_digest="sha256:" + "0" * 16)  # fmt: skip
+    if cell.regime != "online":
+        return made
+    parts = {"recall/<b>car": value - 5, "recall/sky|sea": None if cell.seed == 1 else value + 5}
+    return made.model_copy(update={"scores": {**made.scores, "student": {**made.scores["student"], **parts}}})
 
 
 def _curves(cell: Cell, value: float, teacher: float) -> dict[str, list[float | None]]:

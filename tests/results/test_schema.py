@@ -10,10 +10,21 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from results.schema import Cell, Manifest, MethodPart, Record, TeacherRecipe, canonical_json, without_paths
+from results.schema import (
+    Cell,
+    Manifest,
+    MethodPart,
+    NetworkIdentity,
+    Record,
+    TeacherIdentity,
+    TeacherRecipe,
+    canonical_json,
+    without_paths,
+)
 from results.store import Store
 from tests.results.factory import ENVIRONMENT, TOP1, failed, make_cell, make_manifest, make_record, make_row
 
+SHA = "0123456789abcdef" * 4
 REGIMES = ("alone", "offline", "online")
 
 
@@ -53,6 +64,7 @@ def test_every_field_of_a_cell_enters_its_id() -> None:
         "student": "resnet14",
         "teacher": "resnet32",
         "teacher_recipe": TeacherRecipe(protocol="quick", protocol_digest="0123456789abcdef", seed=1),
+        "networks": {"resnet20": NetworkIdentity(base="resnet32")},
         "method": (MethodPart(name="kd", version=2, settings={"weight": 1.0}),),
         "seed": 7,
     }
@@ -60,6 +72,64 @@ def test_every_field_of_a_cell_enters_its_id() -> None:
     ids = {make_cell("kd", **{key: value}).id for key, value in changes.items() if key not in ("seed", "method")}
     ids |= {make_cell("kd", 7).id, make_cell(parts=changes["method"]).id, make_cell("kd", regime="online").id, cell.id}
     assert len(ids) == len(changes) + 2
+
+
+@pytest.mark.parametrize(
+    ("regime", "wanted"),
+    [("alone", "9c82bb35a1d3574f"), ("offline", "e7864d65a522beea"), ("online", "655520c099edaa64")],
+)
+def test_the_ids_of_cells_without_networks_of_their_own_never_move(regime: str, wanted: str) -> None:
+    assert make_cell("kd", 3, regime).id == wanted
+    assert "networks" not in make_cell("kd", 3, regime).model_dump(mode="json")
+
+
+def test_everything_that_a_suite_says_of_its_own_network_enters_the_id() -> None:
+    definitions: list[dict[str, Any]] = [
+        {}, {"base": "x.py"}, {"config": SHA}, {"overrides": {"head": {"width": [1, 2]}}}, {"checkpoint": SHA},
+    ]  # fmt: skip
+    cells = [
+        make_cell(
+            networks={"resnet20": NetworkIdentity(**{"base": "resnet32"} | definition)},
+            **({"teacher_recipe": None} if "checkpoint" in definition else {}),
+        )
+        for definition in definitions
+    ]
+    assert len({cell.id for cell in cells}) == len(definitions)
+    assert all(Cell.model_validate_json(cell.model_dump_json()) == cell for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"networks": {"other": NetworkIdentity(base="x")}}, "'other' is neither student nor teacher"),
+        ({"networks": {"resnet20": NetworkIdentity(base="x", checkpoint=SHA)}}, "regime 'offline' takes"),
+        ({"networks": {"resnet8": NetworkIdentity(base="x", checkpoint=SHA)}}, "can only be a frozen teacher"),
+        ({"networks": {"resnet20": {"base": "/home/ann/x.py"}}}, "absolute path"),
+        ({"networks": {"resnet20": {"base": "x", "overrides": {"a": [{"b": "/home/ann"}]}}}}, "absolute path"),
+        ({"networks": {"resnet20": {"base": "x", "overrides": {"/home/ann": 1}}}}, "absolute path"),
+        ({"networks": {"resnet20": {"base": "x", "overrides": {"a": [math.nan]}}}}, "not a finite number"),
+        ({"networks": {"resnet20": {"base": "x", "checkpoint": "abc"}}}, "pattern"),
+    ],
+)
+def test_a_definition_that_does_not_hold_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        make_cell(**changes)
+
+
+def test_a_record_names_the_checkpoint_of_a_teacher_that_was_not_trained_here(store: Store) -> None:
+    cell = make_cell(teacher_recipe=None, networks={"resnet20": NetworkIdentity(base="resnet32", checkpoint=SHA)})
+    record = make_record(cell)
+    store.write_record(record)
+    assert store.read_record(record.id) == record
+    assert record.teacher and (record.teacher.checkpoint, record.teacher.digest) == ("teacher.pth", SHA)
+    other = record.model_dump() | {"teacher": TeacherIdentity(checkpoint="t.pth", digest="a" * 64)}
+    with pytest.raises(ValidationError, match="not that of the checkpoint"):
+        Record.model_validate(other)
+    for places in ({}, {"cell_id": "0" * 16, "checkpoint": "t.pth"}):
+        with pytest.raises(ValidationError, match="either from a cell or from a checkpoint"):
+            TeacherIdentity(digest=SHA, **places)
+    trained = TeacherIdentity(cell_id="0" * 16, digest=SHA)
+    assert "checkpoint" not in trained.model_dump(mode="json")
 
 
 def test_settings_in_another_order_are_the_same_cell() -> None:

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from results.claims import Claim, load_claims
 from results.report import Results, tables_of
 from results.schema import Primary
-from results.tables import Block, Row, Table, claims, collect, cost, scores, summary
+from results.tables import Block, Row, Table, claims, collect, cost, scores, slices, summary
 from tests.results.factory import by_id, failed, make_cell, make_manifest, make_record, make_row, one_block
 
 Students = Mapping[str, Sequence[float | None]]
@@ -236,3 +236,19 @@ def test_the_order_in_which_records_are_read_changes_nothing(kind: str) -> None:
         random.Random(seed).shuffle(ids)
         blocks = collect(manifest, {cell_id: records[cell_id] for cell_id in ids})
         assert tables_of(Results(manifest, blocks, ()), kind) == expected
+
+
+def test_a_metric_in_parts_has_a_table_of_its_own_and_none_in_the_scores():
+    def record(method, seed, car, sky):
+        scores = {"student": {"top1": 50.0, "iou/car": car, "iou/sky": sky}}
+        return make_record(make_cell(method, seed, regime="online"), scores=scores)
+
+    records = [record("none", 0, 10.0, 20.0), record("none", 1, 20.0, None), record("dml", 0, 40.0, 60.0)]
+    manifest = make_manifest([r.cell for r in records])
+    blocks = collect(manifest, by_id(*records), {})
+    (table,) = slices(blocks)
+    assert [c.title for c in table.columns] == ["part", "none", "dml"] and table.context["metric"] == "iou"
+    values = {row.entries[0].values[0]: [entry.values[0] for entry in row.entries[1:]] for row in table.rows}
+    assert values == {"car": [15.0, 40.0], "sky": [20.0, 60.0]}
+    assert not any("/" in column.key for column in scores(blocks)[0].columns)
+    assert slices(collect(manifest, {}, {})) == []

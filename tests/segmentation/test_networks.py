@@ -111,7 +111,8 @@ def test_a_configuration_file_and_overrides(tmp_path):
         "model = dict(type='EncoderDecoder',\n"
         "    data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.0] * 3, std=[255.0] * 3, bgr_to_rgb=False),\n"
         "    backbone=dict(type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, norm_cfg=norm_cfg),\n"
-        "    decode_head=dict(type='FCNHead', in_channels=64, in_index=3, channels=8, num_classes=2, norm_cfg=norm_cfg))\n"
+        "    decode_head=dict(type='FCNHead', in_channels=64, in_index=3, channels=8, num_classes=2,\n"
+        "                     norm_cfg=norm_cfg))\n"
     )
     definition = NetworkDefinition(base="mine.py", overrides={"decode_head": {"channels": 12}}, file=file)
     built = networks.build("mine", CLASSES, definition=definition)
@@ -216,3 +217,15 @@ def test_a_backbone_of_timms_is_loaded_when_it_is_used():
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "4", done.stderr[-2000:]
+
+
+def test_the_files_that_a_configuration_builds_on_are_found(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "norm.py").write_text("norm_cfg = dict(type='BN')\n")
+    (tmp_path / "parts" / "net.py").write_text("_base_ = './norm.py'\nmodel = dict()\n")
+    mine = tmp_path / "mine.py"
+    mine.write_text("_base_ = ['parts/net.py', 'mmseg::_base_/default_runtime.py']\n")
+    assert [path.name for path in networks.config_files(mine)] == ["net.py", "norm.py"]
+    mine.write_text("_base_ = 'gone.py'\n")
+    with pytest.raises(AdmError, match=r"gone\.py cannot be read"):
+        networks.config_files(mine)

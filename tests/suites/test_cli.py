@@ -32,7 +32,8 @@ def process(*arguments: object, cwd: Path | None = None, **environment: str) -> 
 def test_help_names_every_command_with_an_example():
     answer = adm("--help")
     assert answer.code == 0
-    for command in ("list", "plan", "run", "status", "logs", "report", "compare", "check", "new-method", "doctor"):
+    commands = "list plan run status logs report compare insight check new-method doctor"
+    for command in commands.split():
         assert f"  {command} " in answer.out
         assert "Example: adm" in adm(command, "--help").out
 
@@ -113,7 +114,7 @@ def test_a_new_method_passes_its_checks_at_once(tmp_path, regime):
     assert (made.code, made.out) == (0, f"wrote {file}; next: adm check --method {file}\n")
     checked = adm("check", "--method", file)
     assert checked.code == 0, checked.out
-    assert "10 of 10 checks passed" in checked.out and "FAIL" not in checked.out
+    assert "21 of 21 checks passed" in checked.out and "FAIL" not in checked.out
     assert refusal("new-method", f"{name}-2", "--out", file) == f"{file} exists; give another --out"
 
 
@@ -136,7 +137,7 @@ def test_check_finds_a_broken_promise_and_ends_with_one(tmp_path):
     file.write_text(file.read_text().replace("teacher.detached().prediction", "student.prediction"))
     answer = adm("check", "--method", file)
     assert answer.code == 1
-    assert "FAIL  leaky  offline  gradients reach what they should" in answer.out
+    assert "FAIL  leaky  offline  images  gradients reach what they should" in answer.out
 
 
 def test_check_of_what_is_not_there():

@@ -55,7 +55,7 @@ def test_the_good_suite_is_planned(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("title: mine", "titel: mine", "mine.yaml: unknown key 'titel' (value 'mine'); did you mean title?"),
+        ("title: mine", "titel: mine", "mine.yaml: unknown key 'titel' (value 'mine'); did you mean title, suites?"),
         ("seeds: [0]", "seed: [0]", "mine.yaml: unknown key 'blocks.0.seed' (value [0]); did you mean seeds, teach"),
         ("    regime: offline\n", "", "mine.yaml: key 'blocks.0.regime' is missing"),
         ("offline", "of-line", "mine.yaml: key 'blocks.0.regime' = 'of-line': should be 'offline' or 'online'"),

@@ -9,6 +9,7 @@ import pytest
 from command_line import adm, refusal
 
 from adm_core import registry
+from adm_core.errors import AdmError
 from suites.definition import suite_names
 from suites.expand import Expansion, expand, teacher_cell
 
@@ -82,7 +83,7 @@ def test_every_suite_that_comes_along_expands_and_no_cell_stands_twice(name):
         ("resnet8w8s2", "resnet8w8", "pairs: unknown network (student) 'resnet8w8'; did you mean resnet8w8s2"),
         ("digit-scenes@1", "digit-scenes@2", "unknown benchmark 'digit-scenes@2'; did you mean digit-scenes@1"),
         ("task: classification", "task: clasification", "task: unknown task 'clasification'; did you mean classific"),
-        ("./recipe.yaml", "smok", "protocol: unknown protocol 'smok'; did you mean smoke?"),
+        ("./recipe.yaml", "smok", "protocol: unknown protocol 'smok'; did you mean smoke"),
         ("kd]", "dml]", "methods: method 'dml' does not run offline; it runs online"),
         ("kd]", "kd+dml]", "methods: method 'kd+dml' has no regime in common: 'kd' runs offline; 'dml' runs online"),
         ("kd]", "none+kd]", "methods: method 'none+kd': 'none' adds nothing to a composition; leave it out"),
@@ -216,3 +217,45 @@ def test_a_method_file_that_is_no_good(write, tmp_path, text, message):
 def test_a_method_file_that_is_not_there(write, tmp_path):
     absent = tmp_path / "no.py"
     assert refusal("plan", write(), "--method-file", absent) == f"method file {absent}: no such file"
+
+
+def test_a_suite_of_suites_has_their_cells_with_their_own_settings(tmp_path):
+    block = """
+  - title: {title}
+    task: classification
+    benchmark: digit-scenes@1
+    protocol: smoke
+    pairs: [resnet14w16s2 > resnet8w8s2]
+    regime: offline
+    methods: [none, kd]
+    seeds: [0]
+settings: {{kd: {{temperature: {t}}}}}
+chosen: by hand
+data_roots: [data{t}]
+"""
+    for name, t in (("one", 2), ("two", 3)):
+        (tmp_path / f"{name}.yaml").write_text(f"title: {name}\nblocks:" + block.format(title=name, t=t))
+    both = tmp_path / "both.yaml"
+    both.write_text("title: both\nsuites: [one.yaml, two.yaml]\n")
+    whole = expand(str(both))
+    parts = [expand(str(tmp_path / f"{name}.yaml")) for name in ("one", "two")]
+    assert [row.id for row in whole.rows] == [row.id for part in parts for row in part.rows]
+    assert [row.block for row in whole.rows] == ["one", "one", "two", "two"]
+    assert len(whole.artefacts) == 1  # the teacher is the same
+    assert whole.data_roots == (tmp_path / "data2", tmp_path / "data3")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("suites: [mine.yaml]", "leads back to this suite"),
+        ("suites: [quik]", "suites: unknown suite 'quik'.*quick"),
+        ("suites: [gone.yaml]", "gone.yaml: no such file"),
+        ("data_roots: [x]", "needs 'blocks', or 'suites'"),
+    ],
+)
+def test_a_suite_of_suites_that_cannot_be_is_told(tmp_path, text, told):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"title: mine\n{text}\n")
+    with pytest.raises(AdmError, match=told):
+        expand(str(file))

@@ -6,6 +6,7 @@ libraries, untrained.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from adm_core.errors import unknown
+from adm_core.errors import AdmError, unknown
+from adm_core.network_definition import NetworkDefinition
 
 if TYPE_CHECKING:
     from adm_core.taps import Network
 
 EXTERNAL = ("torchvision/", "timm/")
+"""Beginnings of the names that libraries answer to; what follows is known once the library is loaded."""
 _LIST = Path(__file__).with_name("networks.yaml")
 
 
@@ -34,19 +37,37 @@ def catalogue() -> list[dict[str, Any]]:
     ]
 
 
-def build(name: str, num_classes: int, image_size: int | None = None) -> Network:
+def check_definition(definition: NetworkDefinition) -> None:
+    """Stop at a suite's own network that this task cannot build.
+
+    Raises:
+        AdmError: it changes its base, or is described by a file.
+    """
+    if definition.file is not None:
+        raise AdmError(f"base: classification builds no networks from files such as {definition.base}; give a name")
+    if definition.overrides:
+        raise AdmError("overrides: classification takes none; networks of other widths and depths have other names")
+
+
+def build(
+    name: str, num_classes: int, image_size: int | None = None, definition: NetworkDefinition | None = None
+) -> Network:
     """A network with fresh weights, initialised from torch's global generator.
 
     Args:
-        name: a name of the catalogue, or ``torchvision/NAME`` or ``timm/NAME``.
+        name: a name of the catalogue, ``torchvision/NAME`` or ``timm/NAME``, or any name with a ``definition``.
         num_classes: size of the prediction.
         image_size: height and width of the images; matters only for library networks made for one size.
+        definition: what a suite's own network is; its base is built and goes by ``name``.
 
     Raises:
         AdmError: no such network (nearest names are given), or it cannot be built for this image size.
     """
     from adm_core.taps import Network
 
+    if definition is not None:
+        check_definition(definition)
+        return dataclasses.replace(build(definition.base, num_classes, image_size), name=name)
     if name.startswith(EXTERNAL):
         from tasks.classification.networks import external
 

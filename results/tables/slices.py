@@ -1,0 +1,55 @@
+"""The slices tables: a metric by part of the test set, such as the IoU of each class. Means over seeds, not ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from results import statistics
+from results.tables.blocks import Block, Line
+from results.tables.model import Column, Entry, Row, Table
+
+DIGITS = 2
+SEPARATOR = "/"
+"""Between a sliced metric and its part, as in ``iou/car``."""
+
+
+def slices(blocks: Sequence[Block]) -> list[Table]:
+    """One table per block and sliced metric: the parts are the rows, methods the columns; none where none is sliced."""
+    return [_table(block, metric) for block in blocks for metric in _sliced(block)]
+
+
+def _sliced(block: Block) -> list[str]:
+    """The metrics of a block that come in parts."""
+    names = (name for record in block.records() for name in record.scores.get("student", {}) if SEPARATOR in name)
+    return sorted({name.split(SEPARATOR)[0] for name in names})
+
+
+def _table(block: Block, metric: str) -> Table:
+    lines = [line for line in block.lines if line.records]
+    parts = dict.fromkeys(
+        name
+        for line in lines
+        for record in line.records.values()
+        for name in record.scores.get("student", {})
+        if name.startswith(f"{metric}{SEPARATOR}")
+    )
+    columns = (
+        Column("label", "part"),
+        *(
+            Column(f"{metric} {line.label}", line.label, "number", DIGITS, f"{metric} of {line.label}")
+            for line in lines
+        ),
+    )
+    rows = tuple(
+        Row((Entry((name.removeprefix(f"{metric}{SEPARATOR}"),)), *(_mean(line, name) for line in lines)))
+        for name in parts
+    )
+    title = f"{block.title}: {metric} by part"
+    notes = ("Student's mean over the seeds that are ok, in the metric's unit; parts are not ranked.",)
+    return Table("slices", title, columns, rows, block.subtitle, {**block.context, "metric": metric}, notes)
+
+
+def _mean(line: Line, name: str) -> Entry:
+    values = [record.score("student", name) for _, record in sorted(line.records.items())]
+    summary = statistics.summarize([value for value in values if value is not None])
+    return Entry((summary.mean if summary else None,))

@@ -1,0 +1,83 @@
+"""Finished cells opened again: their task, and their networks with the weights that training left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from adm_core.taps import Network
+from results.schema import Cell
+from results.store import Store
+from suites.expand import teacher_cell
+from suites.networks import sha256
+from suites.options import RunOptions
+from suites.train_cell import initial_networks, load_weights, open_task, pick_device
+from suites.workfolder import WorkFolder
+
+
+class TrainedCells:
+    """The finished cells of a store. Reads only.
+
+    Args:
+        store: records and work folders.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        data_roots: folders in which data sets are looked for, before those that the cells were trained with.
+        trusted: checkpoints of teachers whose code may be run; a store's own word is not taken for it, as it may come
+            from somebody else.
+    """
+
+    def __init__(
+        self, store: Store, device: str, data_roots: tuple[Path, ...] = (), trusted: Iterable[Path] = ()
+    ) -> None:
+        self._store, self._data_roots, self._device = store, data_roots, pick_device(device)
+        self._trusted = tuple(sha256(file) for file in trusted)
+        self._tasks: dict[tuple[str, str], Any] = {}
+
+    def task(self, cell: Cell) -> Any:
+        """The cell's task on its benchmark, opened once for all cells of one benchmark and protocol.
+
+        Raises:
+            AdmError: the cell's work folder or its data set is missing.
+        """
+        key = (cell.benchmark, cell.protocol_digest)
+        if key not in self._tasks:
+            protocol = _folder(self._store, cell).assignment().protocol
+            self._tasks[key] = open_task(cell, protocol, self._device, self._options(cell), "shared")
+        return self._tasks[key]
+
+    def networks(self, cell: Cell) -> dict[str, Network]:
+        """The cell's trained networks by role; offline, the teacher that it learned from.
+
+        Raises:
+            AdmError: weights are missing or damaged.
+        """
+        networks, _ = initial_networks(cell, self.task(cell), self._options(cell))
+        folder = _folder(self._store, cell)
+        load_weights(networks["student"], folder.weights)
+        if cell.regime == "online":
+            load_weights(networks["teacher"], folder.teacher_weights)
+        return networks
+
+    def _options(self, cell: Cell) -> RunOptions:
+        """As the cell was trained, but with this store, which may have been moved, and what the caller says."""
+        trained = _folder(self._store, cell).assignment().options
+        roots = (*self._data_roots, *trained.data_roots)
+        own = {"store": self._store.root, "data_roots": roots, "trusted": self._trusted}
+        return trained.model_copy(update=own)
+
+
+def without_weights(store: Store, cells: Iterable[Cell]) -> list[Cell]:
+    """The cells of which a store lacks what :class:`TrainedCells` reads."""
+    return [cell for cell in cells if not all(file.is_file() for file in _files(store, cell))]
+
+
+def _files(store: Store, cell: Cell) -> list[Path]:
+    folder, alone = _folder(store, cell), teacher_cell(cell)
+    files = [folder.path / "cell.json", folder.weights]
+    files += [folder.teacher_weights] if cell.regime == "online" else []
+    return files + ([_folder(store, alone).weights] if alone else [])
+
+
+def _folder(store: Store, cell: Cell) -> WorkFolder:
+    return WorkFolder(store.root / "work" / cell.id)
