@@ -20,9 +20,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 bench: setup
-	$(BIN)/adm run quick
-	$(BIN)/adm report quick
-	$(BIN)/adm report quick --out leaderboard
+	$(BIN)/adm run bench
+	$(BIN)/adm report bench
+	$(BIN)/adm report bench --table summary
+	$(BIN)/adm report bench --out leaderboard
 
 test: setup
 	$(BIN)/python -m pytest

@@ -50,7 +50,7 @@ def test_the_readme_names_every_suite() -> None:
 def test_every_shipped_suite_and_protocol_can_be_read() -> None:
     assert len(protocol_names()) >= 6
     for name in suite_names():
-        assert load_suite(name).blocks
+        assert load_suite(name).blocks or load_suite(name).suites
 
 
 @pytest.mark.parametrize("folder", LEADERBOARDS, ids=lambda path: path.name)

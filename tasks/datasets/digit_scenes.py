@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.datasets.images import ImageSet, Indices, uniform
+from tasks.datasets.sample_files import digits, photographs
 
 Split = Literal["train", "validation", "test"]
 Floats = NDArray[np.float64]
@@ -49,11 +50,11 @@ def digit_scenes(split: Split) -> ImageSet:
     Args:
         split: ``train`` (5,000 images), ``validation`` (1,000) or ``test`` (2,000); classes in equal parts.
     """
-    glyphs, labels = _digits()
+    glyphs, labels = digits()
     source = sources(labels, split)
     draws = uniform((VERSION, list(COUNTS).index(split)), len(source) * 12).reshape(12, -1)
     opacity = _opacity(_paint(glyphs[source], draws[:4]), draws[4])
-    background = _crops(_photographs(), split, draws[5:8])
+    background = _crops(photographs(), split, draws[5:8])
     colour = np.floor(draws[8:11].T * 256).astype(np.int64)
     images = _composite(background, colour, opacity)
     return ImageSet(images, labels[source], CLASSES, (opacity > 0).astype(np.uint8))
@@ -76,21 +77,6 @@ def sources(labels: Indices, split: Split) -> Indices:
         own = {"test": members[:first], "validation": members[first:second], "train": members[second:]}[split]
         chosen[:, digit] = own[np.arange(len(chosen)) % len(own)]
     return chosen.reshape(-1)
-
-
-def _digits() -> tuple[Floats, Indices]:
-    """scikit-learn's digits: ink float64 [1797, 8, 8] in 0..1 (exact sixteenths) and classes int64 [1797]."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return digits.images.astype(np.float64) / 16, digits.target.astype(np.int64)
-
-
-def _photographs() -> Pixels:
-    """scikit-learn's two sample photographs: uint8 [2, 427, 640, 3]."""
-    from sklearn.datasets import load_sample_images
-
-    return cast(Pixels, np.stack(load_sample_images().images).astype(np.uint8))
 
 
 def _paint(glyphs: Floats, draws: Floats) -> Floats:

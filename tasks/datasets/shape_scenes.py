@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.datasets.images import Indices, uniform
+from tasks.datasets.sample_files import photographs
 from tasks.datasets.scenes import Colour, Pixels, Scenes
 
 Split = Literal["train", "validation", "test"]
@@ -86,7 +87,7 @@ def shape_scenes(split: Split) -> Scenes:
     count, number = COUNTS[split], list(COUNTS).index(split)
     places = uniform((VERSION, SIDE, number, 0), 4 * count).reshape(4, count)
     stream = uniform((VERSION, SIDE, number, 1), len(DRAWS) * MOST * count).reshape(len(DRAWS), MOST, count)
-    images = _crops(_photographs(), split, places[1:])
+    images = _crops(photographs(), split, places[1:])
     labels = np.zeros(images.shape[:3], dtype=np.uint8)
     shapes = _between((FEWEST, MOST), places[0])
     for position in range(MOST):
@@ -180,13 +181,6 @@ def _colours(hue: Indices, draws: Draws) -> Indices:
     bright = _spread(BRIGHT, draws["bright"])[:, None] * (1 - grey)
     dark = bright * _spread(DARK, draws["dark"])[:, None]
     return np.floor(np.stack([bright, dark]) * 255 + 0.5).astype(np.int64)
-
-
-def _photographs() -> Pixels:
-    """scikit-learn's two sample photographs: uint8 [2, 427, 640, 3]."""
-    from sklearn.datasets import load_sample_images
-
-    return cast(Pixels, np.stack(load_sample_images().images).astype(np.uint8))
 
 
 def _crops(photographs: Pixels, split: Split, draws: Floats) -> Pixels:

@@ -34,7 +34,7 @@ def test_classes_are_balanced_in_every_prefix(splits, split):
 
 
 def test_no_digit_serves_two_splits_and_all_serve_one():
-    _, labels = made._digits()
+    _, labels = made.digits()
     used = {split: set(made.sources(labels, split).tolist()) for split in SPLITS}
     assert {split: len(found) for split, found in used.items()} == {"train": 1097, "validation": 200, "test": 500}
     assert len(set.union(*used.values())) == 1797
@@ -70,11 +70,11 @@ def test_crops_reach_both_photographs_and_every_corner_of_a_band():
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_mask_is_exactly_where_paint_went(split):
     """Two paintings in opposite colours differ where there is paint, and the bare crop shows everywhere else."""
-    ink, labels = made._digits()
+    ink, labels = made.digits()
     source = made.sources(labels, split)
     draws = uniform((made.VERSION, list(made.COUNTS).index(split)), len(source) * 12).reshape(12, -1)
     opacity = made._opacity(made._paint(ink[source], draws[:4]), draws[4])
-    background = made._crops(made._photographs(), split, draws[5:8])
+    background = made._crops(made.photographs(), split, draws[5:8])
     black = made._composite(background, np.zeros((len(source), 3), dtype=np.int64), opacity)
     white = made._composite(background, np.full((len(source), 3), 255), opacity)
     scenes = made.digit_scenes(split)
@@ -89,7 +89,7 @@ def test_the_mask_is_exactly_where_paint_went(split):
 def test_an_upright_full_size_digit_is_scipy_s_bilinear_enlargement():
     from scipy.ndimage import map_coordinates
 
-    ink, _ = made._digits()
+    ink, _ = made.digits()
     draws = np.array([[1.0] * 5, [0.5] * 5, [0.5] * 5, [0.5] * 5])
     grid = (np.arange(28) + 0.5) * 8 / 28 - 0.5
     y, x = np.meshgrid(grid, grid, indexing="ij")

@@ -65,8 +65,8 @@ def test_every_class_is_there_in_about_equal_parts(splits, split):
 def test_masks_are_exactly_where_paint_went(splits, monkeypatch):
     """On black, no painted pixel is black; beneath, the bare crop shows and nothing else."""
     dark = np.zeros((2, 427, 640, 3), dtype=np.uint8)
-    photographs = made._photographs()
-    monkeypatch.setattr(made, "_photographs", lambda: dark)
+    photographs = made.photographs()
+    monkeypatch.setattr(made, "photographs", lambda: dark)
     for split in SPLITS:
         scenes = splits[split]
         on_black = made.shape_scenes(split)
