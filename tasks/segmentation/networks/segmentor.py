@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ class Segmentor(nn.Module):
 
         self.name, self.config = name, config
         try:
-            self.model = MODELS.build(config)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about MMSegmentation's own losses, which are not used
+                self.model = MODELS.build(config)
         except AdmError:
             raise
         except Exception as error:  # a constructor may raise anything
