@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adm_core.align import resize_map
+
 
 def cosine_map(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarity along channels at every position: [B, C, H, W] twice → [B, H, W], in [-1, 1]."""
@@ -76,9 +78,7 @@ def relative_entropy(weights: Tensor) -> Tensor:
 
 def resize(values: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     """A map [B, h, w] interpolated bilinearly to another height and width; returned as it is when they agree."""
-    if tuple(values.shape[1:]) == tuple(size):
-        return values
-    return F.interpolate(values[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    return resize_map(values[:, None], (size[0], size[1]))[:, 0]
 
 
 def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:

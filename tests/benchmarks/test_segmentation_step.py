@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from adm_core.distiller import Distiller
 from adm_core.recipe import Optimizer, Protocol, Recipe
@@ -157,7 +156,6 @@ def test_the_two_sides_have_the_same_losses():
     ours = model(Batch(x, x, y, torch.arange(2)), 0.5, torch.Generator())
     expected = sum(value for key, value in found.items() if "loss" in key)
     torch.testing.assert_close(ours.total, expected, rtol=1e-4, atol=1e-5)
-    assert F.mse_loss(ours.total, expected) < 1e-6
 
 
 def test_our_loop_is_no_slower_than_mmengines(benchmark, capsys, tmp_path):
