@@ -23,6 +23,7 @@ from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
 from tasks.datasets.images import ImageSet
+from tasks.datasets.splits import open_splits
 
 if TYPE_CHECKING:
     from tasks.classification.folder_batches import FolderBatches
@@ -73,7 +74,9 @@ class ClassificationTask:
         self.device, self.classes = device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
-        self._load(data_roots, download)
+        name = str(self.spec["dataset"])
+        opened = open_splits(self.settings, lambda split: datasets.load(name, split, data_roots, download))
+        self.train, self.validation, self.test = opened
         views_count = 2 if views == "own" else 1
         self.loader = self._make_loader(protocol.recipe.batch_size, seed, views_count)
         self.steps_per_epoch = self.loader.steps_per_epoch
@@ -163,26 +166,6 @@ class ClassificationTask:
             return None
         parts = [s.digest() for s in (self.train, self.validation, self.test) if isinstance(s, ImageSet)]
         return "-".join(part[:12] for part in parts)
-
-    def _load(self, roots: Sequence[Path], download: bool) -> None:
-        name, wanted = str(self.spec["dataset"]), self.settings.validation
-
-        def load(split: datasets.Split) -> Any:
-            return datasets.load(name, split, roots, download)
-
-        self.train, self.validation = load("train"), None
-        if wanted == "own":
-            self.validation = load("validation")
-        elif wanted:
-            self.train, self.validation = self.train.carve(float(wanted), seed=0)
-        if self.settings.train_limit:
-            self.train = self.train.limit(self.settings.train_limit)
-        if self.settings.scored == "validation":
-            self.test = self.validation  # the test split is not even read
-            return
-        self.test = load("test")
-        if self.settings.test_limit:
-            self.test = self.test.limit(self.settings.test_limit)
 
     def _make_loader(self, batch_size: int, seed: int, views: int) -> InMemoryBatches | FolderBatches:
         mean, std = self.spec["mean"], self.spec["std"]

@@ -22,6 +22,8 @@ from adm_core.taps import Network
 from adm_core.task import Scores
 from tasks import datasets
 from tasks.datasets.scenes import VOID, SegmentationSet
+from tasks.datasets.source import Split
+from tasks.datasets.splits import open_splits
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
 
@@ -66,7 +68,8 @@ class SegmentationTask:
         self.device, self.classes = device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
-        self._load(data_roots, download)
+        opened = open_splits(self.settings, lambda split: self._load(split, data_roots, download))
+        self.train, self.validation, self.test = opened
         self.loader = TrainingBatches(
             self.train, self.settings, protocol.recipe.batch_size, seed, device, 2 if views == "own" else 1
         )
@@ -149,29 +152,12 @@ class SegmentationTask:
         parts = [split.digest() for split in (self.train, self.validation, self.test) if split is not None]
         return None if None in parts else "-".join(str(part)[:12] for part in parts)
 
-    def _load(self, roots: Sequence[Path], download: bool) -> None:
-        name, wanted = str(self.spec["dataset"]), self.settings.validation
-
-        def load(split: datasets.Split) -> SegmentationSet:
-            loaded: SegmentationSet = datasets.load(name, split, roots, download)
-            if len(loaded.classes) != self.classes:
-                raise AdmError(f"{name} has {len(loaded.classes)} classes, benchmark {self.benchmark} {self.classes}")
-            return loaded
-
-        self.train: SegmentationSet = load("train")
-        self.validation: SegmentationSet | None = None
-        if wanted == "own":
-            self.validation = load("validation")
-        elif wanted:
-            self.train, self.validation = self.train.carve(float(wanted), seed=0)
-        if self.settings.train_limit:
-            self.train = self.train.limit(self.settings.train_limit)
-        if self.settings.scored == "validation":
-            self.test = self.validation  # the test split is not even read
-            return
-        self.test = load("test")
-        if self.settings.test_limit:
-            self.test = self.test.limit(self.settings.test_limit)
+    def _load(self, split: Split, roots: Sequence[Path], download: bool) -> SegmentationSet:
+        name = str(self.spec["dataset"])
+        loaded: SegmentationSet = datasets.load(name, split, roots, download)
+        if len(loaded.classes) != self.classes:
+            raise AdmError(f"{name} has {len(loaded.classes)} classes, benchmark {self.benchmark} {self.classes}")
+        return loaded
 
 
 TASK = SegmentationTask
