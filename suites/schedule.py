@@ -115,7 +115,10 @@ class Runner:
                 for running in self._running:
                     self._executor.kill(running.handle)
                 raise
-            self._interrupt_all()
+            else:
+                self._interrupt_all()
+            finally:
+                self._executor.close()
         self.summary.interrupted = self._stop
         return self.summary
 
@@ -181,7 +184,7 @@ class Runner:
         self._display.started(planned, folder)
         self._inside = True
         try:
-            handle = self._executor.start(Job(planned.id, folder, lock.descriptor))
+            handle = self._executor.start(Job(planned.id, planned.cell.task, folder, lock.descriptor))
         finally:
             self._inside = False
         self._running.append(_Running(planned, folder, lock, handle))

@@ -10,9 +10,7 @@ import argparse
 import ctypes
 import importlib
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -20,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from adm_core.errors import AdmError, Diverged, Unsupported
+from suites.parentage import end_with
 from suites.workfolder import Assignment, WorkFolder
 
 Train = Callable[..., dict[str, Any]]
-_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that say how many threads numerical libraries start; read when those are loaded."""
 
 
 def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
@@ -82,21 +81,6 @@ def outcome_of(error: Exception) -> tuple[str, str]:
     return "error", f"{type(error).__name__}: {error}"
 
 
-def end_with(parent: int) -> None:
-    """Make this process end when ``parent`` does: by the kernel where it can, and by looking twice a second."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before the kernel was told
-        os._exit(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
 def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> dict[str, Any]:
     from adm_core import registry
 
@@ -111,7 +95,7 @@ def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> d
 def _settle_on_cpu(device: str) -> None:
     """One torch thread on CPU: two busy thread pools on two cores slow each other 20 to 30 times."""
     if device != "cuda":
-        for variable in _THREADS:
+        for variable in THREADS:
             os.environ[variable] = "1"
     import torch
 

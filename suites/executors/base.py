@@ -14,11 +14,13 @@ class Job:
 
     Attributes:
         cell_id: the cell.
+        task: its task.
         folder: its work folder, in which ``cell.json`` is written.
         lock: descriptor of the cell's lock, which the worker inherits.
     """
 
     cell_id: str
+    task: str
     folder: WorkFolder
     lock: int
 
@@ -72,3 +74,7 @@ class Executor(ABC):
     @abstractmethod
     def kill(self, handle: Handle) -> None:
         """End a job and everything it started, at once; its ending is then told by :meth:`poll`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what is kept between jobs, once none runs; a later :meth:`start` makes it anew."""

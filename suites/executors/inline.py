@@ -47,3 +47,6 @@ class InlineExecutor(Executor):
 
     def kill(self, handle: Handle) -> None:
         """Nothing is left to end."""
+
+    def close(self) -> None:
+        """Nothing is kept."""

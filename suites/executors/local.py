@@ -1,37 +1,46 @@
-"""Cells trained by child processes of their own, on CPU cores or GPUs of this machine."""
+"""Cells trained by processes of their own, on CPU cores or GPUs of this machine."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 from suites.executors.base import Ending, Executor, Handle, Job
 from suites.executors.memory import memory_kills
 from suites.executors.slots import Slot
+from suites.nursery import Nursery
 
-_ROOT = Path(__file__).resolve().parents[2]
+_WORKER = "suites.worker"
 
 
 @dataclass
-class _Child(Handle):
+class _Worker(Handle):
     job: Job
     slot: Slot
-    process: subprocess.Popen[bytes] | None
     started: float
     kills_before: int
+    nursery: Nursery | None = None
+    process: int = 0
+    code: int | None = None
     problem: str = ""
     timed_out: bool = False
     stopped: bool = False
 
+    def has_ended(self) -> bool:
+        """Whether there is nothing to wait for (any more)."""
+        return self.nursery is None or self.code is not None or self.nursery.has_ended(self.process)
+
+    def end(self) -> None:
+        """End the worker and all it started; how it ended is then its code."""
+        if self.nursery is not None and self.code is None:
+            self.code = self.nursery.end(self.process)
+
 
 class LocalExecutor(Executor):
-    """A child process per cell, in a process group of its own, so that all it starts can be ended with it.
+    """A process per cell, in a process group of its own, so that all it starts can be ended with it.
 
     Args:
         slots: where workers run, one at a time on each.
@@ -39,71 +48,67 @@ class LocalExecutor(Executor):
         worker: module that is run as the worker.
     """
 
-    def __init__(self, slots: list[Slot], timeout: float | None = None, worker: str = "suites.worker") -> None:
+    def __init__(self, slots: list[Slot], timeout: float | None = None, worker: str = _WORKER) -> None:
         self.slots = len(slots)
         self._free = list(slots)
         self._timeout = timeout
         self._worker = worker
+        self._nurseries: dict[tuple[str, ...], Nursery] = {}
 
     def start(self, job: Job) -> Handle:
         """Start a worker on a free slot. One that cannot be started has ended with code None."""
         slot = self._free.pop(0)
-        child = _Child(job, slot, None, time.monotonic(), memory_kills())
-        arguments = [str(job.folder.path.resolve()), "--parent", str(os.getpid())]
+        worker = _Worker(job, slot, time.monotonic(), memory_kills())
+        arguments = [str(job.folder.path.resolve())]
         try:
             with job.folder.log.open("ab") as log:
-                child.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", self._worker, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=_environment(slot),
-                    pass_fds=(job.lock,),
-                    start_new_session=True,
-                )
+                nursery = self._nursery(self._modules(job, slot), slot, log)
+                worker.process = nursery.start(self._worker, arguments, slot.environment, log, job.lock)
+                worker.nursery = nursery
         except OSError as error:
-            child.problem = f"the worker could not be started: {error}"
-        return child
+            worker.problem = f"the worker could not be started: {error}"
+        return worker
 
     def poll(self, handle: Handle) -> Ending | None:
         """How the worker ended, or None while it runs within its time."""
-        assert isinstance(handle, _Child)
+        assert isinstance(handle, _Worker)
         seconds = time.monotonic() - handle.started
-        if handle.process is None:
-            self._free.append(handle.slot)
-            return Ending(None, seconds, message=handle.problem)
-        if not _has_ended(handle.process):
+        if not handle.has_ended():
             if self._timeout is None or seconds <= self._timeout:
                 return None
             handle.timed_out = True
-        code = _end(handle.process)  # with whatever the worker started and left behind
+        handle.end()  # with whatever the worker started and left behind
         self._free.append(handle.slot)
-        killed_for_memory = code == -signal.SIGKILL and memory_kills() > handle.kills_before
-        return Ending(code, seconds, handle.timed_out, handle.stopped, killed_for_memory and not handle.stopped)
+        killed_for_memory = handle.code == -signal.SIGKILL and memory_kills() > handle.kills_before
+        out_of_memory = killed_for_memory and not handle.stopped
+        return Ending(handle.code, seconds, handle.timed_out, handle.stopped, out_of_memory, handle.problem)
 
     def kill(self, handle: Handle) -> None:
         """End the worker and all it started."""
-        assert isinstance(handle, _Child)
-        if handle.process is not None and not _has_ended(handle.process):
+        assert isinstance(handle, _Worker)
+        if not handle.has_ended():
             handle.stopped = True
-            _end(handle.process)
+            handle.end()
 
+    def close(self) -> None:
+        """End the processes from which workers are forked."""
+        while self._nurseries:
+            self._nurseries.popitem()[1].close()
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a child has ended, leaving it unreaped: until it is, its group's number cannot be given to others."""
-    if process.returncode is not None:
-        return True
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    def _modules(self, job: Job, slot: Slot) -> tuple[str, ...]:
+        """What the worker would spend its first seconds importing, where it is safe to have that before a fork.
 
+        On GPUs it is not: once CUDA has been touched, a fork can never use it.
+        """
+        if self._worker != _WORKER or slot.on_gpu or sys.platform != "linux":
+            return ()
+        return "suites.train_cell", "torch._dynamo", f"tasks.{job.task}.task"  # torch._dynamo: by the first optimiser
 
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """Kill what is left of a child's group and tell how the child itself ended."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies cannot be signalled
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.wait()
-
-
-def _environment(slot: Slot) -> dict[str, str]:
-    path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"} | slot.environment
+    def _nursery(self, modules: tuple[str, ...], slot: Slot, log: IO[bytes]) -> Nursery:
+        """One per task: what another task imports is neither in a worker's memory nor in its measured peak."""
+        nursery = self._nurseries.get(modules)
+        if nursery is None or nursery.lost:
+            if nursery is not None:
+                nursery.close()
+            nursery = self._nurseries[modules] = Nursery(modules, slot.environment, log)
+        return nursery

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adm_core.errors import AdmError
+from suites.worker import THREADS
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 
@@ -25,6 +26,11 @@ class Slot:
 
     name: str
     environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a worker may see a GPU: wherever they are not hidden from it."""
+        return self.environment.get("CUDA_VISIBLE_DEVICES") != ""
 
 
 def cores() -> int:
@@ -91,4 +97,5 @@ def slots(device: str, workers: int | None = None) -> list[Slot]:
         threads = str(max(1, cores() // count))
         chosen = [i % len(devices) for i in range(count)]
         return [Slot(f"GPU {i}", {"CUDA_VISIBLE_DEVICES": devices[i], "OMP_NUM_THREADS": threads}) for i in chosen]
-    return [Slot(f"CPU {i}", {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}) for i in range(workers or cores())]
+    one_thread = dict.fromkeys(THREADS, "1")
+    return [Slot(f"CPU {i}", {"CUDA_VISIBLE_DEVICES": "", **one_thread}) for i in range(workers or cores())]

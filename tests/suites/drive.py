@@ -1,28 +1,34 @@
-"""Runs a suite with the test worker: ``python drive.py SUITE_FILE STORE WORKERS``; exits as ``adm run`` does."""
+"""Runs a suite with the test worker: ``python drive.py SUITE_FILE STORE WORKERS``; exits as ``adm run`` does.
+
+And what tests look at afterwards: records and processes.
+"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
 from results.errors import RecordError
+from results.schema import Record
 from results.store import Store
 from suites.executors import LocalExecutor
 from suites.executors.slots import slots
-from suites.expand import expand
+from suites.expand import PlannedCell, expand
 from suites.options import RunOptions
 from suites.plan import make_plan
 from suites.progress import PlainDisplay
 from suites.schedule import Runner, Summary
 
 WORKER = "suite_test_worker"
+DRIVER = [sys.executable, __file__]
 
 
-def drive(
-    suite: Path, store: Path, workers: int = 2, timeout: float | None = None, fail_fast: bool = False
-) -> Summary:
+def drive(suite: Path, store: Path, workers: int = 2, timeout: float | None = None, fail_fast: bool = False) -> Summary:
     """Run a suite file with the test worker on CPU slots."""
     expansion, records = expand(str(suite)), Store(store)
     plan = make_plan(expansion, records, workers)
@@ -30,6 +36,42 @@ def drive(
     options = RunOptions(device="cpu", store=store)
     display = PlainDisplay(plan, expansion.suite.title, Console(file=sys.stdout, width=200, highlight=False))
     return Runner(expansion, records, executor, options, display, fail_fast).run()
+
+
+def find(suite: Path, method: str, seed: int, regime: str = "offline") -> PlannedCell:
+    """The cell of a suite file."""
+    cells = expand(str(suite)).cells
+    return next(c for c in cells if (c.cell.method_name, c.cell.seed, c.cell.regime) == (method, seed, regime))
+
+
+def record(suite: Path, store: Path, method: str, seed: int = 0, regime: str = "offline") -> Record:
+    """The record of a cell, which there must be."""
+    found = Store(store).read_record(find(suite, method, seed, regime).id)
+    assert found is not None
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and not a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Look until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def descendants(process: int) -> list[int]:
+    """Children of a process, each followed by its own."""
+    listed = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True).stdout.split()
+    return [pid for child in map(int, listed) for pid in (child, *descendants(child))]
 
 
 if __name__ == "__main__":

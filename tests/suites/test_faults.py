@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,42 +13,14 @@ from pathlib import Path
 
 import pytest
 from conftest import SUITE, scores, starts
-from drive import drive
+from drive import DRIVER, alive, descendants, drive, find, record, wait_for
 
 from results.errors import RecordError
-from results.schema import Record
 from results.store import Store
-from suites.expand import PlannedCell, expand
+from suites.expand import expand
 from suites.workfolder import WorkFolder
 
-DRIVER = [sys.executable, str(Path(__file__).with_name("drive.py"))]
 Behave = Callable[[dict[str, str]], None]
-
-
-def find(suite: Path, method: str, seed: int, regime: str = "offline") -> PlannedCell:
-    cells = expand(str(suite)).cells
-    return next(c for c in cells if (c.cell.method_name, c.cell.seed, c.cell.regime) == (method, seed, regime))
-
-
-def record(suite: Path, store: Path, method: str, seed: int = 0, regime: str = "offline") -> Record:
-    found = Store(store).read_record(find(suite, method, seed, regime).id)
-    assert found is not None
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_all_cells_are_trained_once_teacher_first_and_a_second_run_does_nothing(suite: Path, store: Path) -> None:
@@ -164,8 +135,9 @@ def test_an_outcome_that_breaks_the_records_rules_is_an_error(suite: Path, store
 
     expansion, records = expand(str(suite)), Store(store)
     executor = InlineExecutor(train=lambda *_: {"scores": {"student": {"top1": float("nan")}}})
-    display = PlainDisplay(make_plan(expansion, records, 1), "x", Console(file=(store / "out.txt").open("w")))
-    summary = Runner(expansion, records, executor, RunOptions(store=store), display).run()
+    with (store / "out.txt").open("w") as out:
+        display = PlainDisplay(make_plan(expansion, records, 1), "x", Console(file=out))
+        summary = Runner(expansion, records, executor, RunOptions(store=store), display).run()
     found = record(suite, store, "dml", regime="online")
     assert summary.exit_code == 1 and found.status == "error" and "outcome is not valid" in str(found.reason)
 
@@ -187,16 +159,32 @@ def test_a_killed_runner_takes_its_workers_with_it_and_the_rerun_ends_the_same(
     assert scores(store) == scores(calm)
 
 
-def test_workers_die_with_their_runner(suite: Path, store: Path, behave: Behave) -> None:
-    behave({"dml": "hang"})
-    runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
-    wait_for(lambda: (store / "grandchild.txt").exists())
-    children = subprocess.run(["pgrep", "-P", str(runner.pid)], capture_output=True, text=True).stdout.split()
-    assert children
-    runner.kill()
-    runner.wait()
-    wait_for(lambda: not any(alive(int(pid)) for pid in children), 5.0)
-    os.kill(int((store / "grandchild.txt").read_text()), signal.SIGKILL)  # the test's own sleeper
+def test_a_killed_runner_leaves_neither_workers_nor_what_they_are_forked_from(
+    suite: Path, store: Path, behave: Behave
+) -> None:
+    behave({"dml/0": "hang"})
+    with subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL) as runner:
+        wait_for(lambda: (store / "grandchild.txt").exists() and (store / "grandchild.txt").read_text() != "")
+        sleeper = int((store / "grandchild.txt").read_text())
+        processes = set(descendants(runner.pid)) - {sleeper}
+        runner.kill()
+    assert len(processes) >= 2
+    wait_for(lambda: not any(map(alive, processes)), 5.0)
+    os.kill(sleeper, signal.SIGKILL)  # the test's own
+
+
+def test_a_killed_nursery_costs_its_cells_an_attempt_and_no_more(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"dml": "slow"})
+    with subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL) as runner:
+        wait_for(lambda: bool(starts(store)))
+        nursery, *workers = descendants(runner.pid)
+        assert workers
+        os.kill(nursery, signal.SIGKILL)
+        assert runner.wait(60) == 0
+    records, _ = Store(store).records()
+    attempts = [[attempt.status for attempt in each.attempts] for each in records.values()]
+    assert len(attempts) == 9 and all(each[-1] == "ok" for each in attempts)
+    assert sorted(map(len, attempts))[-2:] in ([1, 2], [2, 2])  # of two workers
 
 
 def test_an_interrupted_run_exits_130_and_is_taken_up_again(suite: Path, store: Path, behave: Behave) -> None:

@@ -1,0 +1,186 @@
+"""Workers forked from a nursery live and end as processes of their own do; what they are compared with is those."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from drive import alive, wait_for
+from rich.console import Console
+
+from results.store import Store
+from suites.executors import LocalExecutor
+from suites.executors.slots import Slot, slots
+from suites.expand import expand
+from suites.locks import acquire, is_held
+from suites.nursery import Nursery
+from suites.options import RunOptions
+from suites.plan import make_plan
+from suites.progress import PlainDisplay
+from suites.schedule import Runner
+from suites.workfolder import WorkFolder
+
+Start = Callable[..., int]
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a worker's text where it can be imported and returns the module's name."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+
+    def write(text: str) -> str:
+        (tmp_path / "scripted.py").write_text("import os, signal, sys, time\n" + text)
+        return "scripted"
+
+    return write
+
+
+@pytest.fixture
+def nursery(tmp_path: Path, script: Callable[[str], str]) -> Iterator[Nursery]:
+    """A nursery that has imported ``colorsys``, and failed to import a module that does not exist."""
+    with (tmp_path / "nursery.txt").open("ab") as log:
+        opened = Nursery(["colorsys", "no_such_module"], {"PLACE": "nursery"}, log)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def start(nursery: Nursery, tmp_path: Path) -> Start:
+    """Starts a module in the nursery, with ``<name>.txt`` for its log."""
+
+    def begin(module: str, *arguments: str, name: str = "log", lock: int | None = None, **environment: str) -> int:
+        with (tmp_path / f"{name}.txt").open("ab") as log:
+            return nursery.start(module, arguments, environment, log, log.fileno() if lock is None else lock)
+
+    return begin
+
+
+def ending(nursery: Nursery, worker: int) -> int:
+    """How a worker ends by itself."""
+    wait_for(lambda: nursery.has_ended(worker))
+    return nursery.end(worker)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "print('done')",
+        "sys.exit(3)",
+        "sys.exit('last words')",
+        "raise ValueError('of no use')",
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        "raise KeyboardInterrupt",
+        "import atexit; atexit.register(print, 'at the end'); sys.exit(4)",
+        "print(__name__, sys.modules['__main__'].__spec__.name, os.path.basename(sys.argv[0]), sys.argv[1])",
+        "print(sys.stdin.read())",
+        "os._exit(7)",
+    ],
+)
+def test_a_worker_ends_and_prints_as_a_module_that_is_run(
+    nursery: Nursery, start: Start, script: Callable[[str], str], tmp_path: Path, text: str
+) -> None:
+    module = script(text)
+    code = ending(nursery, start(module, "argument"))
+    run = subprocess.run([sys.executable, "-P", "-m", module, "argument"], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    assert code == run.returncode
+    printed, expected = (tmp_path / "log.txt").read_text(), run.stdout
+    if "Traceback" in expected:
+        printed, expected = printed.splitlines()[-1], expected.splitlines()[-1]
+    assert printed == expected
+
+
+def test_a_worker_has_the_imports_and_its_own_group_environment_and_log(
+    nursery: Nursery, start: Start, script: Callable[[str], str], tmp_path: Path
+) -> None:
+    told = "import json; print(json.dumps([sys.argv[1:], os.getpid() == os.getpgrp(), os.environ['PLACE'], {}]))"
+    module = script(told.format("'colorsys' in sys.modules") + "\nos.environ['PLACE'] = 'changed'")
+    for name, environment, place in (("a", {"PLACE": "a"}, "a"), ("b", {}, "nursery")):
+        assert ending(nursery, start(module, name, name=name, **environment)) == 0
+        arguments, leads, where, imported = json.loads((tmp_path / f"{name}.txt").read_text())
+        assert (arguments[:2], leads, where, imported) == ([name, "--parent"], True, place, True)
+        assert alive(int(arguments[2]))  # the nursery
+
+
+def test_a_lock_is_held_by_its_worker_alone_and_as_long_as_that_lives(
+    nursery: Nursery, start: Start, script: Callable[[str], str], tmp_path: Path
+) -> None:
+    module = script("time.sleep(600)")
+    workers = {}
+    for cell in ("a", "b"):
+        lock = acquire(tmp_path, cell)
+        assert lock is not None
+        workers[cell] = start(module, lock=lock.descriptor)
+        lock.release()
+    assert is_held(tmp_path, "a") and is_held(tmp_path, "b") and not nursery.has_ended(workers["a"])
+    assert nursery.end(workers["a"]) == -signal.SIGKILL
+    assert not is_held(tmp_path, "a") and is_held(tmp_path, "b")
+    assert nursery.end(workers["b"]) == -signal.SIGKILL
+
+
+def test_what_a_worker_started_ends_with_it(
+    nursery: Nursery, start: Start, script: Callable[[str], str], tmp_path: Path
+) -> None:
+    sleeper = "import subprocess; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
+    assert ending(nursery, start(script(sleeper))) == 0
+    wait_for(lambda: not alive(int((tmp_path / "log.txt").read_text())), 5.0)
+
+
+def test_a_lost_nursery_takes_its_workers_with_it_and_says_so(
+    nursery: Nursery, start: Start, script: Callable[[str], str], tmp_path: Path
+) -> None:
+    worker = start(script("print(sys.argv[-1], flush=True); from suites.parentage import end_with\n"
+                          "end_with(int(sys.argv[-1])); print('held', flush=True); time.sleep(600)"))  # fmt: skip
+    wait_for(lambda: "held" in (tmp_path / "log.txt").read_text())
+    assert not nursery.has_ended(worker) and not nursery.lost
+    os.kill(int((tmp_path / "log.txt").read_text().split()[0]), signal.SIGKILL)
+    wait_for(lambda: nursery.has_ended(worker) and not alive(worker))
+    assert nursery.lost and nursery.end(worker) == -signal.SIGKILL
+    with pytest.raises(OSError, match="the process that starts workers has ended"):
+        start("scripted")
+
+
+def test_only_slots_without_gpus_are_taken_for_such() -> None:
+    assert not slots("cpu", 1)[0].on_gpu
+    assert Slot("GPU 0", {"CUDA_VISIBLE_DEVICES": "GPU-0a"}).on_gpu and Slot("whatever is visible").on_gpu
+
+
+REAL = """
+title: one real cell
+blocks:
+  - title: Online
+    task: classification
+    benchmark: digit-scenes@1
+    protocol: smoke
+    pairs: [resnet8w8s2 > resnet8w8s2]
+    regime: online
+    methods: [none]
+    seeds: [0]
+"""
+
+
+def test_a_forked_worker_trains_what_a_process_of_its_own_trains(
+    write_suite: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expansion, store = expand(str(write_suite(REAL))), Store(tmp_path / "runs")
+    executor, options = LocalExecutor(slots("cpu", 1)), RunOptions(device="cpu", store=store.root)
+    plan = make_plan(expansion, store, 1)
+    with (tmp_path / "out.txt").open("w") as out:
+        display = PlainDisplay(plan, "x", Console(file=out))
+        assert Runner(expansion, store, executor, options, display).run().exit_code == 0
+    (forked,) = store.records()[0].values()
+    folder = WorkFolder(store.root / "work" / forked.id)
+    assert folder.log.read_text() == ""
+    weights = folder.weights.read_bytes()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    subprocess.run([sys.executable, "-P", "-m", "suites.worker", str(folder.path)], check=True)
+    outcome = folder.outcome()
+    assert outcome is not None and outcome["scores"] == forked.scores and outcome["curves"] == forked.curves
+    assert folder.weights.read_bytes() == weights
