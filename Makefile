@@ -23,6 +23,7 @@ bench: setup
 	$(BIN)/adm run bench
 	$(BIN)/adm report bench
 	$(BIN)/adm report bench --table summary
+	$(BIN)/adm samples bench
 	$(BIN)/adm report bench --out leaderboard
 
 test: setup

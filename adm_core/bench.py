@@ -11,7 +11,7 @@ from torch import Tensor
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller, Outcome, Regime
-from adm_core.method import Losses, Scalar, Step, View
+from adm_core.method import Losses, PredictionKind, Scalar, Step, View
 from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.tiny import EXAMPLES, Form, task_loss, tiny_batch, tiny_network
@@ -28,7 +28,7 @@ class Bench:
         regime: ``offline`` or ``online``.
         settings: per part, what differs from the defaults.
         widths: of student and teacher.
-        form: what the networks classify.
+        form: what the networks predict.
     """
 
     spec: str
@@ -40,10 +40,12 @@ class Bench:
     def __post_init__(self) -> None:
         self.method = registry.create(self.spec, self.settings)
         student, teacher = (tiny_network(width, seed, self.form) for seed, width in enumerate(self.widths, start=1))
-        example = tiny_batch(form=self.form).student_input[:2]
+        kind: PredictionKind = "noise" if self.form == "noise" else "class_logits"
+        batch = tiny_batch(form=self.form)
+        example = tuple(given[:2] for given in (batch.student_input, *batch.conditions))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
-            self.distiller = Distiller(student, teacher, self.method, self.regime, task_loss, "class_logits", example)
+            self.distiller = Distiller(student, teacher, self.method, self.regime, task_loss, kind, example)
         recipe = Recipe(epochs=1, batch_size=EXAMPLES, optimizer=Optimizer(name="sgd", lr=0.05))
         self.optimizers = make_optimizers(self.distiller, recipe)
 
@@ -68,15 +70,16 @@ class Bench:
 
     def losses(self, seed: int = 0, progress: float = 0.5) -> Losses:
         """What the method returns for one random batch, before anything is summed."""
-        batch = self.batch(seed)
+        generator = torch.Generator().manual_seed(seed)
+        batch = self.method.inputs(self.batch(seed), progress, generator)
         return self.losses_of(self.distiller.views(batch)[0], batch, progress, seed)
 
     def losses_of(self, views: Mapping[str, View], batch: Batch, progress: float = 0.5, seed: int = 0) -> Losses:
         """What the method returns for given views of a batch."""
-        if "teacher" not in views:  # the method reads none, so the distiller asks it for nothing
-            return Losses()
-        step = Step(batch.target, progress, torch.Generator().manual_seed(seed), batch.mask)
-        return self.method.losses(views["student"], views["teacher"], step)
+        if "teacher" not in views and not self.method.needs.copies:
+            return Losses()  # the method reads none, so the distiller asks it for nothing
+        step = Step(batch.target, progress, torch.Generator().manual_seed(seed), batch.mask, batch.noising)
+        return self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
 
     def batch(self, seed: int) -> Batch:
         """A random batch, of two views where the method wants its own for each network."""

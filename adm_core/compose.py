@@ -9,7 +9,9 @@ from adm_core.errors import AdmError
 from adm_core.method import Adam, Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Generator, nn
+
+    from adm_core.batch import Batch
 
 _VIEWS = ("any", "own", "shared")
 
@@ -18,7 +20,7 @@ class Composition(Method):
     """Methods that act together; made by ``registry.create("a+b")``.
 
     The weights on the task loss are those of the only part that changes them (``kd+adm``: KD's); two parts that
-    both change them must agree. The teacher is paused when one part pauses it.
+    both change them must agree. At most one part may choose the inputs. The teacher is paused when one part pauses it.
     """
 
     def __init__(self, methods: list[Method]) -> None:
@@ -27,6 +29,9 @@ class Composition(Method):
         if not regimes:
             each = "; ".join(f"'{m.card.name}' runs {' and '.join(sorted(m.card.regimes))}" for m in methods)
             raise AdmError(f"method '{name}' has no regime in common: {each}")
+        choosing = [f"'{m.card.name}'" for m in methods if type(m).inputs is not Method.inputs]
+        if len(choosing) > 1:
+            raise AdmError(f"method '{name}': {' and '.join(choosing)} each choose the inputs; only one part can")
         self.methods = methods
         self.parts = {}
         self.card = MethodCard(  # type: ignore[misc]
@@ -55,6 +60,9 @@ class Composition(Method):
             head=any(n.head for n in needs),
             views=views,
             capabilities=united if views == "own" else united - {"own-views"},
+            teacher=any(n.teacher for n in needs),
+            copies={f"{m.card.name}_{key}": role for m in self.methods for key, role in m.needs.copies.items()},
+            starts_as_teacher=any(n.starts_as_teacher for n in needs),
         )
 
     def resolved(self) -> dict[str, Scalar]:
@@ -71,9 +79,22 @@ class Composition(Method):
         modules: dict[str, nn.Module] = {}
         for method in self.methods:
             built = method.build(student, teacher)
-            method.parts = built
             modules |= {f"{method.card.name}_{key}": module for key, module in built.items()}
         return modules
+
+    def take(self, parts: Mapping[str, nn.Module]) -> None:
+        """Give every part its own modules."""
+        self.parts = parts
+        for method in self.methods:
+            prefix = f"{method.card.name}_"
+            own = {key.removeprefix(prefix): module for key, module in parts.items() if key.startswith(prefix)}
+            method.take(own)
+
+    def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
+        """Those of the one part that chooses them, if there is one."""
+        for method in self.methods:
+            batch = method.inputs(batch, progress, generator)
+        return batch
 
     def optimizers(self) -> Mapping[str, Adam]:
         """Every part's own optimisers, names prefixed as its modules are."""

@@ -16,11 +16,12 @@ from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
 from adm_core.losses.spatial import masked_mean
 from adm_core.method import Adam, Losses, Method, PredictionKind, Step, View
+from adm_core.network_copy import NetworkCopy
 from adm_core.taps import Network, check_fired, probe, record, resolve
 
 Regime = Literal["alone", "offline", "online"]
-TaskLoss = Callable[[Tensor, Tensor], Tensor]
-"""(prediction, target) → loss per example [B] or per position of the target [B, H, W], not reduced."""
+TaskLoss = Callable[[Tensor, Batch], Tensor]
+"""(prediction, batch) → loss per example [B] or per position of the target [B, H, W], not reduced."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Distiller(nn.Module):
         regime: ``alone``, ``offline`` or ``online``.
         task_loss: the task's loss per element.
         kind: what the networks predict.
-        example: a few inputs [B, ...] on the networks' device, to find the shapes of taps.
+        example: arguments of the networks' forward for a few examples [B, ...], on their device, to find shapes with.
 
     Raises:
         Unsupported: the method cannot run on this pair, or reads a tap that a network lacks; the message is the reason.
@@ -67,7 +68,7 @@ class Distiller(nn.Module):
         regime: Regime,
         task_loss: TaskLoss,
         kind: PredictionKind,
-        example: Tensor,
+        example: tuple[Tensor, ...],
     ) -> None:
         super().__init__()
         if (teacher is None) != (regime == "alone"):
@@ -78,13 +79,13 @@ class Distiller(nn.Module):
         self.reads_teacher = regime == "online" or (regime == "offline" and method.needs.teacher)
         self.student = student.module
         self.teacher = teacher.module if teacher else None
-        self.parts = nn.ModuleDict(self._build(example)).to(example.device) if teacher else nn.ModuleDict()
+        self.parts = nn.ModuleDict(self._build(example)).to(example[0].device) if teacher else nn.ModuleDict()
         if regime == "offline" and teacher is not None:
             teacher.module.requires_grad_(False)
             self.networks["teacher"] = frozen_copy(teacher, self.taps)
         self.train()
 
-    def _build(self, example: Tensor) -> dict[str, nn.Module]:
+    def _build(self, example: tuple[Tensor, ...]) -> dict[str, nn.Module]:
         needs, card = self.method.needs, self.method.card
         if self.regime not in card.regimes:
             raise Unsupported(f"'{card.name}' runs {' and '.join(sorted(card.regimes))}, not {self.regime}")
@@ -99,9 +100,23 @@ class Distiller(nn.Module):
         reason = self.method.supports(shapes["student"], shapes["teacher"], self.regime)
         if reason:
             raise Unsupported(reason)
-        built = self.method.build(shapes["student"], shapes["teacher"])
-        self.method.parts = built
+        if needs.starts_as_teacher:
+            self._start_as_teacher()
+        built = self.method.build(shapes["student"], shapes["teacher"]) | {
+            name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
+        }
+        self.method.take(built)
         return built
+
+    def _start_as_teacher(self) -> None:
+        student, teacher = self.networks["student"], self.networks["teacher"]
+        try:
+            student.module.load_state_dict(teacher.module.state_dict())
+        except RuntimeError:
+            raise Unsupported(
+                f"'{self.method.card.name}' starts the student from the teacher's weights, so both must be one "
+                f"architecture, not '{teacher.name}' and '{student.name}'"
+            ) from None
 
     def train(self, mode: bool = True) -> Distiller:
         """Training mode for all but a frozen teacher, whose normalisation statistics must not move."""
@@ -141,12 +156,14 @@ class Distiller(nn.Module):
             progress: share of training done, in [0, 1].
             generator: randomness for the method.
         """
+        if self.teacher is not None:
+            batch = self.method.inputs(batch, progress, generator)
         views, auxiliary = self.views(batch)
         losses = Losses()
-        if "teacher" in views:
-            step = Step(batch.target, progress, generator, batch.mask)
+        if self.teacher is not None and (self.reads_teacher or self.method.needs.copies):
+            step = Step(batch.target, progress, generator, batch.mask, batch.noising)
             with torch.autocast(batch.student_input.device.type, enabled=False):
-                losses = self.method.losses(views["student"], views["teacher"], step)
+                losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
         tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in views.items()}
         return self._collect(losses, tasks, auxiliary)
 
@@ -170,13 +187,13 @@ class Distiller(nn.Module):
         further = dict(network.auxiliary) if self.training and not frozen else {}
         taps = (*self.taps, *(tap for tap in further if tap not in self.taps))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen), record(network, taps) as seen:
-            prediction = network.module(inputs).float()
+            prediction = network.module(inputs, *batch.conditions).float()
         check_fired(network, taps, seen)
         features = {tap: seen[tap].float() for tap in self.taps}
         head = network.classifier() if self.method.needs.head else None
-        view = View(prediction, self.kind, features, self.task_loss(prediction, batch.target), head)
+        view = View(prediction, self.kind, features, self.task_loss(prediction, batch), head)
         weighted = [
-            weight * masked_mean(self.task_loss(seen[tap].float(), batch.target), batch.mask)
+            weight * masked_mean(self.task_loss(seen[tap].float(), batch), batch.mask)
             for tap, weight in further.items()
         ]
         return view, sum(weighted[1:], weighted[0]) if weighted else None

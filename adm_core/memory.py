@@ -79,3 +79,19 @@ class ClassQueue(nn.Module):
     def _kept(self, valid: Tensor) -> Tensor:
         """The last of the rows offered [K, M], as many as a queue holds."""
         return valid & (valid.flip(1).cumsum(1).flip(1) <= self.size)
+
+
+class Counter(nn.Module):
+    """A whole number that travels in checkpoints, read without waiting for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def get_extra_state(self) -> int:
+        """The number."""
+        return self.count
+
+    def set_extra_state(self, state: int) -> None:
+        """Take up the number of a checkpoint."""
+        self.count = int(state)

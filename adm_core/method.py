@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
+    from adm_core.batch import Batch
+    from adm_core.noising import Noising
+
 PredictionKind = Literal["class_logits", "noise"]
 Scalar = bool | int | float | str
 
@@ -40,7 +43,8 @@ class MethodCard:
         paper: identifier of the paper, e.g. ``"arXiv:2203.08679"``.
         year: of publication.
         regimes: subset of ``{"offline", "online"}`` in which it can run.
-        family: ``logits``, ``features``, ``relations``, ``spatial`` or ``baseline``.
+        family: ``logits`` (predictions of any kind), ``features``, ``relations``, ``spatial``, ``steps`` (fewer steps
+            of sampling) or ``baseline``.
         version: raised whenever the numbers it gives are meant to move; part of a cell's identity.
         detached: whether every target is detached, so that no student term reaches the teacher nor the reverse;
             checked by the contract tests.
@@ -69,6 +73,9 @@ class Needs:
             ``"any"``. Composition: shared wins over own, own over any.
         capabilities: what goes beyond the rule, shown as a column; see :data:`CAPABILITIES`.
         teacher: whether it looks at the teacher at all; if not, a frozen teacher's forward pass is left out.
+        copies: frozen copies of networks that it keeps, name to what is copied at the start; found in ``self.parts``
+            as :class:`adm_core.network_copy.NetworkCopy`, called on a network's inputs, made to follow the student.
+        starts_as_teacher: whether the student begins with the teacher's weights, which must be of its architecture.
     """
 
     prediction: PredictionKind | None = None
@@ -77,6 +84,8 @@ class Needs:
     views: Literal["any", "own", "shared"] = "any"
     capabilities: frozenset[str] = frozenset()
     teacher: bool = True
+    copies: Mapping[str, Literal["student", "teacher"]] = field(default_factory=dict)
+    starts_as_teacher: bool = False
 
 
 CAPABILITIES: Mapping[str, str] = {
@@ -85,6 +94,8 @@ CAPABILITIES: Mapping[str, str] = {
     "pauses-teacher": "leaves the teacher out of some steps",
     "own-optimiser": "trains some of its parts by an optimiser of their own",
     "memory": "keeps a memory of earlier batches",
+    "network-copies": "keeps copies of a network, and runs them",
+    "starts-as-teacher": "starts the student from the teacher's weights",
 }
 """What a method may need beyond the rule, by name."""
 
@@ -148,12 +159,14 @@ class Step:
         generator: source of randomness on the batch's device, seeded by cell and step.
         mask: bool [B, H, W] of the target's positions, true where it is valid; None: everywhere. Elsewhere the
             target holds some class all the same, so that it can index; no term may depend on which.
+        noising: how noisy inputs came about; set where the networks predict noise.
     """
 
     target: Tensor
     progress: float
     generator: Generator
     mask: Tensor | None = None
+    noising: Noising | None = None
 
 
 @dataclass(frozen=True)
@@ -246,8 +259,19 @@ class Method:
         """Parts that are trained apart, by name; the others join the optimiser of the networks."""
         return {}
 
+    def take(self, parts: Mapping[str, nn.Module]) -> None:
+        """Keep the modules made in :meth:`build` and the copies of networks: ``self.parts``."""
+        self.parts = parts
+
+    def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
+        """What the networks are fed instead of a batch as the task drew it, e.g. at other timesteps."""
+        return batch
+
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
-        """The method's terms for one batch; called once per batch with both networks' views."""
+        """The method's terms for one batch; called once per batch with both networks' views.
+
+        Where ``needs.teacher`` is false and the teacher is frozen there is no view of it: ``teacher`` is None.
+        """
         raise TypeError(f"method '{self.card.name}' does not define losses(student, teacher, step)")
 
     def after_step(self) -> None:

@@ -120,15 +120,15 @@ def check_fired(network: Network, taps: Sequence[str], seen: Mapping[str, Tensor
         raise AdmError(f"network '{network.name}': tap {', '.join(silent)} never fired in the forward pass")
 
 
-def probe(network: Network, taps: Sequence[str], example: Tensor) -> dict[str, tuple[int, ...]]:
-    """Shapes that the prediction and the taps have for one example input, batch size included.
+def probe(network: Network, taps: Sequence[str], example: tuple[Tensor, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes that the prediction and the taps have for a few examples, batch size included.
 
     The model's mode and buffers are left as they were.
 
     Args:
         network: the network to try.
         taps: tap names to read.
-        example: an input batch [B, ...] on the network's device.
+        example: the arguments of the network's forward, [B, ...] each, on its device.
 
     Returns:
         ``{"prediction": shape, tap: shape, ...}``.
@@ -137,7 +137,7 @@ def probe(network: Network, taps: Sequence[str], example: Tensor) -> dict[str, t
     network.module.eval()
     try:
         with torch.no_grad(), record(network, taps) as seen:
-            prediction = network.module(example)
+            prediction = network.module(*example)
     finally:
         network.module.train(was_training)
     check_fired(network, taps, seen)

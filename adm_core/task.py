@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from torch import Tensor
@@ -17,7 +18,13 @@ Scores = dict[str, dict[str, float | None]]
 
 
 class Task(Protocol):
-    """A task opened on one benchmark with one protocol, as the loop sees it."""
+    """A task opened on one benchmark with one protocol, as the loop sees it.
+
+    Attributes:
+        costs: what its evaluation took, by name in a record's cost, beside what the loop measures.
+    """
+
+    costs: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
     kind: PredictionKind
     steps_per_epoch: int
@@ -25,11 +32,18 @@ class Task(Protocol):
     metric: str
     higher_is_better: bool
 
+    def inherit(self, student: Network, teacher: Network) -> None:
+        """Let a student take over weights of its trained teacher before training, where the protocol asks for it."""
+        return None
+
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from step ``start`` on; a pure function of seed, epoch and step."""
 
-    def task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The loss per example [B] or per position [B, H, W], not reduced."""
+    def example(self) -> tuple[Tensor, ...]:
+        """The arguments of a network's forward for two examples, to find shapes with."""
+
+    def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+        """The loss of a prediction on a batch per example [B] or per position [B, H, W], not reduced."""
 
     def evaluate(self, networks: Mapping[str, Network], split: str) -> Scores:
         """Metrics of each network on ``validation`` or ``test``."""

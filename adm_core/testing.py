@@ -23,7 +23,7 @@ from adm_core.losses.spatial import at_size
 from adm_core.method import CAPABILITIES, Losses, Method
 from adm_core.tiny import CLASSES, Form
 
-FORMS: tuple[Form, ...] = ("images", "pixels")
+FORMS: tuple[Form, ...] = ("images", "pixels", "noise")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Check:
 
     Attributes:
         regime: in which it was tried.
-        form: on what: whole images or pixels.
+        form: on what: whole images, pixels or noise.
         name: what was checked.
         passed: whether it holds.
         detail: why it does not hold, or why it does not apply.
@@ -79,6 +79,7 @@ def _reaches(term: Tensor, module: nn.Module) -> bool:
 
 
 def _gradients(bench: Bench) -> str:
+    bench.step(0)  # a student that starts as its teacher has nothing to follow before
     losses, d, detached = bench.losses(), bench.distiller, bench.method.card.detached
     apart = nn.ModuleList(part for part, _ in d.parts_trained_apart())
     # role: what its terms must reach, and what they must not
@@ -96,10 +97,8 @@ def _gradients(bench: Bench) -> str:
             if any(other is not None and _reaches(term, other) for other in others):
                 crossed.append(f"{role} term '{name}'")
     if detached and crossed:
-        return (
-            f"{', '.join(crossed)} reaches what it should not train; detach the other network's view, use "
-            "method.constant for a critic, or declare card.detached=False"
-        )
+        how = "detach the other network's view, use method.constant for a critic, or declare card.detached=False"
+        return f"{', '.join(crossed)} reaches what it should not train; {how}"
     if not detached and bench.regime == "online" and not crossed:
         return "card.detached=False is declared, but no gradient crosses"
     return ""
@@ -121,16 +120,22 @@ def _frozen_teacher(bench: Bench) -> str:
 
 def _trainables_move(bench: Bench) -> str:
     known = {id(p) for o in bench.optimizers for group in o.param_groups for p in group["params"]}
-    parts = {name: p.detach().clone() for name, p in bench.distiller.parts.named_parameters()}
+    trained = [(name, p) for name, p in bench.distiller.parts.named_parameters() if p.requires_grad]
+    parts = {name: p.detach().clone() for name, p in trained}
     for seed in range(3):
         bench.step(seed)
-    for name, p in bench.distiller.parts.named_parameters():
-        if p.requires_grad and id(p) not in known:
+    for name, p in trained:
+        if id(p) not in known:
             return f"part {name} never reached the optimiser"
-        if p.requires_grad and torch.equal(parts[name], p):
+        if torch.equal(parts[name], p):
             return f"part {name} did not move in three steps"
-    capabilities, apart = bench.method.needs.capabilities, list(bench.method.optimizers())
-    for capability, there in (("trainable-parts", sorted(parts)), ("own-optimiser", apart)):
+    needs = bench.method.needs
+    capabilities, apart, copies = needs.capabilities, list(bench.method.optimizers()), list(needs.copies)
+    declared = {"trainable-parts": sorted(parts), "own-optimiser": apart, "network-copies": copies,
+                "starts-as-teacher": needs.starts_as_teacher}  # fmt: skip
+    if bench.widths[0] == bench.widths[1] and not parts:
+        del declared["trainable-parts"]  # adapters are for unequal widths
+    for capability, there in declared.items():
         if (capability in capabilities) != bool(there):
             return f"capability {capability} declared: {capability in capabilities}, but there are: {there or 'none'}"
     unknown = capabilities - set(CAPABILITIES)
@@ -143,8 +148,8 @@ def _taps_fire_when_wrapped(bench: Bench) -> str:
             super().__init__()
             self.module = module
 
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.module(x)
+        def forward(self, *inputs: Tensor) -> Tensor:
+            out: Tensor = self.module(*inputs)
             return out
 
     d = bench.distiller
@@ -165,8 +170,7 @@ def _bf16(bench: Bench) -> str:
         loss = bench.loss(0)
     loss.backward()
     grads = [p.grad for p in bench.distiller.parameters() if p.grad is not None]
-    finite = bool(loss.isfinite()) and all(bool(g.isfinite().all()) for g in grads)
-    return "" if finite else "loss or gradient is not finite in bf16"
+    return "" if all(bool(x.isfinite().all()) for x in (loss, *grads)) else "loss or gradient is not finite in bf16"
 
 
 def _checkpoint(bench: Bench) -> str:
@@ -237,16 +241,15 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
     "a checkpoint gives the identical next loss": _checkpoint,
     "start, end and confident logits stay finite": _extremes,
 }
-"""Name of each promise to the function that returns an empty string, or what is wrong."""
-
+"""Each promise and the function that returns an empty string, or what is wrong."""
 PIXEL_CHECKS = {"void positions count for nothing": _void_is_ignored}
 """Promises about dense predictions."""
 
 
 def check_method(spec: str, settings: SettingsByPart | None = None) -> Iterator[Check]:
-    """Try every promise of the contract on a method, on images and on pixels, in each regime that it declares.
+    """Try every promise of the contract on a method, on images, pixels and noise, in each regime that it declares.
 
-    It may decline one of the two forms (``supports``), which is told, but not both.
+    It may decline some of these forms (``supports``), which is told, but not all.
 
     Args:
         spec: a registered name or a composition; load a file of your own with ``registry.load_file`` first.

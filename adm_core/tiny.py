@@ -9,15 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adm_core.align import resize_map
-from adm_core.batch import Batch
+from adm_core.batch import Batch, noisy_batch
+from adm_core.noising import NoiseProcess, Noising
 from adm_core.taps import Network
 
 CLASSES, SIDE, EXAMPLES = 10, 16, 12
 VOID_EXAMPLE = 1
 """The example of a batch of pixels in which nothing is valid."""
 
-Form = Literal["images", "pixels"]
-"""What is classified: whole images, or every pixel of them."""
+LEVELS = 20
+"""Timesteps of the noise schedule."""
+
+Form = Literal["images", "pixels", "noise"]
+"""What is predicted: the class of whole images, of every pixel of them, or the noise in them."""
 
 
 class TinyNet(nn.Module):
@@ -59,6 +63,44 @@ class TinyDenseNet(nn.Module):
         return logits
 
 
+class TinyDenoiser(nn.Module):
+    """A U-Net of two levels (sides 8 and 4 for inputs of 16) with attention in the middle, told the timestep."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(8, width), nn.SiLU())
+        self.down1, self.down2 = _block(3, width, 2), _block(width, width, 2)
+        self.attention = _Attention(width)
+        self.mid = nn.Conv2d(width, width, 1)
+        self.up2, self.up1 = _block(2 * width, width), _block(2 * width, width)
+        self.head = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """Noisy images [B, 3, H, W] and timesteps [B] → what they predict, [B, 3, H, W]."""
+        phases = timestep[:, None] * torch.logspace(0, -2, 4, device=noisy.device)
+        first = self.down1(noisy) + self.time(torch.cat([phases.sin(), phases.cos()], 1))[:, :, None, None]
+        second = self.down2(first)
+        x = self.up2(torch.cat([self.mid(second + self.attention(second)), second], 1))
+        x = self.up1(torch.cat([F.interpolate(x, scale_factor=2.0), first], 1))
+        predicted: Tensor = self.head(F.interpolate(x, scale_factor=2.0))
+        return predicted
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.MultiheadAttention(width, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        attended: Tensor = self.layer(tokens, tokens, tokens)[0]
+        return attended.transpose(1, 2).view_as(x)
+
+
+def _block(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.GroupNorm(2, after), nn.SiLU())
+
+
 def _stages(width: int, strides: tuple[int, int, int]) -> nn.ModuleList:
     widths = [3, width, 2 * width, 4 * width]
     stages = nn.ModuleList(
@@ -70,7 +112,14 @@ def _stages(width: int, strides: tuple[int, int, int]) -> nn.ModuleList:
 
 
 def tiny_network(width: int, seed: int = 0, form: Form = "images") -> Network:
-    """A :class:`TinyNet` or :class:`TinyDenseNet` with its taps, initialised from ``seed``."""
+    """A :class:`TinyNet`, :class:`TinyDenseNet` or :class:`TinyDenoiser` with its taps, initialised from ``seed``."""
+    if form == "noise":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            denoiser = TinyDenoiser(width).to(memory_format=torch.channels_last)
+        places = {name: name for name in ("down1", "down2", "mid", "up2", "up1")}
+        places |= {"last": "up1", "mid.attention": "attention", "noise": "head"}
+        return Network(f"tiny{width}", denoiser, places)
     taps = {f"stage{i + 1}": f"stages.{i}" for i in range(3)} | {"logits": "head"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -83,11 +132,13 @@ def tiny_network(width: int, seed: int = 0, form: Form = "images") -> Network:
 
 
 def tiny_batch(seed: int = 0, views: int = 1, form: Form = "images") -> Batch:
-    """Random images and labels; of pixels a quarter is void, and of one example every one."""
+    """Random images and labels, or noise; of pixels a quarter is void, and of one example every one."""
     generator = torch.Generator().manual_seed(seed)
     inputs = [torch.randn(EXAMPLES, 3, SIDE, SIDE, generator=generator) for _ in range(views)]
     inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
     index = torch.arange(EXAMPLES)
+    if form == "noise":
+        return noisy_batch(_noising(inputs[0].clamp(-1, 1), generator), index)
     if form == "images":
         return Batch(inputs[0], inputs[-1], torch.randint(CLASSES, (EXAMPLES,), generator=generator), index)
     coarse = torch.randint(CLASSES, (EXAMPLES, SIDE // 4, SIDE // 4), generator=generator)
@@ -98,8 +149,24 @@ def tiny_batch(seed: int = 0, views: int = 1, form: Form = "images") -> Batch:
     return Batch(inputs[0], inputs[-1], target, index, mask)
 
 
-def task_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of logits against labels: [B, K] and [B] → [B], or [B, K, h, w] and [B, H, W] → [B, H, W]."""
+def _noising(clean: Tensor, generator: torch.Generator) -> Noising:
+    """Noise on images at random timesteps, and a classifier of three fixed features."""
+    angle = torch.linspace(0.05, 0.49, LEVELS) * torch.pi
+    process = NoiseProcess(angle.cos(), angle.sin(), "v_prediction")
+    noise = torch.randn(clean.shape, generator=generator)
+    timestep = torch.randint(LEVELS, (len(clean),), generator=generator)
+    return Noising(process, clean, noise, timestep, classifier=_classify)
+
+
+def _classify(images: Tensor) -> tuple[Tensor, Tensor]:
+    features = images.mean((2, 3))
+    return features, features.repeat(1, 4)[:, :CLASSES]
+
+
+def task_loss(prediction: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of logits per example [B] or pixel [B, H, W]; of noise the squared error per position."""
+    if batch.noising is not None:
+        return (prediction - batch.target).pow(2).mean(1)
     if prediction.dim() == 4:
-        prediction = resize_map(prediction, (target.shape[1], target.shape[2]))
-    return F.cross_entropy(prediction, target, reduction="none")
+        prediction = resize_map(prediction, (batch.target.shape[1], batch.target.shape[2]))
+    return F.cross_entropy(prediction, batch.target, reduction="none")

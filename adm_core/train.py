@@ -18,9 +18,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adm_core import checkpoint
+from adm_core.averaging import MovingAverage
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller, Outcome
 from adm_core.errors import AdmError, Diverged
@@ -169,8 +169,8 @@ class Trainer:
                         optimizer.zero_grad()
             self._accumulate(outcome)
         self.distiller.after_step()
-        for role, average in self.averages.items():
-            average.update_parameters(self.distiller.networks[role].module)
+        for average in self.averages.values():
+            average.update()
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -234,15 +234,11 @@ class Trainer:
                 for role, network in networks.items()
             }
 
-    def _make_averages(self) -> dict[str, AveragedModel]:
+    def _make_averages(self) -> dict[str, MovingAverage]:
         if self.recipe.ema is None:
             return {}
-        average = get_ema_multi_avg_fn(self.recipe.ema)
-        return {
-            role: AveragedModel(self.distiller.networks[role].module, multi_avg_fn=average, use_buffers=True)
-            for role in self.roles
-            if role != "method"
-        }
+        networks = {role: self.distiller.networks[role] for role in self.roles if role != "method"}
+        return {role: MovingAverage(network.module, self.recipe.ema) for role, network in networks.items()}
 
     def _evaluated(self) -> dict[str, Network]:
         networks = dict(self.distiller.networks)

@@ -92,9 +92,7 @@ def _builtin() -> list[str]:
 def _method(name: str) -> dict[str, Any]:
     method = registry.get(name)
     instance = method()
-    settings = [
-        {"name": f.name, "default": f"`{f.default!r}`"} for f in dataclasses.fields(method.Settings)
-    ]
+    settings = [{"name": f.name, "default": f"`{f.default!r}`"} for f in dataclasses.fields(method.Settings)]
     return {
         "card": method.card,
         "regimes": " and ".join(sorted(method.card.regimes)),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from results.claims import load_claims
@@ -35,11 +35,13 @@ class Results:
         manifest: what the suite consists of.
         blocks: its records, arranged.
         problems: what is wrong with records that could not be read.
+        samples: cell id to the picture that ``adm samples`` made of the cell, where there is one.
     """
 
     manifest: Manifest
     blocks: list[Block]
     problems: tuple[str, ...]
+    samples: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def not_run(self) -> int:
@@ -58,7 +60,10 @@ def load(store_root: str | Path, suite: str) -> Results:
     manifest = store.read_manifest(suite)
     records, faults = store.records(row.id for row in manifest.rows)
     problems = {fault.cell_id: str(fault).replace(f"{store.root}/", "") for fault in faults if fault.cell_id}
-    return Results(manifest, collect(manifest, records, problems), tuple(problems[key] for key in sorted(problems)))
+    blocks = collect(manifest, records, problems)
+    pictures = {row.id: store.samples_path(row.id) for row in manifest.rows}
+    samples = {cell_id: path for cell_id, path in pictures.items() if path.is_file()}
+    return Results(manifest, blocks, tuple(problems[key] for key in sorted(problems)), samples)
 
 
 def tables_of(results: Results, table: str = "scores") -> list[Table]:
@@ -96,10 +101,15 @@ def render(tables: Sequence[Table], form: str, width: int = 100, color: bool = F
 
 
 def page(results: Results) -> str:
-    """The HTML page of a suite: all its tables, plots and notes in one file."""
+    """The HTML page of a suite: all its tables, plots, notes and sample pictures in one file.
+
+    Raises:
+        RecordError: a sample picture cannot be read, or is no PNG.
+    """
     from results.render import html  # loads matplotlib, which no other form needs
 
-    return html.render(results.manifest, results.blocks, {name: tables_of(results, name) for name in TABLES})
+    tables = {name: tables_of(results, name) for name in TABLES}
+    return html.render(results.manifest, results.blocks, tables, results.samples)
 
 
 def write_all(results: Results, out_dir: str | Path) -> list[Path]:

@@ -197,6 +197,7 @@ class Cost(_Model):
     setup_s: Number | None = Field(None, description="seconds until the first step")
     train_s: Number | None = Field(None, description="seconds in training, evaluation left out")
     eval_s: Number | None = Field(None, description="seconds in evaluation")
+    sampling: dict[str, Number] = Field({}, description="seconds, student's images_per_s", exclude_if=lambda s: not s)
     step_ms: Number | None = Field(None, description="milliseconds per optimiser step, median")
     images_per_s: Number | None = Field(None, description="training images per second")
     peak_memory_mb: Number | None = Field(None, description="peak memory in MiB (device, else process)")

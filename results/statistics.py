@@ -139,14 +139,17 @@ def best_set(rows: Sequence[Mapping[int, float]], higher_is_better: bool) -> set
     return inside | {index for index, p in zip(rivals, adjusted, strict=True) if p >= LEVEL}
 
 
-def normalized_gain(method: float, none: float, teacher: float) -> float | None:
+def normalized_gain(method: float, none: float, teacher: float, higher_is_better: bool) -> float | None:
     """How much of the way from the baseline to the teacher a method goes: (method - none) / (teacher - none).
 
+    It is positive where the method is better than the baseline, whichever direction is the better one.
+
     Returns:
-        None where teacher and baseline are so close that the ratio says nothing (0.1 % of the larger of the two).
+        None where there is no way to go: the teacher is not better than the baseline, or by so little that the ratio
+        says nothing (0.1 % of the larger of the two).
     """
     way = teacher - none
-    if abs(way) <= 1e-3 * max(abs(teacher), abs(none)):
+    if (way if higher_is_better else -way) <= 1e-3 * max(abs(teacher), abs(none)):
         return None
     return (method - none) / way
 

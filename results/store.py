@@ -1,4 +1,4 @@
-"""The folder in which records and manifests lie: whole files or none, and one broken file spoils no other."""
+"""The folder in which records, manifests and sample pictures lie: whole files or none, each read by itself."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ class Store:
     def manifest_path(self, suite: str) -> Path:
         """Where the manifest of a suite lies."""
         return self.root / "suites" / f"{suite}.json"
+
+    def samples_path(self, cell_id: str) -> Path:
+        """Where the picture of the images lies that a cell's networks make."""
+        return self.root / "samples" / f"{cell_id}.png"
 
     def write_record(self, record: Record) -> Path:
         """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
@@ -136,8 +140,12 @@ def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all: what was there stays until the new content is safe on disk.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        content: bytes, or text that is written as UTF-8.
 
     Raises:
         RecordError: the disk is full or the folder cannot be written; the message says what to do.
@@ -147,7 +155,7 @@ def write_atomically(path: Path, text: str) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(text.encode())
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep the rest of a team from reading

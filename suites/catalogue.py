@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -107,7 +107,7 @@ def check_network(task: str, name: str, where: str, kind: str = "network", own: 
         AdmError: no such network; nearest names are given.
     """
     module = _networks_of(task)
-    if name.startswith(tuple(getattr(module, "EXTERNAL", ()))):
+    if name.startswith(_external(task)):
         if hasattr(module, "check"):
             module.check(name, where)
     elif name not in networks(task):
@@ -130,6 +130,36 @@ def check_definition(task: str, definition: NetworkDefinition, where: str) -> No
             raise AdmError(f"{where}.{error}") from error
 
 
+def is_network(task: str, name: str) -> bool:
+    """Whether a name is one of the task's own networks or begins as a library's do."""
+    return name in networks(task) or name.startswith(_external(task))
+
+
+def locate(task: str, place: str, beside: Path, part: Literal["config", "weights"], where: str) -> Path:
+    """The file that a network's config or weights are read from.
+
+    A place that is a folder or begins as a library's names do is understood by tasks that have
+    ``locate(place, part, where)`` in their ``networks``.
+
+    Args:
+        task: e.g. ``diffusion``.
+        place: as the suite says it.
+        beside: the folder to which it is relative.
+        part: what is wanted.
+        where: file and key, for messages.
+
+    Raises:
+        AdmError: there is no such file.
+    """
+    module, path = _networks_of(task), beside / Path(place).expanduser()
+    if path.is_file():
+        return path
+    if hasattr(module, "locate") and (path.is_dir() or place.startswith(_external(task))):
+        found: Path = module.locate(str(path) if path.is_dir() else place, part, where)
+        return found
+    raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+
+
 def config_files(task: str, file: Path) -> list[Path]:
     """All the files that a network's config consists of, itself first.
 
@@ -146,6 +176,11 @@ def _networks_of(task: str) -> ModuleType:
     return importlib.import_module(f"tasks.{task}.networks")
 
 
+def _external(task: str) -> tuple[str, ...]:
+    """Beginnings of the names that libraries answer to."""
+    return tuple(getattr(_networks_of(task), "EXTERNAL", ()))
+
+
 def check_data(task: str, data: Mapping[str, Any], where: str) -> None:
     """Stop at a protocol whose ``data`` part the task would refuse; ``tasks/<task>/data_settings.py`` reads it.
 
@@ -154,6 +189,12 @@ def check_data(task: str, data: Mapping[str, Any], where: str) -> None:
     """
     if (_TASKS / task / "data_settings.py").exists():
         importlib.import_module(f"tasks.{task}.data_settings").read(data, where)
+
+
+def without_student_keys(task: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a protocol's ``data`` says about a teacher trained alone: all but the task's ``STUDENT_KEYS``."""
+    settings = importlib.import_module(f"tasks.{task}.data_settings")
+    return {key: value for key, value in data.items() if key not in getattr(settings, "STUDENT_KEYS", ())}
 
 
 def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:

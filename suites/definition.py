@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -107,6 +107,8 @@ class Block(_Frozen):
         methods: the rows.
         seeds: of the trainings.
         teacher_seed: offline: the seed of the teacher's own training.
+        teacher_protocol: offline: the protocol of the teacher's own training, e.g. a longer one, with the same data as
+            ``protocol``, which it is by default.
     """
 
     title: Text
@@ -118,6 +120,7 @@ class Block(_Frozen):
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     teacher_seed: int = 0
+    teacher_protocol: str | None = None
 
     @field_validator("seeds")
     @classmethod
@@ -126,15 +129,22 @@ class Block(_Frozen):
             raise ValueError("seeds are distinct numbers from 0 on")
         return seeds
 
+    @model_validator(mode="after")
+    def _teacher_protocol_is_of_a_frozen_one(self) -> Self:
+        if self.teacher_protocol is not None and self.regime != "offline":
+            raise ValueError("teacher_protocol is for offline blocks; online, both networks train by 'protocol'")
+        return self
+
 
 class OwnNetwork(_Frozen):
     """A network that the suite defines itself; pairs name it like any other.
 
     Attributes:
         base: a network name that the task knows, or a config file (``.py``, ``.json``, ``.yaml``, relative to the
-            suite's), which only some tasks build from.
+            suite's) or a folder, which only some tasks build from.
         overrides: what it changes in its base, in the task's own words; plain JSON.
-        checkpoint: a file with weights (relative to the suite's); they are a frozen teacher's, and not trained here.
+        checkpoint: a file with weights (relative to the suite's), or what the task finds one by; they are a frozen
+            teacher's, and not trained here.
     """
 
     base: str

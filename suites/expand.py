@@ -154,17 +154,32 @@ def _expand_block(
     block: Block, where: str, folder: Path | None, networks: OwnNetworks, settings: MethodSettings
 ) -> list[PlannedCell]:
     catalogue.check_benchmark(block.task, block.benchmark, where)
-    protocol_name, protocol = load_protocol(block.protocol, folder, f"{where}, protocol")
-    if protocol.task != block.task:
-        raise AdmError(f"{where}: protocol '{protocol_name}' is for task '{protocol.task}', not '{block.task}'")
-    catalogue.check_data(block.task, protocol.data, f"{where}, protocol '{protocol_name}'")
+    protocol = _protocol(block, "protocol", folder, where)
+    alone = protocol
+    if block.teacher_protocol is not None:
+        alone = _protocol(block, "teacher_protocol", folder, where)
+        of_both = [catalogue.without_student_keys(block.task, named[1].data) for named in (alone, protocol)]
+        if of_both[0] != of_both[1]:
+            raise AdmError(
+                f"{where}: 'data' of protocol '{protocol[0]}' and of teacher_protocol '{alone[0]}' differ, so that "
+                "scores of student and teacher could not be compared; make them the same"
+            )
     own = [networks.of_pair(block, pair.teacher, pair.student, where) for pair in block.pairs]
     rows = []
     for pair, identities in zip(block.pairs, own, strict=True):
         for entry in block.methods:
             method = settings.resolve(block, pair, entry, where)
-            rows += _plan_seeds(block, pair, entry, method, identities, (protocol_name, protocol))
+            rows += _plan_seeds(block, pair, entry, method, identities, protocol, alone)
     return rows
+
+
+def _protocol(block: Block, key: str, folder: Path | None, where: str) -> tuple[str, Protocol]:
+    """The protocol that a block names under a key, with its name; checked for the block's task."""
+    name, protocol = load_protocol(getattr(block, key), folder, f"{where}, {key}")
+    if protocol.task != block.task:
+        raise AdmError(f"{where}: {key} '{name}' is for task '{protocol.task}', not '{block.task}'")
+    catalogue.check_data(block.task, protocol.data, f"{where}, {key} '{name}'")
+    return name, protocol
 
 
 def _plan_seeds(
@@ -174,11 +189,14 @@ def _plan_seeds(
     method: tuple[MethodPart, ...],
     networks: dict[str, NetworkIdentity],
     named: tuple[str, Protocol],
+    of_teacher: tuple[str, Protocol],
 ) -> list[PlannedCell]:
     """One row of a table: the same cell with every seed."""
     name, protocol = named
     fingerprint = protocol_digest(protocol)
-    recipe = TeacherRecipe(protocol=name, protocol_digest=fingerprint, seed=block.teacher_seed)
+    recipe = TeacherRecipe(
+        protocol=of_teacher[0], protocol_digest=protocol_digest(of_teacher[1]), seed=block.teacher_seed
+    )
     brought = pair.teacher in networks and networks[pair.teacher].checkpoint is not None
     cells = [
         Cell(
@@ -198,7 +216,7 @@ def _plan_seeds(
     ]
     alone = teacher_cell(cells[0])
     label = f"teacher {pair.teacher}"
-    teacher = PlannedCell(alone, protocol, label, "Teachers, trained alone") if alone else None
+    teacher = PlannedCell(alone, of_teacher[1], label, "Teachers, trained alone") if alone else None
     return [PlannedCell(cell, protocol, entry.shown, block.title, teacher) for cell in cells]
 
 

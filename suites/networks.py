@@ -99,22 +99,22 @@ class OwnNetworks:
         own, where = self._suite.networks[name], f"{self._where}: networks.{name}"
         if name in catalogue.networks(task):
             raise AdmError(f"{where}: {task} already has a network of this name; choose another")
-        file = self._file(own.base, f"{where}.base") if own.is_file else None
+        file = None
+        if own.is_file or self._is_place(task, own.base):
+            file = catalogue.locate(task, own.base, self._folder, "config", f"{where}.base")
         base = file.name if file else own.base
         catalogue.check_definition(task, NetworkDefinition(base, own.overrides, file), where)
         config = self._remember(config_digest(task, file), file) if file else None
         checkpoint = None
         if own.checkpoint is not None:
-            weights = self._file(own.checkpoint, f"{where}.checkpoint")
+            weights = catalogue.locate(task, str(own.checkpoint), self._folder, "weights", f"{where}.checkpoint")
             checkpoint = self._remember(sha256(weights), weights)
             self.checkpoints.append(Checkpoint(name, weights, checkpoint))
         return NetworkIdentity(base=base, config=config, overrides=own.overrides, checkpoint=checkpoint)
 
-    def _file(self, given: str | Path, where: str) -> Path:
-        path = self._folder / Path(given).expanduser()
-        if not path.is_file():
-            raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-        return path
+    def _is_place(self, task: str, base: str) -> bool:
+        """Whether a base without the ending of a config file is a folder; the name of a network comes first."""
+        return not catalogue.is_network(task, base) and ("/" in base or (self._folder / base).is_dir())
 
     def _remember(self, digest: str, file: Path) -> str:
         self.files[digest] = file

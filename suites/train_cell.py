@@ -87,7 +87,7 @@ def train_cell(
         "primary": _primary(task, protocol),
         "curves": finite(_epoch_first(trained)),
         "teacher": _scored(identity, scores.get("teacher", {}).get(task.metric)),
-        "cost": times | _cost(distiller, trained, protocol, task.example()),
+        "cost": times | dict(task.costs) | _cost(distiller, trained, protocol, task.example()),
         "capabilities": sorted(method.needs.capabilities),
         "data_digest": task.data_digest(),
         "environment": environment(device, protocol.recipe.precision),
@@ -140,7 +140,8 @@ def open_task(cell: Cell, protocol: Protocol, device: torch.device, options: Run
     """The cell's task, opened on its benchmark: ``tasks/<task>/task.py`` names its class ``TASK``."""
     roots = [*options.data_roots, *datasets.roots_from_environment()]
     opened = importlib.import_module(f"tasks.{cell.task}.task").TASK
-    return opened(cell.benchmark, protocol, cell.seed, device, roots, views, options.download)
+    artefacts = options.store / "artefacts"
+    return opened(cell.benchmark, protocol, cell.seed, device, roots, views, options.download, artefacts)
 
 
 def initial_networks(cell: Cell, task: Any, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:
@@ -155,12 +156,14 @@ def initial_networks(cell: Cell, task: Any, options: RunOptions) -> tuple[dict[s
     if brought is not None:
         weights = checkpoint.load_foreign(brought, trusted=cell.checkpoint in options.trusted)
         task.load(networks["teacher"], weights, f"teacher '{cell.teacher}', {brought.name}")
+        task.inherit(networks["student"], networks["teacher"])
         return networks, {"checkpoint": brought.name, "digest": cell.checkpoint}
     alone = teacher_cell(cell)
     if alone is None:
         return networks, None
     weights_file = options.store / "work" / alone.id / WEIGHTS
     load_weights(networks["teacher"], weights_file)
+    task.inherit(networks["student"], networks["teacher"])
     record = Store(options.store).read_record(alone.id)
     return networks, {
         "cell_id": alone.id,
@@ -194,17 +197,19 @@ def _epoch_first(trained: Trained) -> dict[str, list[float | None]]:
     return {"epoch": trained.curves.get("epoch", [])} | trained.curves
 
 
-def _cost(distiller: Distiller, trained: Trained, protocol: Protocol, example: torch.Tensor) -> dict[str, Any]:
+def _cost(
+    distiller: Distiller, trained: Trained, protocol: Protocol, example: tuple[torch.Tensor, ...]
+) -> dict[str, Any]:
     steps = max(trained.steps, 1)
     return {
         "train_s": trained.seconds,
         "step_ms": 1000 * trained.seconds / steps,
         "images_per_s": protocol.recipe.batch_size * steps / max(trained.seconds, 1e-9),
-        "peak_memory_mb": _peak_memory(example.device),
+        "peak_memory_mb": _peak_memory(example[0].device),
         "parameters": {
             "student": _parameters(distiller.student),
             "teacher": _parameters(distiller.teacher) if distiller.teacher else None,
-            "method": _parameters(distiller.parts),
+            "method": sum(p.numel() for p in distiller.parts.parameters() if p.requires_grad),  # no network's copies
         },
         "flops": {role: _flops(network, example) for role, network in trained.networks.items()},
     }
@@ -214,10 +219,10 @@ def _parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _flops(network: Network, example: torch.Tensor) -> float:
+def _flops(network: Network, example: tuple[torch.Tensor, ...]) -> float:
     """Floating-point operations (two per multiply-add) of one example's forward pass."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network.module(example[:1])
+        network.module(*(given[:1] for given in example))
     return float(counter.get_total_flops())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from results import plots
+from results.errors import RecordError
 from results.plots import Plot, Series
 from results.schema import Manifest
 from results.tables import Block, Column, Entry, Row, Table, entry_text, slices
@@ -19,6 +20,22 @@ from results.tables import Block, Column, Entry, Row, Table, entry_text, slices
 _HERE = Path(__file__).parent
 _FIXED = ("reference", "unranked")
 """Kinds of rows that sorting leaves at the bottom."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The images that a row's networks make.
+
+    Attributes:
+        label: the row's.
+        seed: of the cell that made them.
+        data: the PNG in base64.
+    """
+
+    label: str
+    seed: int
+    data: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class _Section:
         slices: its tables of metrics that come in parts.
         overview: the plot of all rows.
         panels: the smaller plots.
+        samples: the rows' images.
         series: the rows that the panels draw, with their colours.
         left_out: how many rows with a score they do not draw.
         teachers: digest, origin (cell or checkpoint) and score of each frozen teacher.
@@ -50,6 +68,7 @@ class _Section:
     slices: list[Table]
     overview: Plot | None
     panels: list[Plot]
+    samples: list[_Samples]
     series: list[Series]
     left_out: int
     teachers: list[dict[str, str]]
@@ -58,18 +77,27 @@ class _Section:
     open: int
 
 
-def render(manifest: Manifest, blocks: Sequence[Block], tables: Mapping[str, Sequence[Table]]) -> str:
+def render(
+    manifest: Manifest,
+    blocks: Sequence[Block],
+    tables: Mapping[str, Sequence[Table]],
+    samples: Mapping[str, Path] | None = None,
+) -> str:
     """The page.
 
     Args:
         manifest: of the suite.
         blocks: its records, arranged.
         tables: scores and cost (one per block), claims and summary.
+        samples: cell id to a PNG file of the images that its networks make; each row shows its first seed's.
+
+    Raises:
+        RecordError: such a file cannot be read, or is no PNG.
     """
     claims = list(tables["claims"])
     with plots.drawing():
         sections = [
-            _section(number, block, scores, cost, _claims_of(block, claims), slices([block]))
+            _section(number, block, scores, cost, _claims_of(block, claims), _samples(block, samples or {}))
             for number, (block, scores, cost) in enumerate(
                 zip(blocks, tables["scores"], tables["cost"], strict=True), start=1
             )
@@ -104,21 +132,20 @@ def _environment() -> Environment:
 
 
 def _section(
-    number: int, block: Block, scores: Table, cost: Table, claims: Table | None, parts: list[Table]
+    number: int, block: Block, scores: Table, cost: Table, claims: Table | None, samples: list[_Samples]
 ) -> _Section:
     name = f"block-{number}"
-    series = plots.choose(block)
-    tradeoff = plots.tradeoff(block, f"{name}-cost")
-    panels = ([tradeoff] if tradeoff else []) + plots.curves(block, series, f"{name}-curve")
+    series, overview, panels = _plots(block, name) if block.comparable else ([], None, [])
     return _Section(
         name,
         block,
         scores,
         cost,
         claims,
-        parts,
-        plots.intervals(block, f"{name}-scores"),
+        slices([block]),
+        overview,
         panels,
+        samples,
         series if any(panel.legend for panel in panels) else [],
         sum(bool(line.records) for line in block.lines) - len(series),
         _teachers(block),
@@ -126,6 +153,34 @@ def _section(
         {line.label: ", ".join(sorted(line.capabilities)) for line in block.lines if line.capabilities},
         sum(not line.complete for line in block.lines),
     )
+
+
+def _plots(block: Block, name: str) -> tuple[list[Series], Plot | None, list[Plot]]:
+    """The rows that are told apart by colour, the plot of all rows, and the smaller ones."""
+    series = plots.choose(block)
+    tradeoff = plots.tradeoff(block, f"{name}-cost")
+    panels = ([tradeoff] if tradeoff else []) + plots.curves(block, series, f"{name}-curve")
+    return series, plots.intervals(block, f"{name}-scores"), panels
+
+
+def _samples(block: Block, pictures: Mapping[str, Path]) -> list[_Samples]:
+    """For each row the picture of its first seed that has one."""
+    found = []
+    for line in block.lines:
+        shown = next(((seed, r.id) for seed, r in sorted(line.records.items()) if r.id in pictures), None)
+        if shown is not None:
+            found.append(_Samples(line.label, shown[0], _base64(pictures[shown[1]])))
+    return found
+
+
+def _base64(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    if not content.startswith(_PNG):
+        raise RecordError(f"{path}: is no PNG picture; delete it, or make it again with 'adm samples'")
+    return base64.b64encode(content).decode()
 
 
 def _claims_of(block: Block, claims: list[Table]) -> Table | None:

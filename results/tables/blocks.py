@@ -1,4 +1,4 @@
-"""Groups a suite's records: blocks of rows that may be compared, and rows of seeds of one method."""
+"""Groups a suite's records: blocks of rows of one setting, and rows of seeds of one method."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Line:
 
 @dataclass
 class Block:
-    """Rows that may be compared: same benchmark, protocol, pair, regime and teacher; complete once it is read.
+    """Rows of one benchmark, protocol, pair, regime and teacher; complete once it is read.
 
     Attributes:
         title: the suite's heading for it.
@@ -95,6 +95,11 @@ class Block:
         """The row of the baseline method that has most seeds; the first of them."""
         rows = [line for line in self.lines if line.method == self.baseline_method and line.records]
         return max(rows, key=lambda line: len(line.records), default=None)
+
+    @cached_property
+    def comparable(self) -> bool:
+        """Whether its ok records were trained and scored on the same; those that do not say on what are not asked."""
+        return len({record.data_digest for record in self.records()} - {None}) <= 1
 
     @property
     def subtitle(self) -> str:

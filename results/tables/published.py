@@ -11,7 +11,9 @@ from results.tables.blocks import Block, Line
 from results.tables.metrics import metric_column
 from results.tables.model import Column, Entry, Row, Table
 
-_Key = tuple[str, str]  # method, scored network
+_Key = tuple[str, str, int | None]
+"""Method, scored network, evaluations of the network per image."""
+_NFE = Column("nfe", "NFE", "count", about="evaluations of the network per generated image, where a source states them")
 
 
 def claims(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table]:
@@ -22,32 +24,37 @@ def claims(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table]:
         published: figures with their sources.
 
     Returns:
-        One table for each block of which something was published; then, per regime and benchmark, the figures for
-        pairs that this suite does not have.
+        One table for each block of which something was published, about its pair or about one of its networks alone;
+        then, per regime and benchmark, the figures for pairs and networks that this suite does not have.
     """
     tables = []
     seen: set[Claim] = set()
     for block in blocks:
-        matching = [claim for claim in published if _fits(claim, block)]
+        matching = [((c.method, role, c.nfe), c) for c in published for role in _roles(c, block)]
         if matching:
             tables.append(_beside(block, matching))
-            seen |= set(matching)
-    benchmarks = dict.fromkeys(_name(block.cell.benchmark) for block in blocks)
-    regimes = {block.cell.regime for block in blocks}
-    for regime, benchmark in product(("online", "offline"), benchmarks):
-        rest = [c for c in published if c not in seen and c.benchmark == benchmark and c.regime == regime]
+            seen |= {claim for _, claim in matching}
+    benchmarks = dict.fromkeys((block.cell.task, _name(block.cell.benchmark)) for block in blocks)
+    regimes = {"alone", *(block.cell.regime for block in blocks)}
+    for regime, benchmark in product(("online", "offline", "alone"), benchmarks):
+        rest = [c for c in published if c not in seen and (c.task, c.benchmark) == benchmark and c.regime == regime]
         if rest and regime in regimes:
             tables.append(_not_run(rest, regime))
-    return tables or [_nothing(set(benchmarks))]
+    return tables or [_nothing({name for _, name in benchmarks})]
 
 
-def _fits(claim: Claim, block: Block) -> bool:
+def _roles(claim: Claim, block: Block) -> list[str]:
+    """The networks of a block whose figure a claim is: one at most, or both where they are equal and learned alone."""
     cell = block.cell
     if cell.networks:  # a suite's own word for a network need not mean what a source means by it
-        return False
-    ours = (_name(cell.benchmark), cell.regime, cell.teacher, cell.student)
+        return []
     metric = block.primary.metric if block.primary else claim.metric
-    return ours == (claim.benchmark, claim.regime, claim.teacher, claim.student) and metric == claim.metric
+    if (cell.task, _name(cell.benchmark), metric) != (claim.task, claim.benchmark, claim.metric):
+        return []
+    if claim.regime == "alone":
+        return [role for role, name in (("student", cell.student), ("teacher", cell.teacher)) if name == claim.student]
+    ours = (cell.regime, cell.teacher, cell.student)
+    return [claim.scored] if ours == (claim.regime, claim.teacher, claim.student) else []
 
 
 def _name(benchmark: str) -> str:
@@ -55,43 +62,57 @@ def _name(benchmark: str) -> str:
     return benchmark.split("@")[0]
 
 
-def _beside(block: Block, published: Sequence[Claim]) -> Table:
+def _beside(block: Block, matching: Sequence[tuple[_Key, Claim]]) -> Table:
+    published = list(dict.fromkeys(claim for _, claim in matching))
     sources = list(dict.fromkeys(claim.source for claim in published))
-    figures: dict[tuple[_Key, str], Claim] = {((c.method, c.scored), c.source): c for c in published}
-    metric = published[0].metric
-    ours = metric_column(metric, "ours")
+    figures: dict[tuple[_Key, str], Claim] = {(key, claim.source): claim for key, claim in matching}
+    ours = metric_column(published[0].metric, "ours")
+    counted = any(claim.nfe for claim in published)
     columns = (
         Column("label", "method"),
         Column("scored", "scored", about="the network whose score it is"),
-        Column("ours", f"ours: {ours.title}", "spread", ours.digits, "measured here, over the seeds that are ok"),
+        *([_NFE] if counted else []),
+        Column(
+            "ours", f"ours: {ours.title}", "spread", ours.digits, "measured here, over the seeds that are ok", ours.best
+        ),
         Column("n", "seeds", "count", about="seeds behind our mean"),
-        *(_source_column(number, source, ours.digits) for number, source in enumerate(sources, start=1)),
+        *(_source_column(number, source, ours) for number, source in enumerate(sources, start=1)),
     )
     rows = []
-    for label, key, values in _our_lines(block, published):
+    for label, key, values in _lines(block, dict.fromkeys(key for key, _ in matching)):
         summary = statistics.summarize(values)
-        entries = [Entry((label,)), Entry((key[1],))]
+        entries = [Entry((label,)), Entry((key[1],)), *([Entry((key[2],))] if counted else [])]
         entries.append(Entry((summary.mean, summary.std) if summary else (None, None)))
         entries.append(Entry((summary.n if summary else None,)))
         entries += [_figure(figures.get((key, source))) for source in sources]
-        rows.append(Row(tuple(entries), "baseline" if key == (block.baseline_method, "student") else "ranked"))
+        rows.append(Row(tuple(entries), "baseline" if key == (block.baseline_method, "student", None) else "ranked"))
     notes = ("Published figures stand as their sources print them; protocols differ, so they are not ranked.",)
     return Table("claims", block.title, columns, tuple(rows), block.subtitle, block.context, notes + _legend(published))
 
 
-def _our_lines(block: Block, published: Sequence[Claim]) -> list[tuple[str, _Key, list[float]]]:
-    """Label, key and our values for every row of a block's table: ours in suite order, then what only others have."""
-    known = dict.fromkeys((claim.method, claim.scored) for claim in published)
+def _lines(block: Block, published: Iterable[_Key]) -> list[tuple[str, _Key, list[float]]]:
+    """Label, key and our values for every row of a block's table, students first.
+
+    Ours stand in suite order, each method's followed by what was published of it at stated evaluations, since a record
+    does not state them; then come the methods that only others have.
+    """
+    known: dict[tuple[str, str], list[int | None]] = {}
+    for method, scored, nfe in published:
+        known.setdefault((method, scored), []).append(nfe)
     found: list[tuple[str, _Key, list[float]]] = []
-    done: set[_Key] = set()
     for scored in ("student", "teacher"):
-        for line in block.lines:
-            key = (line.method, scored)
-            if key in known:
-                found.append((line.label, key, _ours(block, line, scored)))
-                done.add(key)
-    found += [(method, (method, scored), []) for method, scored in known if (method, scored) not in done]
-    return sorted(found, key=lambda item: item[1][1] == "teacher")
+        ours = [line for line in block.lines if (line.method, scored) in known]
+        last = {line.method: line for line in ours}
+        for line in ours:
+            found.append((line.label, (line.method, scored, None), _ours(block, line, scored)))
+            if last[line.method] is line:
+                counts = sorted(nfe for nfe in known[line.method, scored] if nfe)
+                found += [(line.method, (line.method, scored, nfe), []) for nfe in counts]
+        for (method, role), given in known.items():
+            if role == scored and method not in last:
+                counts_or_none = sorted(given, key=lambda nfe: nfe or 0)
+                found += [(method, (method, scored, nfe), []) for nfe in counts_or_none]
+    return found
 
 
 def _ours(block: Block, line: Line, scored: str) -> list[float]:
@@ -103,31 +124,40 @@ def _ours(block: Block, line: Line, scored: str) -> list[float]:
 def _not_run(published: Sequence[Claim], regime: str) -> Table:
     sources = list(dict.fromkeys(claim.source for claim in published))
     metric = metric_column(published[0].metric)
+    counted = any(claim.nfe for claim in published)
     columns = (
-        Column("pair", "pair"),
+        Column("pair", "network" if regime == "alone" else "pair"),
         Column("label", "method"),
         Column("scored", "scored", about="the network whose score it is"),
-        *(_source_column(number, source, metric.digits) for number, source in enumerate(sources, start=1)),
+        *([_NFE] if counted else []),
+        *(_source_column(number, source, metric) for number, source in enumerate(sources, start=1)),
     )
-    figures = {(_pair(claim), claim.method, claim.scored, claim.source): claim for claim in published}
-    keys = dict.fromkeys((_pair(claim), claim.method, claim.scored) for claim in published)
-    pairs = list(dict.fromkeys(pair for pair, _, _ in keys))
+    figures = {(_pair(claim), claim.method, claim.scored, claim.nfe, claim.source): claim for claim in published}
+    keys = dict.fromkeys((_pair(claim), claim.method, claim.scored, claim.nfe) for claim in published)
+    pairs = list(dict.fromkeys(pair for pair, *_ in keys))
     rows = [
-        Row((*(Entry((part,)) for part in key), *(_figure(figures.get((*key, source))) for source in sources)))
+        Row(
+            (
+                *(Entry((part,)) for part in (key if counted else key[:3])),
+                *(_figure(figures.get((*key, source))) for source in sources),
+            )
+        )
         for key in sorted(keys, key=lambda key: (pairs.index(key[0]), key[2] == "student"))
     ]
     title = f"Published {regime} figures for pairs that this suite does not have"
+    if regime == "alone":
+        title = "Published figures of networks trained alone that this suite does not have"
     subtitle = f"{published[0].benchmark} · {metric.title}"
     context = {"benchmark": published[0].benchmark, "regime": regime}
     return Table("claims", title, columns, tuple(rows), subtitle, context, _legend(published))
 
 
 def _pair(claim: Claim) -> str:
-    return f"{claim.teacher} → {claim.student}"
+    return f"{claim.teacher} → {claim.student}" if claim.teacher else claim.student
 
 
-def _source_column(number: int, source: str, digits: int) -> Column:
-    return Column(f"published_{number}", f"{source} [{number}]", "spread", digits, "published")
+def _source_column(number: int, source: str, metric: Column) -> Column:
+    return Column(f"published_{number}", f"{source} [{number}]", "spread", metric.digits, "published", metric.best)
 
 
 def _figure(claim: Claim | None) -> Entry:

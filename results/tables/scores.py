@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from results import statistics
 from results.statistics import Difference
+from results.tables import mixture
 from results.tables.blocks import Block, Line
 from results.tables.metrics import in_order, metric_column
 from results.tables.model import Column, Entry, Row, RowKind, Table
@@ -26,17 +27,21 @@ class _Judged:
 
 
 def scores(blocks: Sequence[Block]) -> list[Table]:
-    """One table per block: best first; the baseline marked; incomplete rows unranked at the end."""
+    """One table per block: best first; the baseline marked; incomplete rows unranked at the end.
+
+    Rows that were trained or scored on different data, by different extractors for instance, are all unranked.
+    """
     return [_table(block) for block in blocks]
 
 
 def gain_over_baseline(block: Block, line: Line) -> float | None:
     """The normalised gain of a row, over the seeds that row, baseline and teacher share.
 
-    Offline the teacher is the frozen one; online it is the teacher of the baseline row, which learned alone.
+    Offline the teacher is the frozen one; online it is the teacher of the baseline row, which learned alone. None
+    where rows may not be compared, or the teacher is not better than the baseline.
     """
-    baseline = block.baseline
-    if baseline is None or line is baseline:
+    baseline, primary = block.baseline, block.primary
+    if baseline is None or primary is None or line is baseline or not block.comparable:
         return None
     method, none = line.values("student"), baseline.values("student")
     frozen, solo = block.frozen_teacher, block.solo_teacher
@@ -46,12 +51,14 @@ def gain_over_baseline(block: Block, line: Line) -> float | None:
     if not seeds:
         return None
     # fsum is exact; sum() of floats rounds otherwise from Python 3.12 on, and tables are to be equal to the byte
-    means = [math.fsum(values[seed] for seed in seeds) / len(seeds) for values in (method, none, solo)]
-    return statistics.normalized_gain(*means)
+    ours, base, teacher = (math.fsum(values[seed] for seed in seeds) / len(seeds) for values in (method, none, solo))
+    return statistics.normalized_gain(ours, base, teacher, primary.higher_is_better)
 
 
 def ranked(block: Block) -> list[Line]:
-    """The complete rows, best mean first; equal means by label."""
+    """The complete rows, best mean first; equal means by label. None of a block whose rows may not be compared."""
+    if not block.comparable:
+        return []
     primary = block.primary
     sign = -1.0 if primary is None or primary.higher_is_better else 1.0
     means = {id(line): statistics.summarize(list(line.values("student").values())) for line in block.lines}
@@ -72,8 +79,9 @@ def _judge(block: Block) -> list[_Judged]:
     first = ranked(block)
     placed = {id(line) for line in first}
     rest = sorted((line for line in block.lines if id(line) not in placed), key=lambda line: line.label)
-    baseline, solo, best = block.baseline, block.solo_teacher, best_lines(block)
-    none = baseline.values("student") if baseline else {}
+    baseline, best = block.baseline, best_lines(block)
+    none = baseline.values("student") if baseline and block.comparable else {}
+    solo = block.solo_teacher if block.comparable else {}
     judged = []
     for line in [*first, *rest]:
         student = line.values("student")
@@ -164,7 +172,7 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
 def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
     line, summary = item.line, item.summary
     online = block.cell.regime == "online"
-    is_ranked = line.complete and summary is not None
+    is_ranked = line.complete and summary is not None and block.comparable
     teacher = statistics.summarize(list(line.values("teacher").values())) if online else None
     count = f"{len(line.records)}/{len(line.planned)}" if not line.complete else str(len(line.planned))
     entries = (
@@ -221,9 +229,15 @@ def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
         notes.append("Incomplete rows are shown unranked and take no part in bold print or adjustment.")
     if len(block.frozen_teacher) > 1:
         notes.append("The rows learned from teachers with different scores: no gains. Train them anew to compare them.")
-    if len({record.data_digest for record in block.records()} - {None}) > 1:
-        notes.append("The rows were trained on different data (their data digests differ): do not compare them.")
+    elif any(item.delta for item in judged) and all(item.gain is None for item in judged) and _has_teacher(block):
+        notes.append("The teacher is not better than the baseline: no gains.")
+    if not block.comparable:
+        notes.append(f"Nothing is ranked or compared here, as rows differ in {mixture.told(block)}.")
     return notes
+
+
+def _has_teacher(block: Block) -> bool:
+    return bool(block.frozen_teacher or block.solo_teacher)
 
 
 def _bold_note(judged: Sequence[_Judged]) -> str:

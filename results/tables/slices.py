@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from results import statistics
 from results.tables.blocks import Block, Line
+from results.tables.metrics import metric_column
 from results.tables.model import Column, Entry, Row, Table
 
-DIGITS = 2
 SEPARATOR = "/"
 """Between a sliced metric and its part, as in ``iou/car``."""
 
@@ -33,10 +33,11 @@ def _table(block: Block, metric: str) -> Table:
         for name in record.scores.get("student", {})
         if name.startswith(f"{metric}{SEPARATOR}")
     )
+    digits = metric_column(metric).digits
     columns = (
         Column("label", "part"),
         *(
-            Column(f"{metric} {line.label}", line.label, "number", DIGITS, f"{metric} of {line.label}")
+            Column(f"{metric} {line.label}", line.label, "number", digits, f"{metric} of {line.label}")
             for line in lines
         ),
     )

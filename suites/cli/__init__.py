@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from suites.cli import comparing, doctor, insight, listing, methods, planning, reporting, running
+from suites.cli import comparing, doctor, insight, listing, methods, planning, reporting, running, samples
 
 app = typer.Typer(
     name="adm",
@@ -19,6 +19,7 @@ app.add_typer(listing.app, name="list")
 for command in (planning.plan, running.run, planning.status, planning.logs, reporting.report, comparing.compare):
     app.command()(command)
 app.command()(insight.insight)
+app.command()(samples.samples)
 app.command(name="check")(methods.check)
 app.command(name="new-method")(methods.new_method)
 app.command()(doctor.doctor)

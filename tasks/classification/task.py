@@ -18,7 +18,7 @@ from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
 from adm_core.recipe import Protocol
 from adm_core.taps import Network
-from adm_core.task import Scores
+from adm_core.task import Scores, Task
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
@@ -38,7 +38,7 @@ def benchmarks() -> dict[str, dict[str, Any]]:
     return loaded
 
 
-class ClassificationTask:
+class ClassificationTask(Task):
     """A benchmark with its splits in place, batches drawn from a seed, and an evaluation.
 
     Args:
@@ -49,6 +49,7 @@ class ClassificationTask:
         data_roots: folders in which data sets are looked for.
         views: ``own`` gives the teacher its own augmentation of each image.
         download: fetch a missing data set where its publisher allows it.
+        artefacts: folder for what cells share; this task keeps nothing there.
 
     Raises:
         AdmError: unknown benchmark, invalid data settings, missing or damaged data.
@@ -65,6 +66,7 @@ class ClassificationTask:
         data_roots: Sequence[Path] = (),
         views: str = "shared",
         download: bool = False,
+        artefacts: Path | None = None,
     ) -> None:
         known = benchmarks()
         if benchmark not in known:
@@ -101,19 +103,19 @@ class ClassificationTask:
         """
         checkpoint.fit(network, weights, where, self.benchmark)
 
-    def example(self) -> Tensor:
+    def example(self) -> tuple[Tensor]:
         """Two inputs as the networks get them, to find shapes with."""
         side = int(self.spec["image_size"])
         empty = torch.zeros(2, 3, side, side, device=self.device)
-        return empty.contiguous(memory_format=torch.channels_last)
+        return (empty.contiguous(memory_format=torch.channels_last),)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0) from step ``start`` on."""
         return self.loader.batches(epoch, start)
 
-    def task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of logits [B, K] against labels [B], per example [B]."""
-        return F.cross_entropy(prediction, target, reduction="none")
+        return F.cross_entropy(prediction, batch.target, reduction="none")
 
     def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
         """Metrics of each network on ``validation`` or ``test``, plus the student's agreement with the teacher.

@@ -24,6 +24,15 @@ SOURCES: dict[str, Source] = {
             splits=("train", "validation", "test"),
         ),
         Source(
+            name="digits",
+            title="digits",
+            places=(),
+            needed=(),
+            obtain="nothing to get: scikit-learn carries it",
+            reader=f"{_HERE}.digits:digits",
+            splits=("train", "validation", "test"),
+        ),
+        Source(
             name="shape-scenes",
             title="shape-scenes",
             places=(),

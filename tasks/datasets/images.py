@@ -20,7 +20,7 @@ class ImageSet:
     """Images with one class each; checked when made.
 
     Attributes:
-        images: uint8 [N, 3, H, W], RGB, 0..255.
+        images: uint8 [N, C, H, W], 0..255; C is 3 (RGB) or 1 (grey).
         labels: int64 [N], positions in ``classes``.
         classes: the class names.
         masks: uint8 [N, H, W], 1 where the foreground is and 0 elsewhere; None where no mask is known.
@@ -36,9 +36,9 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         shape = self.images.shape
-        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] != 3:
+        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
             found = f"{self.images.dtype} {list(shape)}"
-            raise AdmError(f"image set: images must be uint8 [N, 3, H, W], not {found}")
+            raise AdmError(f"image set: images must be uint8 [N, C, H, W] with 1 or 3 channels, not {found}")
         if self.labels.dtype != np.int64 or self.labels.shape != shape[:1]:
             raise AdmError(
                 f"image set: labels must be int64 [{shape[0]}], not {self.labels.dtype} {list(self.labels.shape)}"

@@ -19,7 +19,7 @@ from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
 from adm_core.recipe import Protocol
 from adm_core.taps import Network
-from adm_core.task import Scores
+from adm_core.task import Scores, Task
 from tasks import datasets
 from tasks.datasets.scenes import VOID, SegmentationSet
 from tasks.datasets.source import Split
@@ -28,10 +28,11 @@ from tasks.segmentation import compat, data_settings, evaluation, export, networ
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
 
 EVALUATION_BATCH = 16
+compat.load()  # with this module, so that workers forked from a process that has imported it need not do it again
 _BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
 
 
-class SegmentationTask:
+class SegmentationTask(Task):
     """A benchmark with its splits in place, batches drawn from a seed, and an evaluation.
 
     Args:
@@ -42,6 +43,7 @@ class SegmentationTask:
         data_roots: folders in which data sets are looked for.
         views: ``own`` gives the teacher its own colours of each crop.
         download: fetch a missing data set where its publisher allows it.
+        artefacts: folder for what cells share; this task keeps nothing there.
 
     Raises:
         AdmError: unknown benchmark, invalid data settings, missing or damaged data, MMSegmentation missing.
@@ -58,11 +60,11 @@ class SegmentationTask:
         data_roots: Sequence[Path] = (),
         views: str = "shared",
         download: bool = False,
+        artefacts: Path | None = None,
     ) -> None:
         known: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
         if benchmark not in known:
             raise unknown("benchmark", benchmark, known)
-        compat.load()
         self.benchmark, self.spec = benchmark, known[benchmark]
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.device, self.classes = device, int(self.spec["classes"])
@@ -96,19 +98,19 @@ class SegmentationTask:
         own = {key if key.startswith("model.") else f"model.{key}": value for key, value in weights.items()}
         checkpoint.fit(network, own, where, self.benchmark)
 
-    def example(self) -> Tensor:
+    def example(self) -> tuple[Tensor]:
         """Two inputs as the networks get them, to find shapes with."""
         empty = torch.zeros(2, 3, *self.settings.crop, device=self.device)
-        return empty.contiguous(memory_format=torch.channels_last)
+        return (empty.contiguous(memory_format=torch.channels_last),)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0) from step ``start`` on."""
         return self.loader.batches(epoch, start)
 
-    def task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of logits [B, K, h, w], interpolated to the labels' size, per pixel of labels [B, H, W]."""
-        logits = resize_map(prediction, (target.shape[1], target.shape[2]))
-        return F.cross_entropy(logits, target, reduction="none")
+        logits = resize_map(prediction, (batch.target.shape[1], batch.target.shape[2]))
+        return F.cross_entropy(logits, batch.target, reduction="none")
 
     def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
         """IoU of each network on ``validation`` or ``test``, on labels at their own size.

@@ -82,7 +82,9 @@ def side(method: str) -> Callable[[], None]:
         module = FPN(width).to(memory_format=torch.channels_last)
         networks.append(Network(f"fpn{width}", module, {"penultimate": "penultimate"}))
     batch = scenes()
-    model = Distiller(*networks, registry.create(method), "offline", task_loss, "class_logits", batch.student_input[:2])
+    model = Distiller(
+        *networks, registry.create(method), "offline", task_loss, "class_logits", (batch.student_input[:2],)
+    )
     for part in model.parts.values():
         if isinstance(part, ClassQueue):
             part.entries.normal_()

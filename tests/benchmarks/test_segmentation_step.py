@@ -152,7 +152,7 @@ def test_the_two_sides_have_the_same_losses():
     from adm_core.batch import Batch
 
     kd = create("kd", {"kd": {"temperature": 1.0, "weight": 1.0, "task_weight": 1.0}})
-    model = Distiller(student, teacher, kd, "offline", TASK.task_loss.__get__(object()), "class_logits", x)
+    model = Distiller(student, teacher, kd, "offline", TASK.task_loss.__get__(object()), "class_logits", (x,))
     ours = model(Batch(x, x, y, torch.arange(2)), 0.5, torch.Generator())
     expected = sum(value for key, value in found.items() if "loss" in key)
     torch.testing.assert_close(ours.total, expected, rtol=1e-4, atol=1e-5)

@@ -46,8 +46,8 @@ class FixedTask:
     def __init__(self, batches: Callable[[int, int], Iterator[Batch]], steps: int) -> None:
         self.steps_per_epoch, self.batches = steps, batches
 
-    def task_loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(prediction, target, reduction="none")
+    def task_loss(self, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return F.cross_entropy(prediction, batch.target, reduction="none")
 
 
 def cifar_like(count: int) -> ImageSet:
@@ -68,7 +68,7 @@ def distiller(pair: tuple[str, str], method: str, regime: str, side: int = 32) -
     teacher, student = (build(name) for name in pair)
     example = torch.zeros(2, 3, side, side).contiguous(memory_format=torch.channels_last)
     task_loss = FixedTask(lambda *_: iter(()), 1).task_loss
-    return Distiller(student, teacher, registry.create(method), regime, task_loss, "class_logits", example)
+    return Distiller(student, teacher, registry.create(method), regime, task_loss, "class_logits", (example,))
 
 
 def noise(count: int, side: int = 32, size: int = BATCH) -> list[Batch]:

@@ -35,9 +35,7 @@ LITERATURE = {
 CIFAR_MAPS = ((16, 32), (32, 16), (64, 8))
 WIDE_MAPS = ((64, 32), (128, 16), (256, 8))
 MAPS = {
-    **dict.fromkeys(
-        ["resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"], CIFAR_MAPS
-    ),
+    **dict.fromkeys(["resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"], CIFAR_MAPS),
     **dict.fromkeys(["resnet8x4", "resnet32x4"], WIDE_MAPS),
     "resnet50": ((256, 32), (512, 16), (1024, 8), (2048, 4)),
     **dict.fromkeys(["wrn_16_1", "wrn_40_1"], CIFAR_MAPS),
@@ -101,7 +99,7 @@ def test_trainable_parameters_are_exactly_the_literatures(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_taps_have_the_literatures_shapes(name):
     network = build(name)
-    shapes = probe(network, tuple(network.taps), images())
+    shapes = probe(network, tuple(network.taps), (images(),))
     expected = {f"stage{i}": (2, width, side, side) for i, (width, side) in enumerate(expected_maps(name), start=1)}
     width = expected_maps(name)[-1][0]
     expected |= {"penultimate": (2, width), "logits": (2, 100), "prediction": (2, 100), "head": (100, width)}
@@ -158,7 +156,7 @@ def test_building_is_a_function_of_the_seed_and_draws_nothing_beyond_initialisat
     assert all(torch.equal(one[key], two[key]) for key in one)
     after_build = torch.get_rng_state()
     networks.catalogue()
-    probe(build(name), ("last",), images())
+    probe(build(name), ("last",), (images(),))
     assert torch.equal(after_build, torch.get_rng_state())
 
 

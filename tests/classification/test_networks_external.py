@@ -30,7 +30,7 @@ def images(side: int = SIDE) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "side", "maps", "width", "_head"), CASES, ids=[case[0] for case in CASES])
 def test_taps_are_found(name, side, maps, width, _head):
     network = build(name)
-    shapes = probe(network, tuple(network.taps), images(side))
+    shapes = probe(network, tuple(network.taps), (images(side),))
     expected = {f"stage{i}": (2, channels, size, size) for i, (channels, size) in enumerate(maps, start=1)}
     found = {tap: shape for tap, shape in shapes.items() if tap.startswith("stage")}
     assert found == expected

@@ -10,7 +10,7 @@ Renewing adds what is new (a method, a version, a variant of settings) and drops
 changes a number that is there. Changed default settings need no new version (they are part of the identity
 themselves) and are renewed in the same way.
 
-A method is pinned on images or, where it declines those, on pixels of which some are void.
+A method is pinned on images or, where it declines those, on pixels of which some are void; one for denoisers on noise.
 """
 
 import json
@@ -21,7 +21,10 @@ import pytest
 import torch
 
 from adm_core import registry, tiny
+from adm_core.batch import Batch, noisy_batch
 from adm_core.method import Step, View
+from adm_core.network_copy import NetworkCopy
+from adm_core.noising import NoiseProcess, Noising
 
 FILE = Path(__file__).with_name("golden_losses.json")
 RENEW = bool(os.environ.get("ADM_RENEW_GOLDEN"))
@@ -30,6 +33,9 @@ TOLERANCE = 1e-4
 BATCH, CLASSES, PIXEL_SIDE = 4, 5, 16
 SIDES = {"stage1": 8, "stage2": 4, "stage3": 4}
 WIDTHS = {"student": (4, 6, 8), "teacher": (6, 8, 12)}
+BLOCK_SIDES = {"down1": 8, "down2": 4, "mid.attention": 4, "up2": 4, "up1": 8}
+LEVELS = 20
+"""Timesteps of the noise schedule."""
 VOID_EXAMPLE = 2
 """Of the pixels: the example that is void throughout."""
 PROGRESS = (0.04, 0.5)
@@ -95,7 +101,12 @@ def pixel_view(role, trains):
     prediction = torch.einsum("kc,bchw->bkhw", classifier, features["last"]) / widths[-1]
     prediction = prediction + 4 * waves(BATCH, CLASSES, side, side, phase=phase + 4) + 3 * right
     features["logits"] = prediction
-    return View(prediction, "class_logits", features, tiny.task_loss(prediction, pixel_target()))
+    return View(prediction, "class_logits", features, tiny.task_loss(prediction, pixel_batch()))
+
+
+def pixel_batch():
+    images = torch.zeros(BATCH, 3, PIXEL_SIDE, PIXEL_SIDE)
+    return Batch(images, images, pixel_target(), torch.arange(BATCH))
 
 
 def pixel_target():
@@ -113,15 +124,59 @@ def pixel_mask():
     return valid
 
 
+def noise_view(role, trains):
+    """The same for denoisers: blocks of one width each, and predictions of the noise in three channels."""
+    phase, width = (0.3, WIDTHS["student"][0]) if role == "student" else (1.1, WIDTHS["teacher"][0])
+    features = {
+        tap: waves(BATCH, width, side, side, phase=phase + place).requires_grad_(trains)
+        for place, (tap, side) in enumerate(BLOCK_SIDES.items())
+    }
+    prediction = waves(BATCH, 3, PIXEL_SIDE, PIXEL_SIDE, phase=phase + 8).requires_grad_(trains)
+    return View(prediction, "noise", features, (prediction - noising().target).pow(2).mean(1))
+
+
+def noising():
+    angle = torch.linspace(0.05, 0.49, LEVELS) * torch.pi
+    clean, noise = (waves(BATCH, 3, PIXEL_SIDE, PIXEL_SIDE, phase=phase) for phase in (2.0, 3.0))
+    process = NoiseProcess(angle.cos(), angle.sin(), "v_prediction")
+    return Noising(process, clean, 2 * noise, torch.arange(BATCH), classifier=classify)
+
+
+def classify(images):
+    """Features that tell the quarters of an image apart, and logits of them."""
+    features = 20 * torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+    return features, features[:, :CLASSES]
+
+
+class Blend(torch.nn.Module):
+    """A denoiser of one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 1)
+
+    def forward(self, noisy, timestep):
+        return self.layer(noisy) / (1 + timestep).view(-1, 1, 1, 1)
+
+
+def copies(needs):
+    """Those of networks; the student that they may follow has weights of its own."""
+    student = Blend()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.copy_(waves(*parameter.shape, phase=5.0))
+    return {name: NetworkCopy(Blend(), student) for name in needs.copies}
+
+
 def shapes(seen, taps):
     found = {"prediction": tuple(seen.prediction.shape)} | {tap: tuple(seen.features[tap].shape) for tap in taps}
     return found if seen.head is None else found | {"head": tuple(seen.head.weight.shape)}
 
 
 def both_views(method, regime):
-    """Views of both networks on images, or on pixels where the method declines images; and their shapes."""
+    """Views of both networks on images, on pixels where the method declines images, or on noise; and their shapes."""
     reasons = []
-    for make in (view, pixel_view):
+    for make in (noise_view,) if method.needs.prediction == "noise" else (view, pixel_view):
         student, teacher = make("student", True), make("teacher", regime == "online")
         both = shapes(student, method.needs.taps), shapes(teacher, method.needs.taps)
         reasons.append(method.supports(*both, regime))
@@ -132,7 +187,8 @@ def both_views(method, regime):
 
 def gradient(total, seen):
     """Norm of a loss's gradient at a network's own maps: what flows through weights and targets shows here alone."""
-    maps = [seen.features[tap] for tap in SIDES]
+    denoises = seen.kind == "noise"
+    maps = [seen.prediction, *seen.features.values()] if denoises else [seen.features[tap] for tap in SIDES]
     found = torch.autograd.grad(total, maps, retain_graph=True, allow_unused=True)
     return float(torch.cat([g.flatten() for g in found if g is not None]).norm())
 
@@ -145,12 +201,11 @@ def measure(name, regime, settings):
         student, teacher, both = both_views(method, regime)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
-            method.parts = method.build(*both)
+            method.take(method.build(*both) | copies(method.needs))
         for index, part in enumerate(p for m in method.parts.values() for p in m.parameters()):
             with torch.no_grad():
                 part.copy_(0.5 + 0.5 * waves(*part.shape, phase=float(index)))
-        labels = (target(), None) if student.prediction.dim() == 2 else (pixel_target(), pixel_mask())
-        step = Step(labels[0], progress, torch.Generator().manual_seed(0), labels[1])
+        step = circumstances(method, student, progress)
         losses = method.losses(student, teacher, step)
         numbers = {"student task": losses.student_task, "teacher task": losses.teacher_task}
         numbers |= {"teacher paused": float(losses.teacher_paused)}
@@ -162,6 +217,17 @@ def measure(name, regime, settings):
         for key, value in numbers.items():
             found.setdefault(key, []).append(value)
     return found
+
+
+def circumstances(method, seen, progress):
+    """The step on what a view shows; noisy inputs as the method wants them."""
+    generator = torch.Generator().manual_seed(0)
+    if seen.kind == "noise":
+        batch = method.inputs(noisy_batch(noising(), torch.arange(BATCH)), progress, generator)
+        return Step(batch.target, progress, generator, noising=batch.noising)
+    if seen.prediction.dim() == 2:
+        return Step(target(), progress, generator)
+    return Step(pixel_target(), progress, generator, pixel_mask())
 
 
 def resolved(name, settings):

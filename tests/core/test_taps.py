@@ -34,13 +34,13 @@ def test_hooks_go_away_when_the_forward_pass_fails():
 
 def test_a_tap_that_is_not_there_names_the_nearest():
     with pytest.raises(AdmError, match="network 'tiny8': unknown tap 'stag2'; did you mean stage2"):
-        probe(tiny_network(8), ["stag2"], torch.zeros(2, 3, 16, 16))
+        probe(tiny_network(8), ["stag2"], (torch.zeros(2, 3, 16, 16),))
 
 
 def test_a_tap_that_points_nowhere():
     net = tiny_network(8)
     with pytest.raises(AdmError, match=r"points at 'stages\.9', which is not there"):
-        probe(Network("n", net.module, {"stage1": "stages.9"}), ["stage1"], torch.zeros(2, 3, 16, 16))
+        probe(Network("n", net.module, {"stage1": "stages.9"}), ["stage1"], (torch.zeros(2, 3, 16, 16),))
 
 
 def test_a_silent_tap_is_an_error():
@@ -48,7 +48,7 @@ def test_a_silent_tap_is_an_error():
     net.module.aside = nn.Identity()
     silent = Network("n", net.module, {"stage1": "aside"})
     with pytest.raises(AdmError, match="tap stage1 never fired"):
-        probe(silent, ["stage1"], torch.zeros(2, 3, 16, 16))
+        probe(silent, ["stage1"], (torch.zeros(2, 3, 16, 16),))
     with pytest.raises(AdmError, match="never fired"):
         check_fired(silent, ["stage1"], {})
 
@@ -56,7 +56,7 @@ def test_a_silent_tap_is_an_error():
 def test_probing_leaves_mode_and_statistics_alone():
     net = tiny_network(8)
     before = {k: v.clone() for k, v in net.module.state_dict().items()}
-    probe(net, ["last"], torch.randn(4, 3, 16, 16))
+    probe(net, ["last"], (torch.randn(4, 3, 16, 16),))
     assert net.module.training and all(torch.equal(v, before[k]) for k, v in net.module.state_dict().items())
 
 

@@ -9,7 +9,7 @@ from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.seeds import derive
-from adm_core.tiny import tiny_network
+from adm_core.tiny import task_loss, tiny_batch, tiny_network
 from adm_core.train import Trainer
 
 CLASSES = 4
@@ -40,8 +40,8 @@ class ToyTask:
             x, y = self.images(self.batch, derive(self.seed, epoch, step))
             yield Batch(x, x, y, torch.arange(self.batch))
 
-    def task_loss(self, prediction, target):
-        return F.cross_entropy(prediction, target, reduction="none")
+    def task_loss(self, prediction, batch):
+        return F.cross_entropy(prediction, batch.target, reduction="none")
 
     def evaluate(self, networks, split):
         x, y = self.images(200, 1 if split == "validation" else 2)
@@ -58,10 +58,38 @@ def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settin
         net.module.head = torch.nn.Linear(net.module.head.in_features, CLASSES)
     distiller = Distiller(
         nets[0], None if regime == "alone" else nets[1], registry.create(method, settings), regime, task.task_loss,
-        "class_logits", torch.zeros(2, 3, 16, 16),
+        "class_logits", (torch.zeros(2, 3, 16, 16),),
     )  # fmt: skip
     return Trainer(distiller, task, recipe, seed, **kwargs)
 
 
 def weights(t):
     return {k: v.clone() for k, v in t.distiller.state_dict().items()}
+
+
+class NoisyTask:
+    """Random images under noise, for denoisers."""
+
+    kind, metric, higher_is_better, has_validation = "noise", "none", False, False
+
+    def __init__(self, steps_per_epoch, stop_at=None):
+        self.steps_per_epoch, self.stop_at, self.seen = steps_per_epoch, stop_at, []
+
+    def batches(self, epoch, start):
+        for step in range(start, self.steps_per_epoch):
+            if (epoch, step) == self.stop_at:
+                raise InterruptedError
+            self.seen.append((epoch, step))
+            yield tiny_batch(derive(0, epoch, step), form="noise")
+
+    def task_loss(self, prediction, batch):
+        return task_loss(prediction, batch)
+
+
+def denoising_trainer(recipe, method, task, **kwargs):
+    """A trainer of two tiny denoisers of one architecture, the teacher frozen."""
+    pair = [tiny_network(8, seed, "noise") for seed in (0, 1)]
+    batch = tiny_batch(form="noise")
+    example = (batch.student_input, *batch.conditions)
+    distiller = Distiller(*pair, registry.create(method), "offline", task.task_loss, "noise", example)
+    return Trainer(distiller, task, recipe, 0, **kwargs)

@@ -88,8 +88,8 @@ IMAGES, LABELS = np.zeros((4, 3, 2, 2), dtype=np.uint8), np.zeros(4, dtype=np.in
 @pytest.mark.parametrize(
     ("images", "labels", "masks", "says"),
     [
-        (IMAGES.astype(np.float32), LABELS, None, r"images must be uint8 \[N, 3, H, W\], not float32"),
-        (IMAGES[:, :1], LABELS, None, r"not uint8 \[4, 1, 2, 2\]"),
+        (IMAGES.astype(np.float32), LABELS, None, r"images must be uint8 \[N, C, H, W\] .* not float32"),
+        (IMAGES[:, :2], LABELS, None, r"1 or 3 channels, not uint8 \[4, 2, 2, 2\]"),
         (IMAGES, LABELS[:3], None, r"labels must be int64 \[4\]"),
         (IMAGES, LABELS + 2, None, r"labels must lie in 0..1, not 2..2"),
         (IMAGES, LABELS, IMAGES[:, 0, :1], r"masks must be uint8 \[4, 2, 2\]"),
@@ -99,6 +99,11 @@ IMAGES, LABELS = np.zeros((4, 3, 2, 2), dtype=np.uint8), np.zeros(4, dtype=np.in
 def test_what_is_not_an_image_set_is_refused(images, labels, masks, says):
     with pytest.raises(AdmError, match=says):
         ImageSet(images, labels, ("a", "b"), masks)
+
+
+def test_grey_images_are_an_image_set_too():
+    grey = ImageSet(IMAGES[:, :1], LABELS, ("a", "b"))
+    assert grey.take(np.array([2, 0])).images.shape == (2, 1, 2, 2)
 
 
 def test_draws_are_those_of_pcg64():

@@ -15,6 +15,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from adm_core.errors import AdmError
 from tasks import datasets
+from tasks.datasets.catalogue import SOURCES
 
 RNG = np.random.default_rng(0)
 
@@ -83,7 +84,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         datasets.load("cifar-100", "train", [])
 
 
-@pytest.mark.parametrize("name", [name for name in datasets.names() if not name.endswith("-scenes")])
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if not source.embedded])
 def test_a_missing_set_says_what_where_and_how(name, tmp_path):
     roots = [tmp_path / "one", tmp_path / "two"]
     with pytest.raises(AdmError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from results.schema import (
 from results.store import Store
 
 DIGEST = "0123456789abcdef"
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+"""A picture of one black pixel."""
 TOP1 = Primary(metric="top1", higher_is_better=True, unit="%", selection="last")
 ENVIRONMENT = {"python": "3.12.4", "torch": "2.12.0", "device": "Test CPU", "threads": 1, "git_dirty": False}
 
@@ -99,6 +102,17 @@ def one_block(
             cells.append(cell)
             records.append(failed(cell) if value is None else make_record(cell, value, teacher))
     return make_manifest(cells), by_id(*records)
+
+
+def fid_suite(scores: Mapping[str, float], frozen: float, **changes: Any) -> tuple[list[Cell], list[Record]]:
+    """Cells and records of generators, which are better when their score is lower; ``frozen`` is their teacher's."""
+    fid = Primary(metric="fid", higher_is_better=False, unit="", selection="last")
+    cells = [make_cell(method, **({"task": "diffusion"} | changes)) for method in scores]
+    records = [
+        make_record(cell, teacher=frozen, primary=fid, scores={"student": {"fid": value}})
+        for cell, value in zip(cells, scores.values(), strict=True)
+    ]
+    return cells, records
 
 
 def write(root: Path, manifest: Manifest, records: Mapping[str, Record]) -> Store:

@@ -18,7 +18,7 @@ from results import plots, report
 from results.report import Results
 from results.schema import Record
 from results.tables import Block, collect
-from tests.results.factory import make_cell, make_manifest, make_record, one_block
+from tests.results.factory import PNG, by_id, make_cell, make_manifest, make_record, make_row, one_block
 from tests.results.golden_suite import HOSTILE
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "img"):
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -89,6 +89,36 @@ def test_only_our_script_may_run(page: str) -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+
+
+def test_the_first_seed_of_a_row_that_has_a_picture_is_shown_inside_the_page(tmp_path: Path) -> None:
+    label = 'a "quoted" <b>'
+    cells = [make_cell(method, seed) for method in ("none", "kd", "at") for seed in (0, 1)]
+    rows = [make_row(cell, label if cell.method_name == "kd" else "") for cell in cells]
+    manifest = make_manifest([], rows=rows)
+    blocks = collect(manifest, {c.id: make_record(c, 70.0 + i) for i, c in enumerate(cells)})
+    pictures = {}
+    for cell in (cells[0], cells[1], cells[3]):  # none has both seeds, kd the second one, at none
+        pictures[cell.id] = tmp_path / f"{cell.id}.png"
+        pictures[cell.id].write_bytes(PNG + cell.id.encode())
+    page = report.page(Results(manifest, blocks, (), pictures))
+    shown = [found for tag, found in _Reader(page).elements if tag == "img"]
+    data = [base64.b64decode(str(found["src"]).removeprefix("data:image/png;base64,")) for found in shown]
+    assert data == [PNG + cells[0].id.encode(), PNG + cells[3].id.encode()]
+    assert [found["alt"] for found in shown] == [
+        "Images made by the networks of none, seed 0", f"Images made by the networks of {label}, seed 1"
+    ]  # fmt: skip
+    assert "img-src data:;" in page and page == report.page(Results(manifest, blocks, (), pictures))
+
+
+def test_rows_of_different_data_are_not_drawn_together() -> None:
+    cells = [make_cell(method, seed) for method in ("none", "kd") for seed in (0, 1)]
+    manifest = make_manifest(cells)
+    for digest, drawn in (("train 1a", True), ("train 2b", False)):
+        digests = ["train 1a", "train 1a", "train 1a", digest]
+        records = [make_record(c, 70.0 + i, data_digest=d) for i, (c, d) in enumerate(zip(cells, digests, strict=True))]
+        page = report.page(Results(manifest, collect(manifest, by_id(*records)), ()))
+        assert bool(SVG.search(page)) is drawn and ('<span class="tag">unranked</span>' in page) is not drawn
 
 
 def test_hostile_labels_are_shown_and_not_obeyed(page: str, read: _Reader) -> None:

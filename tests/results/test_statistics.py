@@ -92,11 +92,18 @@ def test_ranks_are_scipys_with_ties_shared(seed: int) -> None:
 
 
 def test_gain_in_closed_form() -> None:
-    assert normalized_gain(75.0, 70.0, 80.0) == pytest.approx(0.5)
-    assert normalized_gain(20.0, 30.0, 10.0) == pytest.approx(0.5)  # of a score that is better when lower
-    assert normalized_gain(69.0, 70.0, 80.0) == pytest.approx(-0.1)
-    assert normalized_gain(75.0, 70.0, 70.05) is None
-    assert normalized_gain(0.0, 0.0, 0.0) is None
+    assert normalized_gain(75.0, 70.0, 80.0, True) == pytest.approx(0.5)
+    assert normalized_gain(69.0, 70.0, 80.0, True) == pytest.approx(-0.1)
+    assert normalized_gain(75.0, 70.0, 70.05, True) is None
+    assert normalized_gain(0.0, 0.0, 0.0, True) is None
+
+
+def test_gain_is_positive_where_the_method_is_better_whichever_direction_is_the_better_one() -> None:
+    assert normalized_gain(20.0, 30.0, 10.0, False) == pytest.approx(0.5)
+    assert normalized_gain(32.0, 30.0, 10.0, False) == pytest.approx(-0.1)
+    for method in (5.0, 25.0, 50.0):  # the teacher is worse than the baseline: there is no way to go
+        assert normalized_gain(method, 30.0, 40.0, False) is None
+        assert normalized_gain(method, 30.0, 20.0, True) is None
 
 
 def test_the_best_set_holds_what_cannot_be_told_from_the_best() -> None:

@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from results.claims import Claim, load_claims
 from results.report import Results, tables_of
 from results.schema import Primary
-from results.tables import Block, Row, Table, claims, collect, cost, scores, slices, summary
-from tests.results.factory import by_id, failed, make_cell, make_manifest, make_record, make_row, one_block
+from results.tables import Block, collect, cost, scores, slices, summary
+from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, make_row, one_block
+from tests.results.reading import labels, row_of, value
 
 Students = Mapping[str, Sequence[float | None]]
 THREE: Students = {
@@ -26,19 +26,6 @@ THREE: Students = {
 
 def blocks_of(students: Students, regime: str = "offline", **more: Mapping[str, Sequence[float]]) -> list[Block]:
     return collect(*one_block(students, regime, **more))
-
-
-def labels(table: Table) -> list[str]:
-    return [str(value(table, row, "label")) for row in table.rows]
-
-
-def value(table: Table, row: Row, key: str, part: int = 0) -> object:
-    index = next(i for i, column in enumerate(table.columns) if column.key == key)
-    return row.entries[index].values[part]
-
-
-def row_of(table: Table, label: str) -> Row:
-    return next(row for row in table.rows if value(table, row, "label") == label)
 
 
 def test_rows_are_ranked_by_mean_and_the_frozen_teacher_is_a_reference() -> None:
@@ -139,6 +126,46 @@ def test_a_score_that_is_better_when_lower_ranks_upwards() -> None:
     assert labels(table)[1:] == ["kd", "none"] and "FID ↓" in [column.heading for column in table.columns]
 
 
+def test_gain_of_a_score_that_is_better_when_lower_is_positive_where_the_method_helps() -> None:
+    cells, records = fid_suite({"none": 20.0, "kd": 10.0, "at": 25.0}, 5.0)
+    (table,) = scores(collect(make_manifest(cells), by_id(*records)))
+    assert value(table, row_of(table, "kd"), "gain") == pytest.approx(10 / 15)
+    assert value(table, row_of(table, "kd"), "fid_delta") == pytest.approx(-10.0)
+    assert value(table, row_of(table, "at"), "gain") == pytest.approx(-5 / 15)
+
+
+def test_a_teacher_that_is_not_better_than_the_baseline_leaves_no_gain_and_a_note() -> None:
+    cells, records = fid_suite({"none": 20.0, "kd": 10.0}, 21.0)
+    (table,) = scores(collect(make_manifest(cells), by_id(*records)))
+    assert "gain" not in [column.key for column in table.columns]
+    assert "The teacher is not better than the baseline: no gains." in table.notes
+    assert not any("not better" in note for note in scores(blocks_of(THREE))[0].notes)
+
+
+def test_the_summary_shows_the_gain_of_each_task_beside_the_one_over_all() -> None:
+    rows, records = [], []
+    for title, base in (("A", 70.0), ("B", 60.0)):
+        for method, gained in (("none", 0.0), ("kd", 10.0)):
+            cell = make_cell(method, benchmark=f"{title}@1")
+            rows.append(make_row(cell, block=title))
+            records.append(make_record(cell, base + gained, 90.0))
+    cells, made = fid_suite({"none": 20.0, "kd": 10.0, "at": 30.0}, 4.0)
+    rows += [make_row(cell, block="C") for cell in cells]
+    (table,) = summary(collect(make_manifest([], rows=rows), by_id(*records, *made)))
+    columns = [column.key for column in table.columns]
+    assert columns[2:5] == ["gain", "gain_classification", "gain_diffusion"]
+    assert [column.title for column in table.columns][3:5] == ["gain classification", "gain diffusion"]
+    kd, at = row_of(table, "kd"), row_of(table, "at")
+    by_block = (10 / 20, 10 / 30, 10 / 16)
+    assert value(table, kd, "gain_classification") == pytest.approx(sum(by_block[:2]) / 2)
+    assert value(table, kd, "gain_diffusion") == pytest.approx(by_block[2])
+    assert value(table, kd, "gain") == pytest.approx(sum(by_block) / 3)
+    assert value(table, at, "gain_classification") is None
+    assert value(table, at, "gain_diffusion") == pytest.approx(-10 / 16)
+    (alone,) = summary(collect(make_manifest(cells), by_id(*made)))
+    assert not any(column.key.startswith("gain_") for column in alone.columns)
+
+
 def test_score_tables_hold_no_timings_and_cost_tables_no_scores() -> None:
     blocks = blocks_of(THREE)
     assert not {"train_s", "step_ms", "peak_memory_mb"} & {column.key for column in scores(blocks)[0].columns}
@@ -177,54 +204,6 @@ def test_the_summary_counts_ranks_over_blocks_and_keeps_regimes_apart() -> None:
     }
     assert found == {"at": (1.5, 1), "kd": (1.5, 1), "none": (3.0, 0)}
     assert value(table, row_of(table, "kd"), "gain") == pytest.approx((5 / 20 + 2 / 30) / 2)
-
-
-def test_published_figures_stand_in_their_own_columns_and_are_never_ranked() -> None:
-    claim = Claim(benchmark="digit-scenes", regime="offline", teacher="resnet20", student="resnet8", method="kd",
-                  metric="top1", scored="student", value=99.9, source="A paper", protocol="as printed")  # fmt: skip
-    blocks = blocks_of(THREE)
-    (table,) = claims(blocks, [claim])
-    assert [column.key for column in table.columns] == ["label", "scored", "ours", "n", "published_1"]
-    row = row_of(table, "kd")
-    assert value(table, row, "published_1") == 99.9 and value(table, row, "ours") == pytest.approx(75.2)
-    assert not any(entry.bold for row in table.rows for entry in row.entries)
-    assert any("not ranked" in note for note in table.notes)
-    assert [value(t, r, "top1") for t in scores(blocks) for r in t.rows].count(99.9) == 0
-
-
-def test_published_miou_of_a_segmentation_pair_stands_beside_ours_val_and_test_server_apart() -> None:
-    cell = make_cell("kd+cirkd", task="segmentation", benchmark="cityscapes@1", teacher="deeplabv3-r101",
-                     student="deeplabv3-r18")  # fmt: skip
-    scored = {"student": {"miou": 75.0}, "teacher": {"miou": 78.0}}
-    primary = Primary(metric="miou", higher_is_better=True, unit="%", selection="last")
-    blocks = collect(make_manifest([cell]), by_id(make_record(cell, scores=scored, primary=primary)))
-    table = claims(blocks, load_claims())[0]
-    row = row_of(table, "kd+cirkd")
-    shown = {
-        column.title.split(" [")[0]: value(table, row, column.key)
-        for column in table.columns
-        if column.key.startswith("published_") and value(table, row, column.key) is not None
-    }
-    assert value(table, row, "ours") == 75.0
-    assert shown == {"CIRKD v1 README": 76.38, "CIRKD v1 README, test server": 75.05}
-
-
-def test_a_claim_of_another_pair_regime_or_benchmark_is_not_put_beside_ours() -> None:
-    fields = {
-        "benchmark": "digit-scenes",
-        "regime": "offline",
-        "teacher": "resnet20",
-        "student": "resnet8",
-        "method": "kd",
-        "metric": "top1",
-        "scored": "student",
-        "value": 1.0,
-        "source": "s",
-        "protocol": "p",
-    }
-    for change in ({"benchmark": "cifar100"}, {"regime": "online"}, {"student": "resnet14"}):
-        for table in claims(blocks_of(THREE), [Claim.model_validate(fields | change)]):
-            assert "ours" not in [column.key for column in table.columns]
 
 
 @pytest.mark.parametrize("kind", ["scores", "cost", "claims", "summary"])

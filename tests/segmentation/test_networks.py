@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
 from adm_core.network_definition import NetworkDefinition
@@ -33,7 +34,7 @@ def test_a_listed_network_has_the_size_and_taps_of_the_list(name):
     built = networks.build(name, 19)
     assert trainable(built.module) == LISTED[name]["parameters"]
     assert set(LISTED[name]["taps"]) <= set(built.taps)
-    shapes = probe(built, LISTED[name]["taps"], torch.zeros(2, 3, 64, 64))
+    shapes = probe(built, LISTED[name]["taps"], (torch.zeros(2, 3, 64, 64),))
     assert shapes["prediction"][:2] == (2, 19) and shapes["logits"] == shapes["prediction"]
     assert all(len(shape) == 4 for shape in shapes.values())
 
@@ -83,8 +84,8 @@ def test_the_training_loss_is_mmsegmentations_own_auxiliary_heads_and_cascades_i
     theirs = built.module.model.loss(built.module.normalised(x), samples)
     expected = sum(value for key, value in theirs.items() if "loss" in key)
 
-    d = Distiller(built, None, create("none"), "alone", SegmentationTask.task_loss.__get__(object()), "class_logits", x)
-    from adm_core.batch import Batch
+    task_loss = SegmentationTask.task_loss.__get__(object())
+    d = Distiller(built, None, create("none"), "alone", task_loss, "class_logits", (x,))
 
     ours = d(Batch(x, x, y, torch.arange(2), torch.ones_like(y, dtype=torch.bool)), 0.5, torch.Generator())
     torch.testing.assert_close(ours.total, expected, rtol=1e-4, atol=1e-5)
@@ -200,7 +201,7 @@ def test_weights_do_not_depend_on_anything_but_torchs_generator():
 
 def test_interpolated_logits_give_the_loss_of_full_size_logits():
     logits, target = torch.randn(2, CLASSES, 8, 8), torch.randint(CLASSES, (2, 16, 16))
-    ours = SegmentationTask.task_loss(object(), logits, target)
+    ours = SegmentationTask.task_loss(object(), logits, Batch(logits, logits, target, torch.arange(len(target))))
     full = F.interpolate(logits, size=(16, 16), mode="bilinear", align_corners=False)
     torch.testing.assert_close(ours, F.cross_entropy(full, target, reduction="none"))
 

@@ -259,3 +259,21 @@ def test_a_suite_of_suites_that_cannot_be_is_told(tmp_path, text, told):
     file.write_text(f"title: mine\n{text}\n")
     with pytest.raises(AdmError, match=told):
         expand(str(file))
+
+
+def test_a_frozen_teacher_may_be_trained_by_a_protocol_of_its_own(write):
+    file = write(SUITE + "    teacher_protocol: ./longer.yaml\n")
+    longer = file.parent / "longer.yaml"
+    longer.write_text(PROTOCOL.replace("epochs: 1", "epochs: 9"))
+    expansion = expand(str(file))
+    (teacher,) = expansion.artefacts
+    assert teacher.protocol.recipe.epochs == 9 and teacher.cell.protocol == "longer"
+    assert {row.protocol.recipe.epochs for row in expansion.rows} == {1}
+    assert ids(expansion).keys() == ids(expand(str(write()))).keys()
+    assert not set(ids(expansion).values()) & set(ids(expand(str(write()))).values())
+    longer.write_text(PROTOCOL + "data: {flip: false}\n")
+    with pytest.raises(AdmError, match="'data' of protocol 'recipe' and of teacher_protocol 'longer' differ"):
+        expand(str(write(SUITE + "    teacher_protocol: ./longer.yaml\n")))
+    online = SUITE.replace("offline", "online").replace("kd", "dml")
+    with pytest.raises(AdmError, match="teacher_protocol is for offline blocks"):
+        expand(str(write(online + "    teacher_protocol: ./longer.yaml\n")))

@@ -12,6 +12,7 @@ from command_line import adm, refusal
 from adm_core.errors import AdmError
 from adm_core.network_definition import NetworkDefinition
 from results.schema import Cell, NetworkIdentity
+from suites import catalogue
 from suites.expand import expand, teacher_cell
 from suites.networks import checkpoint_of, config_digest, definition_of, sha256
 from tasks.classification import networks as classification
@@ -143,6 +144,54 @@ def test_a_config_that_builds_upon_others_is_known_by_all_of_them(tmp_path, take
     assert len({alone, both, config_digest("classification", parts[0])}) == 3
 
 
+@pytest.mark.parametrize("base", ["brought", "./brought"])
+def test_a_folder_stands_for_the_files_that_the_task_finds_in_it(write, takes_files, monkeypatch, base):
+    def locate(place: str, part: str, where: str) -> Path:
+        names = {"config": "net.cfg", "weights": "net.bin"}
+        if not Path(place).is_dir():
+            raise AdmError(f"{where}: {place} cannot be had")
+        return Path(place) / names[part]
+
+    monkeypatch.setattr(classification, "locate", locate, raising=False)
+    text = SUITE.replace("resnet14w16s2", base).replace("weights/teacher.pth", "brought")
+    file = write(text)
+    folder = file.parent / "brought"
+    folder.mkdir()
+    (folder / "net.cfg").write_bytes(CONFIG)
+    (folder / "net.bin").write_bytes(b"weights")
+    cell, expansion = only(file), expand(str(file))
+    config, weights = (hashlib.sha256(content).hexdigest() for content in (CONFIG, b"weights"))
+    assert cell.networks["own"] == NetworkIdentity(base="net.cfg", config=config, checkpoint=weights)
+    assert expansion.files == {config: folder / "net.cfg", weights: folder / "net.bin"}
+    assert definition_of(cell, "own", expansion.files) == NetworkDefinition("net.cfg", {}, folder / "net.cfg")
+    assert checkpoint_of(cell, expansion.files) == folder / "net.bin"
+
+    library = write(SUITE.replace("weights/teacher.pth", "timm/resnet10t"), folder="there")
+    assert "networks.own.checkpoint: timm/resnet10t cannot be had" in refusal("plan", library)
+    named = write(SUITE, folder="elsewhere")
+    (named.parent / "resnet14w16s2").mkdir()
+    assert only(named).networks["own"].base == "resnet14w16s2"  # a network's name comes before a folder's
+
+
+def test_a_u_net_of_diffusers_may_be_given_as_its_folder(tmp_path):
+    folder, weights = tmp_path / "pipeline" / "unet", b"weights"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(weights)
+    config = catalogue.locate("diffusion", "pipeline", tmp_path, "config", "mine.yaml")
+    assert config == folder / "config.json" == catalogue.locate("diffusion", str(config), tmp_path, "config", "")
+    assert catalogue.locate("diffusion", "pipeline", tmp_path, "weights", "").read_bytes() == weights
+    catalogue.check_definition("diffusion", NetworkDefinition("config.json", {}, config), "mine.yaml: networks.own")
+    with pytest.raises(AdmError, match=r"^mine\.yaml: networks\.own\.overrides: unknown key 'dropuot'"):
+        wrong = NetworkDefinition("config.json", {"dropuot": 0.1}, config)
+        catalogue.check_definition("diffusion", wrong, "mine.yaml: networks.own")
+    with pytest.raises(AdmError, match=rf"^x: {tmp_path}/gone: no such file$"):
+        catalogue.locate("diffusion", "gone", tmp_path, "weights", "x")
+    (folder / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    with pytest.raises(AdmError, match=rf"^x: {folder}: config\.json is of class UNet2DConditionModel"):
+        catalogue.locate("diffusion", "pipeline", tmp_path, "weights", "x")
+
+
 def test_a_file_that_changes_or_goes_after_the_plan_is_told(write, takes_files):
     file = write(SUITE.replace("resnet14w16s2", "model.py"))
     cell, files = only(file), expand(str(file)).files
@@ -167,6 +216,8 @@ def test_a_file_that_changes_or_goes_after_the_plan_is_told(write, takes_files):
         ("weights/teacher.pth", "weights/tea.pth", ": networks.own.checkpoint: {folder}/weights/tea.pth: no such file"),
         ("weights/teacher.pth", "weights", ": networks.own.checkpoint: {folder}/weights: is a folder, not a file"),
         ("resnet14w16s2", "absent.py", ": networks.own.base: {folder}/absent.py: no such file"),
+        ("resnet14w16s2", "some/model", ": networks.own.base: {folder}/some/model: no such file"),
+        ("resnet14w16s2", "weights", ": networks.own.base: {folder}/weights: is a folder, not a file"),
         ("resnet14w16s2", "resnet14w16s3", ": networks.own.base: unknown network 'resnet14w16s3'; did you mean"),
         ("resnet14w16s2", "model.py", ": networks.own.base: classification builds no networks from files"),
         ("base: resnet14w16s2", "base: resnet14, overrides: {a: 1}", ": networks.own.overrides: classification takes"),

@@ -1,0 +1,90 @@
+"""Losses on the predictions of denoisers, and the targets of step distillation. Images and noise are [B, C, H, W]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from adm_core.errors import Unsupported
+from adm_core.noising import NoiseProcess, Noising
+
+
+def check_steps(timesteps: int, steps: int) -> None:
+    """Refuse more sampling steps than the noise schedule has timesteps: some would lead nowhere.
+
+    Raises:
+        Unsupported: says how many of each there are.
+    """
+    if steps > timesteps:
+        raise Unsupported(f"{steps} sampling steps do not fit into a noise schedule of {timesteps} timesteps")
+
+
+def step_ends(timesteps: int, steps: int, index: Tensor) -> Tensor:
+    """The timestep at which sampling in equal steps has ``index`` of them to go: ``round(index T / steps) - 1``.
+
+    These are the timesteps of Diffusers' ``trailing`` spacing; index ``steps`` is the start, pure noise, and index 0 is
+    -1, the clean example.
+
+    Args:
+        timesteps: T, of the noise schedule.
+        steps: how many steps sampling takes.
+        index: [B], 0 to ``steps``; halves stand between two steps.
+    """
+    return (index.double() * timesteps / steps).round().long() - 1
+
+
+def later(timestep: Tensor, timesteps: int, steps: int, by: float) -> Tensor:
+    """The timestep ``by`` sampling steps after one that :func:`step_ends` gave, [B]."""
+    index = ((timestep + 1) * steps / timesteps).round()
+    return step_ends(timesteps, steps, index - by)
+
+
+def draw_steps(batch: int, steps: int, generator: Generator) -> Tensor:
+    """Which of ``steps`` sampling steps each example is at: int64 [B], 1 (the last) to ``steps`` (the first)."""
+    return torch.randint(1, steps + 1, (batch,), generator=generator, device=generator.device)
+
+
+def two_step_target(noising: Noising, network: Callable[..., Tensor], middle: Tensor, end: Tensor) -> Tensor:
+    """The clean example that takes one DDIM step from ``x_t`` to where the teacher's two steps lead.
+
+    ``x~ = (z'' - (σ''/σ_t) x_t) / (α'' - (σ''/σ_t) α_t)`` (Salimans & Ho, arXiv:2202.00512, appendix G).
+
+    Args:
+        noising: of the batch, at t.
+        network: the teacher, called on noisy examples, timesteps and what else a denoiser is given.
+        middle: timestep after the teacher's first step, [B].
+        end: after its second, [B]; -1: the clean example.
+    """
+    process, start, now = noising.process, noising.noisy, noising.timestep
+    halfway = process.step(network(start, *noising.conditions(now)), start, now, middle)
+    last = process.step(network(halfway, *noising.conditions(middle)), halfway, middle, end)
+    alpha, sigma = process.levels(now)
+    alpha_end, sigma_end = process.levels(end)
+    ratio = sigma_end / sigma
+    return (last - ratio * start) / (alpha_end - ratio * alpha)
+
+
+def truncated_snr_error(process: NoiseProcess, clean: Tensor, target: Tensor, timestep: Tensor) -> Tensor:
+    """Mean squared error of clean examples weighted by ``max(SNR, 1)`` (arXiv:2202.00512, section 4).
+
+    Args:
+        process: the noise schedule.
+        clean: what the student predicts.
+        target: what it should predict.
+        timestep: [B].
+    """
+    error = (clean - target).pow(2).flatten(1).mean(1)
+    return (process.snr(timestep).clamp_min(1.0) * error).mean()
+
+
+def pseudo_huber(a: Tensor, b: Tensor, c: float) -> Tensor:
+    """``mean √((a - b)² + c²) - c``: squared error near zero, absolute error far from it."""
+    return ((a - b).pow(2) + c * c).sqrt().mean() - c
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """``-Σ_k p_k log p_k`` along the last dimension."""
+    p = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny)  # log 0 has no finite gradient
+    return -(p * p.log()).sum(-1)

@@ -1,0 +1,86 @@
+"""BK-SDM: output and block features of a denoiser (Kim, Song, Castells, Choi, arXiv:2305.15798, ECCV 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@register
+class BKSDM(Method):
+    """``output · mean (ε_s - ε_t)² + features · Σ_blocks mean (F_s - F_t)²`` (arXiv:2305.15798, eqs. 2 and 3).
+
+    The paper's students have the teacher's widths and need no projector; where widths differ, a trained 1×1
+    convolution takes the student's to the teacher's.
+    """
+
+    card = MethodCard(
+        name="bksdm",
+        title="BK-SDM",
+        paper="arXiv:2305.15798",
+        year=2024,
+        regimes=frozenset({"offline"}),
+        family="features",
+    )
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Weights are the authors'; the blocks are the down and up blocks of a network of two levels.
+
+        Attributes:
+            taps: the blocks.
+            output: weight of the predictions' error.
+            features: weight of the features' error.
+        """
+
+        taps: tuple[str, ...] = ("down1", "down2", "up2", "up1")
+        output: Annotated[float, Field(ge=0)] = 1.0
+        features: Annotated[float, Field(ge=0)] = 1.0
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Predictions and block outputs at corresponding positions."""
+        return Needs(
+            prediction="noise",
+            taps=tuple(self.settings.taps),
+            views="shared",
+            capabilities=frozenset({"trainable-parts"}),
+        )
+
+    def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
+        """Every tap must be a map."""
+        from adm_core import align
+
+        return align.why_not_maps(self.needs.taps, student, teacher)
+
+    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+        """A 1×1 convolution per block whose widths differ."""
+        from adm_core import align
+
+        taps = self.settings.taps
+        return {_key(t): align.make_width_adapter(student[t][1], teacher[t][1], bias=True) for t in taps}
+
+    def losses(self, student: View, teacher: View, step: Step) -> Losses:
+        """Terms ``output`` and ``features``."""
+        from adm_core import align
+
+        s, target = self.settings, teacher.detached()
+        errors = []
+        for tap in s.taps:
+            own, theirs = align.match_size(student.features[tap], target.features[tap])
+            errors.append((self.parts[_key(tap)](own) - theirs).pow(2).mean())
+        output = (student.prediction - target.prediction).pow(2).mean()
+        return Losses(student={"output": s.output * output, "features": s.features * sum(errors[1:], errors[0])})
+
+
+def _key(tap: str) -> str:
+    """A module's name must hold no dot."""
+    return f"adapter_{tap.replace('.', '_')}"

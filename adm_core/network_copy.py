@@ -1,0 +1,45 @@
+"""A network that a method keeps beside the pair: a moving average of the student, or an earlier state of it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class NetworkCopy(nn.Module):
+    """A frozen copy in evaluation mode that can follow the student; it travels in checkpoints as a part of the method.
+
+    Args:
+        source: the network to copy.
+        student: the network to follow, of the same architecture where it is followed.
+    """
+
+    def __init__(self, source: nn.Module, student: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        self._student = (student,)  # in a tuple, so that it does not become a part of this module
+
+    def train(self, mode: bool = True) -> NetworkCopy:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The prediction, float32, without gradients."""
+        with torch.no_grad():
+            prediction: Tensor = self.network(*inputs)
+        return prediction.float()
+
+    @torch.no_grad()
+    def follow(self, decay: float = 0.0) -> None:
+        """Become ``decay · copy + (1 - decay) · student``: weights are averaged, buffers taken over.
+
+        Args:
+            decay: in [0, 1]; 0 takes the student as it is.
+        """
+        student = self._student[0]
+        own: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(own, list(student.parameters()), 1 - decay)
+        for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
+            mine.copy_(other)

@@ -1,0 +1,1 @@
+"""Diffusion: denoisers that generate images; networks and schedulers are Diffusers'."""

@@ -1,0 +1,60 @@
+"""Files that cells share: made by the first cell that needs one, read by the others, named for what they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from adm_core.errors import AdmError
+
+
+def digest(what: str, parts: Iterable[Tensor]) -> str:
+    """SHA-256 (hex) of a text and the content of tensors."""
+    found = hashlib.sha256(what.encode())
+    for part in parts:
+        found.update(f"|{part.dtype}{tuple(part.shape)}|".encode())
+        found.update(np.ascontiguousarray(part.detach().cpu().numpy()).data)
+    return found.hexdigest()
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file and its remark.
+
+    Raises:
+        AdmError: it is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["remark"]  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise AdmError(f"artefact {path} is damaged ({error}); delete it, and it is computed anew") from error
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], remark: str = "") -> None:
+    """Write a file, all of it or nothing: other workers may write the same one.
+
+    Raises:
+        AdmError: the disk refuses.
+    """
+    content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"remark": remark})
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise AdmError(f"artefact {path} could not be written: {error}") from error

@@ -1,0 +1,73 @@
+"""The ``data`` part of a protocol for diffusion. Loads no torch, so that plans can check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.datasets import splits
+
+STUDENT_KEYS = ("inherit",)
+"""What says nothing about a teacher that is trained alone."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoiseSettings(_Part):
+    """How images are noised and what denoisers predict.
+
+    Attributes:
+        schedule: ``linear`` (β from 0.0001 to 0.02, arXiv:2006.11239) or ``cosine`` (arXiv:2102.09672).
+        timesteps: T.
+        prediction: the noise (``epsilon``), the velocity (``v_prediction``) or the clean image (``sample``).
+    """
+
+    schedule: Literal["linear", "cosine"] = "linear"
+    timesteps: int = Field(1000, ge=10)
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+
+
+class SamplingSettings(_Part):
+    """How images are made for scoring: deterministic DDIM in float32, from the same noises for every student.
+
+    Attributes:
+        steps: of DDIM, a divisor of the timesteps.
+        further_steps: other numbers of steps; their distances stand in the slices table.
+        samples: how many images.
+        batch_size: images at a time.
+    """
+
+    steps: int = Field(gt=0)
+    further_steps: tuple[int, ...] = ()
+    samples: int = Field(gt=0)
+    batch_size: int = Field(256, gt=0)
+
+
+class DataSettings(splits.SplitSettings):
+    """The ``data`` part of a protocol for diffusion.
+
+    Attributes:
+        flip: mirror half of the images.
+        noise: how images are noised.
+        sampling: how images are made for scoring.
+        snr_gamma: γ of min-SNR weights on the task's loss (arXiv:2303.09556); None: every timestep counts the same.
+        conditional: networks are told the class.
+        inherit: a student of a trained teacher begins with the weights of the teacher's blocks that it has (BK-SDM,
+            arXiv:2305.15798), whatever the method.
+    """
+
+    flip: bool = False
+    noise: NoiseSettings = NoiseSettings()
+    sampling: SamplingSettings
+    snr_gamma: float | None = Field(None, gt=0)
+    conditional: bool = False
+    inherit: bool = False
+
+
+def read(data: Mapping[str, Any], where: str) -> DataSettings:
+    """The settings as a protocol gives them; see :func:`tasks.datasets.splits.read`."""
+    return splits.read(DataSettings, data, where)

@@ -1,0 +1,275 @@
+"""What trained denoisers are worth: the images they make, and their error on held-out images."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adm_core.errors import AdmError, Diverged
+from adm_core.seeds import derive
+from adm_core.task import Scores
+from tasks.diffusion import artefacts, distances
+from tasks.diffusion.extractor import Extractor
+from tasks.diffusion.reference import Reference, reference
+from tasks.diffusion.sampling import Schedule, initial_noise, sample
+
+PAIRED = 1000
+"""How many images of student and teacher are compared one by one."""
+BINS = 10
+"""Equal parts of the timesteps in which the held-out error is shown."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are made for scoring.
+
+    Attributes:
+        samples: how many images.
+        steps: DDIM steps of the main scores.
+        further_steps: other numbers of steps, whose Fréchet distances are slices.
+        batch_size: images at a time.
+    """
+
+    samples: int
+    steps: int
+    further_steps: tuple[int, ...] = ()
+    batch_size: int = 256
+
+    def check(self, schedule: Schedule, extractor: Extractor, real: int) -> None:
+        """Refuse before anything is trained what could not be scored after it.
+
+        Args:
+            schedule: of the denoisers.
+            extractor: of features.
+            real: how many training images there are to compare with.
+
+        Raises:
+            AdmError: too few images for the metrics, or an impossible number of steps.
+        """
+        needed = distances.fewest(extractor.dimensions)
+        for what, count in (("generated", self.samples), ("training", real)):
+            if count < needed:
+                raise AdmError(
+                    f"scoring with {count} {what} images: the {extractor.dimensions}-dimensional features of extractor "
+                    f"'{extractor.name}' need {needed} or more"
+                )
+        for steps in (self.steps, *self.further_steps):
+            schedule.check_steps(steps)
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The benchmark's own images, float32 [N, C, S, S] in [-1, 1].
+
+    Attributes:
+        train: on which the denoisers were trained; what the made images are compared with.
+        held_out: others.
+        labels: int64, of the held-out images; None for denoisers without classes.
+        classes: how many classes; the made images have them in turns; None for denoisers without classes.
+    """
+
+    train: Tensor
+    held_out: Tensor
+    labels: Tensor | None = None
+    classes: int | None = None
+
+
+class Evaluation(NamedTuple):
+    """Scores, and what making images took.
+
+    Attributes:
+        scores: by role and metric.
+        sampling: ``seconds`` that all images took which were made here, and the student's ``images_per_s`` in the
+            main number of steps.
+    """
+
+    scores: Scores
+    sampling: dict[str, float]
+
+
+def evaluate(
+    denoisers: Mapping[str, nn.Module],
+    schedule: Schedule,
+    sampling: Sampling,
+    real: RealImages,
+    extractor: Extractor,
+    kept_in: Path | None,
+    device: torch.device | str,
+) -> Evaluation:
+    """Metrics of each denoiser, all from the same initial noises; the same for the same weights.
+
+    ``frechet`` and ``kernel`` in the space of the suite's classifier, ``fid`` and ``kid`` in Inception's;
+    ``precision``, ``recall``, ``density``, ``coverage`` and ``nearest_train`` in percent
+    (:mod:`tasks.diffusion.distances`); ``denoising_error``, overall and by timestep; Fréchet distances at further
+    numbers of steps as slices, ``frechet/4 steps``.
+    Beside a teacher the student also has ``teacher_mse``, over the pixels of the first 1,000 images that both make of
+    the same noise, and ``teacher_cosine``, the mean cosine of their features.
+
+    Args:
+        denoisers: by role, on the device; they are put in evaluation mode.
+        schedule: with which they were trained.
+        sampling: how images are made.
+        real: images to compare with.
+        extractor: of features.
+        kept_in: folder where the reference is kept, and what a frozen denoiser makes; None: nowhere.
+        device: of the denoisers.
+
+    Raises:
+        Diverged: a denoiser makes values that are not finite; names the role.
+        AdmError: too few images for the metrics.
+    """
+    sampling.check(schedule, extractor, len(real.train))
+    judge = _Judge(schedule, sampling, real, extractor, kept_in, torch.device(device))
+    made = {}
+    for role, denoiser in denoisers.items():
+        try:
+            made[role] = judge(denoiser)
+        except Diverged as error:
+            raise Diverged(f"{role}: {error}") from error
+    scores: Scores = {role: dict(found.scores) for role, found in made.items()}
+    if "teacher" in made and "student" in made:
+        scores["student"] |= _fidelity(made["student"], made["teacher"])
+    sampling_cost = {"seconds": math.fsum(found.seconds for found in made.values())}
+    if "student" in made:
+        sampling_cost["images_per_s"] = made["student"].images_per_s
+    return Evaluation(scores, sampling_cost)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What one denoiser made: scores, the first images with their features, and what sampling took."""
+
+    scores: dict[str, float]
+    images: Tensor
+    features: Tensor
+    seconds: float = 0.0
+    images_per_s: float = 0.0
+
+
+class _Judge:
+    """Scores denoisers one by one, all from the same noises and against the same images."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        sampling: Sampling,
+        real: RealImages,
+        extractor: Extractor,
+        kept_in: Path | None,
+        device: torch.device,
+    ) -> None:
+        self.schedule, self.sampling, self.real, self.extractor = schedule, sampling, real, extractor
+        self.kept_in, self.device = kept_in, device
+        self.known = reference(real.train, real.held_out, extractor, kept_in)
+        self.train = real.train.to(extractor.device)
+        self.noise = initial_noise(sampling.samples, real.train.shape[1], real.train.shape[-1]).to(device)
+        self.labels = None if real.classes is None else torch.arange(sampling.samples, device=device) % real.classes
+
+    def __call__(self, denoiser: nn.Module) -> _Made:
+        """What a denoiser makes; for a frozen one, which many students have as their teacher, as it was kept."""
+        weights = list(denoiser.parameters())
+        if self.kept_in is None or not weights or any(weight.requires_grad for weight in weights):
+            return self._look(denoiser)
+        what = f"samples 1|{self.schedule}|{self.sampling}|{self.known.digest}"
+        path = self.kept_in / f"{artefacts.digest(what, denoiser.state_dict().values())}.safetensors"
+        if not path.is_file():
+            found = self._look(denoiser)
+            tensors = {"images": found.images, "features": found.features}
+            artefacts.write(path, tensors, json.dumps(found.scores))
+            return found
+        kept, remark = artefacts.read(path)
+        return _Made(json.loads(remark), kept["images"].to(self.device), kept["features"].to(self.extractor.device))
+
+    def _look(self, denoiser: nn.Module) -> _Made:
+        s, seconds, speed, frechet = self.sampling, 0.0, 0.0, self.extractor.distances[0]
+        scores: dict[str, float] = {}
+        pair: tuple[Tensor, Tensor] | None = None
+        for steps in (s.steps, *s.further_steps):
+            begun = time.perf_counter()
+            images = sample(denoiser, self.noise, self.schedule, steps, self.labels, s.batch_size)
+            # Whether they are finite was asked on the CPU, so that the device has done all of it by now.
+            took = time.perf_counter() - begun
+            seconds += took
+            features = self.extractor.features(images)
+            if pair is None:
+                pair, speed = (images[:PAIRED], features[:PAIRED]), len(images) / took
+                scores |= _scores(self.known, images, features, self.train, self.extractor)
+            else:
+                part = f"{frechet}/{steps} steps" if steps > 1 else f"{frechet}/1 step"
+                scores[part] = distances.frechet_distance(self.known.features, features)
+        scores |= denoising_error(denoiser, self.schedule, self.real, self.device, s.batch_size)
+        assert pair is not None
+        return _Made(scores, *pair, seconds, speed)
+
+
+def denoising_error(
+    denoiser: nn.Module, schedule: Schedule, real: RealImages, device: torch.device | str, batch_size: int
+) -> dict[str, float]:
+    """Mean squared error of predictions on held-out images: ``denoising_error``, and by tenths of the timesteps.
+
+    Every image is noised once in each tenth, at a timestep and with a noise that are always the same.
+
+    Args:
+        denoiser: on the device; it is put in evaluation mode.
+        schedule: with which it was trained; the error is in the space of what it predicts.
+        real: whose held-out images.
+        device: of the denoiser.
+        batch_size: images at a time.
+
+    Raises:
+        Diverged: an error is not finite.
+    """
+    process = schedule.process(device)
+    clean = real.held_out.to(device)
+    labels = None if real.labels is None or real.classes is None else real.labels.to(device)
+    edges = [schedule.timesteps * part // BINS for part in range(BINS + 1)]
+    digits = len(str(schedule.timesteps - 1))
+    denoiser.eval()
+    found = {}
+    for low, high in pairwise(edges):
+        generator = torch.Generator().manual_seed(derive(0, "held-out noise", low))
+        timestep = torch.randint(low, high, (len(clean),), generator=generator).to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        squared = 0.0
+        with torch.inference_mode(), torch.autocast(clean.device.type, enabled=False):
+            for index in torch.arange(len(clean), device=device).split(batch_size):
+                at, image, error = timestep[index], clean[index], noise[index]
+                label = None if labels is None else labels[index]
+                prediction = denoiser(process.noisy(image, error, at), at, label)
+                squared += float((prediction - process.target(image, error, at)).double().square().sum())
+        found[f"denoising_error/t{low:0{digits}}-{high - 1:0{digits}}"] = squared / clean.numel()
+    mean = sum(found.values()) / BINS
+    if not math.isfinite(mean):
+        raise Diverged("the denoising error on held-out images is not finite")
+    return {"denoising_error": mean, **found}
+
+
+def _scores(
+    known: Reference, images: Tensor, features: Tensor, train: Tensor, extractor: Extractor
+) -> dict[str, float]:
+    """Of the images that one denoiser makes, in the main number of steps."""
+    frechet, kernel = extractor.distances
+    near = distances.nearest(images.to(train.device), train)
+    return {
+        frechet: distances.frechet_distance(known.features, features),
+        kernel: distances.kernel_distance(known.features, features),
+        **distances.manifold_scores(known.features, features),
+        "nearest_train": distances.nearest_train(near, known.nearest),
+    }
+
+
+def _fidelity(student: _Made, teacher: _Made) -> dict[str, float]:
+    return {
+        "teacher_mse": float((student.images - teacher.images).double().square().mean()),
+        "teacher_cosine": float(F.cosine_similarity(student.features.double(), teacher.features.double()).mean()),
+    }

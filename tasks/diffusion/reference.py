@@ -1,0 +1,51 @@
+"""What generated images are compared with: features of the training images, computed once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from tasks.diffusion import artefacts
+from tasks.diffusion.distances import nearest
+from tasks.diffusion.extractor import Extractor
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Of the real images, on the extractor's device.
+
+    Attributes:
+        digest: sha256 (hex) of the extractor's weights and all images: scores of equal digests compare.
+        features: float32 [N, D], of the training images.
+        nearest: float64 [M], the distance of each held-out image to the nearest training image, by pixels.
+    """
+
+    digest: str
+    features: Tensor
+    nearest: Tensor
+
+
+def reference(train: Tensor, held_out: Tensor, extractor: Extractor, kept_in: Path | None) -> Reference:
+    """The reference, read from the folder ``kept_in`` or computed and written there.
+
+    Args:
+        train: real images [N, C, H, W] in [-1, 1] that denoisers train on.
+        held_out: real images [M, C, H, W] that they do not.
+        extractor: of features.
+        kept_in: folder of ``DIGEST.safetensors``; None: compute, keep nothing.
+
+    Raises:
+        AdmError: a kept file is damaged, or the disk refuses.
+    """
+    digest = artefacts.digest(f"reference 1|{extractor.digest}", (train, held_out))
+    path = kept_in / f"{digest}.safetensors" if kept_in else None
+    if path and path.is_file():
+        kept = {name: tensor.to(extractor.device) for name, tensor in artefacts.read(path)[0].items()}
+        return Reference(digest, kept["features"], kept["nearest"])
+    distances = nearest(held_out.to(extractor.device), train.to(extractor.device))
+    found = Reference(digest, extractor.features(train), distances)
+    if path:
+        artefacts.write(path, {"features": found.features, "nearest": found.nearest})
+    return found

@@ -1,0 +1,133 @@
+"""Sampling from denoisers: deterministic DDIM by Diffusers, from initial noises that all students share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from adm_core.errors import AdmError, Diverged, unknown
+from adm_core.noising import NoiseProcess, PredictionType
+from adm_core.seeds import derive
+
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+"""The noise schedules of DDPM (arXiv:2006.11239) and of improved DDPM (arXiv:2102.09672), by Diffusers' names."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How images are noised and what the denoisers predict; the noise process and the sampler both follow from it.
+
+    Attributes:
+        name: ``linear`` (β from 0.0001 to 0.02) or ``cosine``.
+        timesteps: T.
+        prediction: ``epsilon``, ``v_prediction`` or ``sample``.
+
+    Raises:
+        AdmError: a name is unknown, or there are fewer than 10 timesteps.
+    """
+
+    name: str = "linear"
+    timesteps: int = 1000
+    prediction: PredictionType = "epsilon"
+
+    def __post_init__(self) -> None:
+        if self.name not in SCHEDULES:
+            raise unknown("noise schedule", self.name, SCHEDULES)
+        if self.prediction not in get_args(PredictionType):
+            raise unknown("prediction type", self.prediction, get_args(PredictionType))
+        if self.timesteps < 10:
+            raise AdmError(f"noise schedule: timesteps must be 10 or more, not {self.timesteps}")
+
+    def scheduler(self) -> DDIMScheduler:
+        """Diffusers' DDIM scheduler (arXiv:2010.02502); its steps begin at T-1 (``trailing``) and end at the image.
+
+        At each step the image that the prediction means is clipped to [-1, 1], as DDPM does.
+        """
+        return DDIMScheduler(
+            num_train_timesteps=self.timesteps,
+            beta_schedule=SCHEDULES[self.name],
+            prediction_type=self.prediction,
+            timestep_spacing="trailing",
+            clip_sample=True,
+        )
+
+    def process(self, device: torch.device | str = "cpu") -> NoiseProcess:
+        """The same schedule for training: α and σ as the scheduler has them."""
+        retained = self.scheduler().alphas_cumprod.to(device)
+        return NoiseProcess(retained.sqrt(), (1 - retained).sqrt(), self.prediction)
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a number of sampling steps that is no divisor of T.
+
+        Diffusers steps by the whole part of T / steps, so that otherwise the steps neither meet nor end at the image.
+
+        Raises:
+            AdmError: says which numbers near it are possible.
+        """
+        if steps > 0 and self.timesteps % steps == 0:
+            return
+        possible = [n for n in range(1, self.timesteps + 1) if self.timesteps % n == 0]
+        near = sorted(sorted(possible, key=lambda n: abs(n - steps))[:3])
+        raise AdmError(
+            f"sampling in {steps} steps: it must be a divisor of the {self.timesteps} timesteps, "
+            f"such as {', '.join(map(str, near))}"
+        )
+
+
+def initial_noise(count: int, channels: int, size: int) -> Tensor:
+    """The noises that sampling starts from, float32 [N, C, S, S] on the CPU; always the same for the same numbers."""
+    generator = torch.Generator().manual_seed(derive(0, "initial noise"))
+    return torch.randn(count, channels, size, size, generator=generator)
+
+
+def sample(
+    denoiser: nn.Module,
+    noise: Tensor,
+    schedule: Schedule,
+    steps: int,
+    labels: Tensor | None = None,
+    batch_size: int = 256,
+) -> Tensor:
+    """Images that a denoiser makes of noises by deterministic DDIM (η = 0), in float32.
+
+    Args:
+        denoiser: (noisy [B, C, H, W], timestep int64 [B], label int64 [B] or None) → prediction; it is put in
+            evaluation mode.
+        noise: [N, C, H, W], on the denoiser's device.
+        schedule: with which it was trained.
+        steps: a divisor of the schedule's T.
+        labels: int64 [N], the class to make of each noise; None for a denoiser without classes.
+        batch_size: images at a time.
+
+    Returns:
+        [N, C, H, W] in [-1, 1], on the same device.
+
+    Raises:
+        Diverged: a value is not finite; says in how many steps.
+        AdmError: the number of steps is impossible.
+    """
+    schedule.check_steps(steps)
+    scheduler = schedule.scheduler()
+    scheduler.set_timesteps(steps)
+    denoiser.eval()
+    made = []
+    with torch.inference_mode(), torch.autocast(noise.device.type, enabled=False):
+        for start in range(0, len(noise), batch_size):
+            part = slice(start, start + batch_size)
+            images = noise[part].float()
+            label = None if labels is None else labels[part]
+            for timestep in scheduler.timesteps.tolist():
+                at = torch.full((len(images),), timestep, device=images.device)
+                images = scheduler.step(denoiser(images, at, label), timestep, images, return_dict=False)[0]
+            made.append(images)
+        samples = torch.cat(made)
+        if not bool(samples.isfinite().all()):
+            broken = int((~samples.isfinite()).flatten(1).any(1).sum())
+            raise Diverged(
+                f"sampling in {steps} steps: {broken} of {len(samples)} images hold values that are not finite"
+            )
+        return samples.clamp_(-1, 1)

@@ -1,0 +1,211 @@
+"""Diffusion as the training loop sees it: a benchmark opened with a protocol."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor
+
+from adm_core import checkpoint
+from adm_core.batch import Batch
+from adm_core.errors import AdmError, unknown
+from adm_core.insight import ObjectExamples
+from adm_core.network_definition import NetworkDefinition
+from adm_core.recipe import Protocol
+from adm_core.taps import Network
+from adm_core.task import Scores, Task
+from tasks import datasets
+from tasks.datasets.splits import open_splits
+from tasks.diffusion import data_settings, evaluation, export, extractor, networks
+from tasks.diffusion.batches import NoisyBatches
+from tasks.diffusion.evaluation import RealImages, Sampling
+from tasks.diffusion.networks.inheritance import inherit
+from tasks.diffusion.sampling import Schedule, initial_noise, sample
+
+_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
+
+
+class DiffusionTask(Task):
+    """A benchmark with its images in place, batches of noisy images drawn from a seed, and an evaluation by sampling.
+
+    Args:
+        benchmark: ``name@version``.
+        protocol: its ``data`` part says how images are noised and how they are made for scoring.
+        seed: of the batches.
+        device: where images and networks live.
+        data_roots: folders in which data sets, classifiers and Inception's weights are looked for.
+        views: must be ``shared``: both networks see the same noisy images.
+        download: fetch a missing data set where its publisher allows it.
+        artefacts: folder for what cells share, here the features of the training images; None: nothing is kept.
+
+    Raises:
+        AdmError: unknown benchmark, invalid data settings, missing or damaged data, no extractor, too few samples.
+    """
+
+    kind: Literal["noise"] = "noise"
+
+    def __init__(
+        self,
+        benchmark: str,
+        protocol: Protocol,
+        seed: int,
+        device: torch.device,
+        data_roots: Sequence[Path] = (),
+        views: str = "shared",
+        download: bool = False,
+        artefacts: Path | None = None,
+    ) -> None:
+        known: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
+        if benchmark not in known:
+            raise unknown("benchmark", benchmark, known)
+        if views == "own":
+            raise AdmError("diffusion: both networks see the same noisy images; the method asks for views of its own")
+        self.benchmark, self.spec, self.device = benchmark, known[benchmark], device
+        self.settings = settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
+        self.metric = str(self.spec["metric"]["name"])
+        self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
+        self._artefacts, self._roots = artefacts, tuple(data_roots)
+        dataset = str(self.spec["dataset"])
+        opened = open_splits(settings, lambda split: datasets.load(dataset, split, data_roots, download))
+        self.train, self.validation, self.test = opened
+        self.has_validation = self.validation is not None
+        noise, drawn = settings.noise, settings.sampling
+        self.schedule = Schedule(noise.schedule, noise.timesteps, noise.prediction)
+        self.process = self.schedule.process(device)
+        self.sampling = Sampling(drawn.samples, drawn.steps, drawn.further_steps, drawn.batch_size)
+        self.extractor = extractor.open_extractor(str(self.spec["extractor"]), dataset, data_roots, device)
+        self.sampling.check(self.schedule, self.extractor, len(self.train))
+        self._images, labels = extractor.as_tensors(self.train)
+        self.loader = NoisyBatches(
+            self._images,
+            labels if settings.conditional else None,
+            self.process,
+            protocol.recipe.batch_size,
+            seed,
+            device,
+            settings.flip,
+            self._classify,
+        )
+        self.steps_per_epoch = self.loader.steps_per_epoch
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes networks are told of; None where they are told nothing."""
+        return int(self.spec["classes"]) if self.settings.conditional else None
+
+    def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
+        """Build one denoiser for this benchmark's images, on the device.
+
+        Args:
+            name: of a network this task knows, or the suite's own with its ``definition``.
+            definition: what a network of the suite's own is.
+        """
+        spec = self.spec
+        built = networks.build(name, int(spec["channels"]), int(spec["image_size"]), self.classes, definition)
+        built.module.to(self.device)
+        return built
+
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+        """Put the weights of a Diffusers U-Net into a network.
+
+        Raises:
+            AdmError: they are not this network's.
+        """
+        checkpoint.fit(network, networks.as_denoiser(weights), where, self.benchmark)
+
+    def inherit(self, student: Network, teacher: Network) -> None:
+        """Give a student the weights of the teacher's blocks that it has, where the protocol says so."""
+        if self.settings.inherit:
+            inherit(student, teacher)
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Two noisy images with their timesteps, and classes where networks are told them."""
+        side = int(self.spec["image_size"])
+        images = torch.zeros(2, int(self.spec["channels"]), side, side, device=self.device)
+        zeros = torch.zeros(2, dtype=torch.int64, device=self.device)
+        return (images, zeros) if self.classes is None else (images, zeros, zeros)
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 0) from step ``start`` on."""
+        return self.loader.batches(epoch, start)
+
+    def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+        """Squared error of the prediction at each position, mean over channels, [B, H, W].
+
+        With ``snr_gamma`` γ each example is weighted by ``min(SNR, γ)`` of its timestep over what its kind of
+        prediction already implies: SNR (noise), SNR + 1 (velocity) or 1 (clean image); arXiv:2303.09556, section 3.4.
+        """
+        error = (prediction - batch.target).pow(2).mean(1)
+        gamma = self.settings.snr_gamma
+        if gamma is None or batch.noising is None:
+            return error
+        snr = self.process.snr(batch.noising.timestep)
+        implied = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}
+        weight = snr.clamp_max(gamma) / implied[self.process.prediction]
+        return error * weight.view(-1, 1, 1)
+
+    def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
+        """Scores of the images that each network makes, compared with the training images; see :mod:`.evaluation`.
+
+        Held-out errors are of the images of ``validation`` or ``test``. ``test`` is the validation split where the
+        protocol's ``data.scored`` says so.
+        """
+        chosen = self.validation if split == "validation" else self.test
+        if chosen is None:
+            raise AdmError("this protocol has no validation split; set data.validation")
+        images, labels = extractor.as_tensors(chosen)
+        found = evaluation.evaluate(
+            {role: network.module for role, network in evaluated.items()},
+            self.schedule,
+            self.sampling,
+            RealImages(self._images, images, labels if self.settings.conditional else None, self.classes),
+            self.extractor,
+            self._artefacts,
+            self.device,
+        )
+        self.costs = {"sampling": found.sampling}
+        return found.scores
+
+    def samples(self, network: Network, count: int) -> Tensor:
+        """The first images that a network makes when it is scored, float32 [count, C, H, W] in [-1, 1]."""
+        side = int(self.spec["image_size"])
+        noise = initial_noise(self.sampling.samples, int(self.spec["channels"]), side)[:count].to(self.device)
+        labels = None if self.classes is None else torch.arange(len(noise), device=self.device) % self.classes
+        return sample(network.module, noise, self.schedule, self.sampling.steps, labels, self.sampling.batch_size)
+
+    def object_examples(self, count: int) -> Iterator[ObjectExamples]:
+        """None: what is foreground in these images is not known.
+
+        Raises:
+            AdmError: always.
+        """
+        raise AdmError(f"{self.spec['title']} has no object masks")
+
+    def export(self, network: Network, folder: Path) -> None:
+        """Write a pipeline folder that Diffusers' ``DDIMPipeline`` and ``DDPMPipeline`` load."""
+        export.save(network.module, folder, self.schedule.scheduler())  # type: ignore[arg-type]
+
+    def data_digest(self) -> str | None:
+        """Digest of what is trained and scored on, and of the extractor's weights."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        digests = {name: split.digest() for name, split in parts.items() if split is not None}
+        digests["extractor"] = self.extractor.digest
+        return ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
+
+    def _classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self._classifier.classify(images)
+
+    @functools.cached_property
+    def _classifier(self) -> extractor.ClassifierExtractor:
+        """The extractor where it is the suite's classifier; or else that, opened when first asked for."""
+        if isinstance(self.extractor, extractor.ClassifierExtractor):
+            return self.extractor
+        return extractor.open_classifier(str(self.spec["dataset"]), self._roots, self.device)
+
+
+TASK = DiffusionTask
