@@ -25,9 +25,7 @@ from results.tables import Block, collect
 from results.tables.insight import Looked
 from suites import catalogue
 from suites.lookup import cell_by_prefix
-from suites.trained import TrainedCells, without_weights
-
-_MOST_NAMED = 4
+from suites.trained import TrainedCells, named, require_weights
 
 
 def chosen_blocks(name: str, store: Store) -> tuple[list[Block], list[str]]:
@@ -52,7 +50,7 @@ def chosen_blocks(name: str, store: Store) -> tuple[list[Block], list[str]]:
     cells = [record.cell for block in masked for record in block.records()]
     if not cells:
         raise AdmError(f"'{name}': no cell of it in '{store.root}' is finished; run 'adm run {name}' first")
-    _check_weights(name, store, cells)
+    require_weights(name, store, cells)
     remarks = [f"{b.title}: left out, as {b.cell.benchmark} has no object masks" for b in blocks if b not in masked]
     planned = sum(len(line.planned) for block in masked for line in block.lines)
     if len(cells) < planned:
@@ -120,11 +118,6 @@ def examples(cell: Cell, looked: Sequence[Looked], cells: TrainedCells, images: 
     return found
 
 
-def named(cell: Cell) -> str:
-    """A cell in words, e.g. ``online resnet14w16s2 > resnet8w8s2, dml+adm, seed 0``."""
-    return f"{cell.regime} {cell.teacher} > {cell.student}, {cell.method_name}, seed {cell.seed}"
-
-
 @dataclass(frozen=True)
 class _Seen:
     """What a pair shows on a batch: S with its weights, and the activations, each at its own resolution.
@@ -152,17 +145,6 @@ def _manifest(name: str, store: Store) -> Manifest:
         raise AdmError(f"cell '{name}' trained {cell.student} alone: there is no teacher to hold it against")
     row = ManifestRow(cell=cell, id=cell.id, label=cell.method_name, block=f"Cell {cell.id}, seed {cell.seed}")
     return Manifest(suite=cell.id, title=row.block, rows=[row])
-
-
-def _check_weights(name: str, store: Store, cells: Sequence[Cell]) -> None:
-    lacking = without_weights(store, cells)
-    if lacking:
-        told = "; ".join(named(cell) for cell in lacking[:_MOST_NAMED])
-        more = f"; and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
-        raise AdmError(
-            f"'{name}': '{store.root}' holds no trained weights of {len(lacking)} of {len(cells)} finished cells "
-            f"({told}{more}); 'adm run SUITE --store FOLDER' with a fresh folder trains them anew"
-        )
 
 
 def _measure(cell: Cell, cells: TrainedCells, images: int) -> Measured:

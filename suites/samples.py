@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,11 @@ from results.schema import Record
 from results.store import Store
 from results.tables import collect
 from results.tables.metrics import metric_column
-from suites.insight import named
 from suites.lookup import cell_by_prefix
-from suites.trained import TrainedCells, without_weights
-
-_MOST_NAMED = 4
+from suites.trained import TrainedCells, named, require_weights
 
 
-def chosen(names: Iterable[str], store: Store) -> tuple[list[Record], list[str]]:
+def chosen(names: Collection[str], store: Store) -> tuple[list[Record], list[str]]:
     """The records of the cells to draw, each once, and in words what is left out.
 
     Args:
@@ -45,14 +42,7 @@ def chosen(names: Iterable[str], store: Store) -> tuple[list[Record], list[str]]
         else:
             records = [_of_cell(name, store)]
         found |= {record.id: record for record in records}
-    lacking = without_weights(store, [record.cell for record in found.values()])
-    if lacking:
-        told_cells = "; ".join(named(cell) for cell in lacking[:_MOST_NAMED])
-        more = f"; and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
-        raise AdmError(
-            f"'{store.root}' holds no trained weights of {len(lacking)} of {len(found)} cells ({told_cells}{more}); "
-            "'adm run SUITE --store FOLDER' with a fresh folder trains them anew"
-        )
+    require_weights(", ".join(names), store, [record.cell for record in found.values()])
     return list(found.values()), remarks
 
 

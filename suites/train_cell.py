@@ -25,7 +25,7 @@ from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.train import Trained, Trainer
-from results.schema import Cell
+from results.schema import Cell, Record
 from results.store import Store
 from suites.environment import environment
 from suites.expand import teacher_cell
@@ -165,11 +165,22 @@ def initial_networks(cell: Cell, task: Any, options: RunOptions) -> tuple[dict[s
     load_weights(networks["teacher"], weights_file)
     task.inherit(networks["student"], networks["teacher"])
     record = Store(options.store).read_record(alone.id)
+    _check_scored_alike(alone, record, task.data_digest())
     return networks, {
         "cell_id": alone.id,
         "digest": hashlib.sha256(weights_file.read_bytes()).hexdigest(),
         "score": record.scores["student"][task.metric] if record else None,
     }
+
+
+def _check_scored_alike(alone: Cell, record: Record | None, digest: str | None) -> None:
+    """Stop where a teacher's score, which stands beside its students', was taken on something else."""
+    there = record.data_digest if record else None
+    if there and digest and there != digest:
+        raise AdmError(
+            f"teacher '{alone.student}' (cell {alone.id}) was trained or scored on other data: {there}, here it is "
+            f"{digest}; delete its record and run again to train it anew"
+        )
 
 
 def _scored(identity: dict[str, Any] | None, score: float | None) -> dict[str, Any] | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from adm_core.errors import AdmError
 from adm_core.taps import Network
 from results.schema import Cell
 from results.store import Store
@@ -14,6 +15,8 @@ from suites.networks import sha256
 from suites.options import RunOptions
 from suites.train_cell import initial_networks, load_weights, open_task, pick_device
 from suites.workfolder import WorkFolder
+
+_MOST_NAMED = 4
 
 
 class TrainedCells:
@@ -67,9 +70,30 @@ class TrainedCells:
         return trained.model_copy(update=own)
 
 
-def without_weights(store: Store, cells: Iterable[Cell]) -> list[Cell]:
-    """The cells of which a store lacks what :class:`TrainedCells` reads."""
-    return [cell for cell in cells if not all(file.is_file() for file in _files(store, cell))]
+def require_weights(name: str, store: Store, cells: Collection[Cell]) -> None:
+    """Stop where a store lacks, of some finished cells, what :class:`TrainedCells` reads.
+
+    Args:
+        name: what was asked for, for messages.
+        store: records and work folders.
+        cells: the cells.
+
+    Raises:
+        AdmError: says how many cells and which, and how to get them.
+    """
+    lacking = [cell for cell in cells if not all(file.is_file() for file in _files(store, cell))]
+    if lacking:
+        told = "; ".join(named(cell) for cell in lacking[:_MOST_NAMED])
+        more = f"; and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
+        raise AdmError(
+            f"'{name}': '{store.root}' holds no trained weights of {len(lacking)} of {len(cells)} finished cells "
+            f"({told}{more}); 'adm run SUITE --store FOLDER' with a fresh folder trains them anew"
+        )
+
+
+def named(cell: Cell) -> str:
+    """A cell in words, e.g. ``online resnet14w16s2 > resnet8w8s2, dml+adm, seed 0``."""
+    return f"{cell.regime} {cell.teacher} > {cell.student}, {cell.method_name}, seed {cell.seed}"
 
 
 def _files(store: Store, cell: Cell) -> list[Path]:

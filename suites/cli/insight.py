@@ -70,7 +70,8 @@ def insight(
 def _drawn(looked: Sequence[Looked], cells: TrainedCells, images: int, count: int) -> dict[str, bytes]:
     """File name to picture: all examples in one, and each by itself."""
     from results.plots.insight import draw
-    from suites.insight import examples, named, pictured
+    from suites.insight import examples, pictured
+    from suites.trained import named
 
     cell = pictured(looked)
     shown, title = examples(cell, looked, cells, images, count), f"{cell.benchmark}: {named(cell)}"
