@@ -131,7 +131,7 @@ def test_rows_without_a_finished_seed_are_left_out_aloud(copied: Path) -> None:
 def test_missing_weights_are_one_clear_error(copied: Path) -> None:
     (copied / "work" / rows(copied)[2].id / "teacher.safetensors").unlink()
     message = refusal("samples", "mine", "--store", copied)
-    assert "no trained weights of 1 of 3 cells (online unet-w16 > unet-w8, none, seed 0)" in message
+    assert "no trained weights of 1 of 3 finished cells (online unet-w16 > unet-w8, none, seed 0)" in message
     assert "'adm run SUITE --store FOLDER' with a fresh folder" in message
 
 
