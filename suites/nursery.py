@@ -7,6 +7,7 @@ answers one request after the other over a socket. It has a single thread, for i
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import gc
 import importlib
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +58,7 @@ class Nursery:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        except BaseException:
+        except Exception:
             self._socket.close()
             raise
         finally:
@@ -138,7 +140,21 @@ class _Worker:
         if sys.platform != "linux":  # macOS lets a process use little of its frameworks between fork and exec
             os.execv(sys.executable, [sys.executable, "-P", "-m", self.module, *self.arguments])
         sys.argv = [self.module, *self.arguments]
-        runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+        code = 0
+        try:
+            runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+        except SystemExit as exit:
+            if exit.code is not None and not isinstance(exit.code, int):
+                print(exit.code, file=sys.stderr)
+            code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        # What is left is taking apart all that was imported, which takes seconds and matters to nobody.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def serve(connection: socket.socket) -> _Worker | None:
