@@ -6,13 +6,11 @@ from (seed, epoch, image, view), whichever worker decodes it. Resuming skips ima
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -20,26 +18,11 @@ from adm_core.batch import Batch
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
 from tasks.classification.batches import Normalisation, steps_in
+from tasks.datasets.loading import Example, ExampleLoader, Request
 from tasks.datasets.source import corrupt
 
-MOST_WORKERS = 8
 RESIZE_BEFORE_CROP = 256 / 224
 """The shorter side before the centre crop, relative to the crop; 256 to 224 in the literature."""
-
-
-class Request(NamedTuple):
-    """One image to decode: its position in the folder, and the epoch, None for evaluation."""
-
-    position: int
-    epoch: int | None
-
-
-class Decoded(NamedTuple):
-    """A batch from the workers: uint8 [views, B, 3, S, S], labels int64 [B], positions int64 [B]."""
-
-    views: Tensor
-    labels: Tensor
-    positions: Tensor
 
 
 class FolderBatches:
@@ -83,9 +66,7 @@ class FolderBatches:
         self.batch_size, self.seed, self.device, self.views = batch_size, seed, torch.device(device), views
         self._count = len(train)
         self._normalise = Normalisation(mean, std, size, self.device)
-        self._requests = _Requests()
-        images = _Images(train, training_transform(size), seed, views)
-        self._loader = _loader(images, self._requests, workers, self.device)
+        self._loader = ExampleLoader(_Images(train, training_transform(size), seed, views), self.device, workers)
 
     def order(self, epoch: int) -> Tensor:
         """Which image stands at each position of the epoch, int64 [N], from the seed and the epoch alone."""
@@ -98,16 +79,11 @@ class FolderBatches:
         Raises:
             AdmError: an image is damaged; names its file.
         """
-        wanted = self.order(epoch)[: self.steps_per_epoch * self.batch_size].tolist()
-        requests = [Request(index, epoch) for index in wanted[start * self.batch_size :]]
-        self._requests.batches = [
-            requests[first : first + self.batch_size] for first in range(0, len(requests), self.batch_size)
-        ]
-        for found in self._loader:
-            decoded = _checked(found)
-            inputs = [self._normalise(_pixels_last(view, self.device)) for view in decoded.views]
-            labels, index = (part.to(self.device, non_blocking=True) for part in decoded[1:])
-            yield Batch(inputs[0], inputs[-1], labels, index)
+        end = self.steps_per_epoch * self.batch_size
+        wanted = self.order(epoch)[start * self.batch_size : end].tolist()
+        for made in self._loader.batches([Request(index, epoch) for index in wanted], self.batch_size):
+            inputs = [self._normalise(_pixels_last(view)) for view in made.views.unbind(1)]
+            yield Batch(inputs[0], inputs[-1], made.labels, made.position)
 
 
 def folder_evaluation_batches(
@@ -136,14 +112,11 @@ def folder_evaluation_batches(
         AdmError: an image is damaged; names its file.
     """
     device = torch.device(device)
-    normalise, requests = Normalisation(mean, std, size, device), _Requests()
+    normalise = Normalisation(mean, std, size, device)
+    loader = ExampleLoader(_Images(folder, evaluation_transform(size), seed=0, views=1), device, workers)
     every = [Request(index, None) for index in range(len(folder))]
-    requests.batches = [every[first : first + batch_size] for first in range(0, len(every), batch_size)]
-    images = _Images(folder, evaluation_transform(size), seed=0, views=1)
-    for found in _loader(images, requests, workers, device):
-        decoded = _checked(found)
-        labels = decoded.labels.to(device, non_blocking=True)
-        yield normalise(_pixels_last(decoded.views[0], device)), labels
+    for made in loader.batches(every, batch_size):
+        yield normalise(_pixels_last(made.views[:, 0])), made.labels
 
 
 def training_transform(size: int) -> v2.Transform:
@@ -156,7 +129,7 @@ def evaluation_transform(size: int) -> v2.Transform:
     return v2.Compose([v2.Resize(round(size * RESIZE_BEFORE_CROP)), v2.CenterCrop(size), v2.PILToTensor()])
 
 
-class _Images(Dataset[Decoded | str]):
+class _Images(Dataset[Example | str]):
     """Decodes one image; a damaged one becomes its error's text, which crosses process borders unharmed."""
 
     def __init__(self, folder: ImageFolder, transform: v2.Transform, seed: int, views: int) -> None:
@@ -165,14 +138,14 @@ class _Images(Dataset[Decoded | str]):
     def __len__(self) -> int:
         return len(self._folder)
 
-    def __getitem__(self, request: Request) -> Decoded | str:
+    def __getitem__(self, request: Request) -> Example | str:
         file, label = self._folder.samples[request.position]
         try:
             image = self._folder.loader(file)
         except (OSError, SyntaxError, ValueError) as error:
             return str(corrupt(file, str(error)))
         views = [self._view(image, request, view) for view in range(self._views)]
-        return Decoded(torch.stack(views), torch.tensor(label), torch.tensor(request.position))
+        return Example(torch.stack(views), torch.tensor(label), torch.tensor(request.position))
 
     def _view(self, image: object, request: Request, view: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
@@ -183,51 +156,6 @@ class _Images(Dataset[Decoded | str]):
         return pixels
 
 
-class _Requests(Sampler[list[Request]]):
-    """The batches to decode next; set before each pass, so that worker processes can outlive epochs."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Request]] = []
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def _loader(
-    images: _Images, requests: _Requests, workers: int | None, device: torch.device
-) -> DataLoader[Decoded | str]:
-    if workers is None:
-        workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
-    return DataLoader(
-        images,
-        batch_sampler=requests,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # each pass draws from it; the global one must not move
-    )
-
-
-def _collate(items: list[Decoded | str]) -> Decoded | str:
-    decoded = []
-    for item in items:
-        if isinstance(item, str):
-            return item
-        decoded.append(item)
-    views, labels, positions = zip(*decoded, strict=True)
-    return Decoded(torch.stack(views, dim=1), torch.stack(labels), torch.stack(positions))
-
-
-def _checked(found: Decoded | str) -> Decoded:
-    if isinstance(found, str):
-        raise AdmError(found)
-    return found
-
-
-def _pixels_last(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 [B, 3, S, S] as [B, S, S, 3] on the device."""
-    return images.to(device, non_blocking=True).permute(0, 2, 3, 1).contiguous()
+def _pixels_last(images: Tensor) -> Tensor:
+    """uint8 [B, 3, S, S] as [B, S, S, 3]."""
+    return images.permute(0, 2, 3, 1).contiguous()

@@ -6,23 +6,20 @@ position), whichever process makes it. So training that resumes in the middle of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 
 from adm_core.batch import Batch
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
+from tasks.datasets.loading import ExampleLoader, Request
 from tasks.datasets.scenes import VOID, SegmentationSet
 from tasks.segmentation.data_settings import DataSettings
-from tasks.segmentation.pipeline import Example, Request, TrainingExamples, read
-
-MOST_WORKERS = 8
+from tasks.segmentation.pipeline import TrainingExamples, read
 
 
 class TrainingBatches:
@@ -56,18 +53,10 @@ class TrainingBatches:
         if not self.steps_per_epoch:
             raise AdmError(f"batch_size {batch_size} is more than the {len(train)} training images")
         self.batch_size, self.seed, self.device = batch_size, seed, device
-        self._count, self._requests = len(train), _Requests()
-        if workers is None:
-            workers = 0 if device.type == "cpu" else min(len(os.sched_getaffinity(0)), MOST_WORKERS)
-        self._loader = DataLoader(
-            TrainingExamples(train, settings, seed, views),
-            batch_sampler=self._requests,
-            num_workers=workers,
-            collate_fn=_collate,
-            pin_memory=device.type == "cuda",
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # each pass draws from it; the global one must not move
-        )
+        self._count = len(train)
+        if workers is None and device.type == "cpu":
+            workers = 0
+        self._loader = ExampleLoader(TrainingExamples(train, settings, seed, views), device, workers)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches (counted from 0) from step ``start`` on; skipped images stay unread.
@@ -79,18 +68,14 @@ class TrainingBatches:
         """
         generator = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
         order = torch.randperm(self._count, generator=generator).tolist()
-        requests = [Request(position, epoch) for position in order[: self.steps_per_epoch * self.batch_size]]
-        size = self.batch_size
-        self._requests.batches = [requests[i : i + size] for i in range(start * size, len(requests), size)]
-        for found in self._loader:
-            if isinstance(found, str):
-                raise AdmError(found)
-            views, labels, positions = (part.to(self.device, non_blocking=True) for part in found)
-            inputs = [as_input(view) for view in views.unbind(1)]
+        wanted = order[start * self.batch_size : self.steps_per_epoch * self.batch_size]
+        for made in self._loader.batches([Request(position, epoch) for position in wanted], self.batch_size):
+            inputs = [as_input(view) for view in made.views.unbind(1)]
+            labels = made.labels
             valid = labels != VOID
             # one and the same tensor where the views are: the loop then feeds both networks from it
             second = inputs[-1] if len(inputs) > 1 else inputs[0]
-            yield Batch(inputs[0], second, labels.long() * valid, positions, valid)
+            yield Batch(inputs[0], second, labels.long() * valid, made.position, valid)
 
 
 class Scored(NamedTuple):
@@ -126,24 +111,3 @@ def as_input(images: Tensor) -> Tensor:
 def _scored(kept: list[tuple[Tensor, Tensor]], device: torch.device) -> Scored:
     images, labels = (torch.stack(part).to(device, non_blocking=True) for part in zip(*kept, strict=True))
     return Scored(as_input(images), labels)
-
-
-class _Requests(Sampler[list[Request]]):
-    """The batches to make next; set before each pass, so that worker processes can outlive epochs."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Request]] = []
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def _collate(items: list[Example | str]) -> tuple[Tensor, Tensor, Tensor] | str:
-    for item in items:
-        if isinstance(item, str):
-            return item
-    views, labels, positions = zip(*items, strict=True)
-    return torch.stack(views), torch.stack(labels), torch.stack(positions)

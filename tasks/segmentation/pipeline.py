@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
+from tasks.datasets.loading import Example, Request
 from tasks.datasets.scenes import VOID, SegmentationSet
 from tasks.segmentation import compat
 from tasks.segmentation.data_settings import DataSettings
@@ -26,22 +27,7 @@ Results = dict[str, Any]
 Transform = Callable[[Results], Results]
 
 
-class Request(NamedTuple):
-    """One image to read: its position in the set and the epoch."""
-
-    position: int
-    epoch: int
-
-
-class Example(NamedTuple):
-    """What a worker makes: uint8 [views, 3, h, w] RGB, uint8 [h, w] labels (VOID: not trained on), position []."""
-
-    views: Tensor
-    labels: Tensor
-    position: Tensor
-
-
-class TrainingExamples(Dataset["Example | str"]):
+class TrainingExamples(Dataset[Example | str]):
     """Augmented examples of a set; a bad one becomes its error's text, which crosses process borders unharmed.
 
     Augmentation is MMSegmentation's ``RandomResize``, ``RandomCrop``, ``RandomFlip`` and ``PhotoMetricDistortion``,

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from adm_core.errors import AdmError
+from tasks.datasets.loading import Request
 from tasks.datasets.scenes import VOID, Scenes
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
 from tasks.segmentation.data_settings import DataSettings, read
-from tasks.segmentation.pipeline import PADDING, Request, TrainingExamples
+from tasks.segmentation.pipeline import PADDING, TrainingExamples
 
 CPU = torch.device("cpu")
 CLASSES, PALETTE = ("a", "b", "c"), ((0, 0, 0), (255, 0, 0), (0, 255, 0))
