@@ -13,6 +13,7 @@ from adm_core.errors import AdmError, unknown
 from results.schema import Cell, Record, digest
 from results.statistics import holm, paired_difference
 from results.store import Store
+from results.tables.mixture import differing
 from suites.lookup import cell_by_prefix
 
 Group = dict[int, Record]
@@ -59,7 +60,7 @@ def compare(first: str, second: str, store: Store) -> list[Comparison]:
         store: where methods and cells are looked up.
 
     Raises:
-        AdmError: unknown, ambiguous, of two kinds, or nothing in common.
+        AdmError: unknown, ambiguous, of two kinds, nothing in common, or trained or scored on different data.
     """
     kinds = _kind(first), _kind(second)
     if kinds[0] != kinds[1]:
@@ -137,7 +138,22 @@ def _shared(first: dict[str, Group], second: dict[str, Group]) -> list[tuple[Gro
     return [(group, second[key]) for key, group in first.items() if key in second]
 
 
+def _check_same_data(first: Group, second: Group) -> None:
+    for seed in sorted(first.keys() & second.keys()):
+        one, two = first[seed], second[seed]
+        if not one.data_digest or not two.data_digest:
+            continue
+        parts = differing({"first": one.data_digest, "second": two.data_digest})
+        if parts:
+            told = ", ".join(f"{part} ({held['first']} / {held['second']})" for part, held in parts.items())
+            raise AdmError(
+                f"cells {one.id} / {two.id} (seed {seed}, {_pair(one.cell)}) were trained or scored on different data: "
+                f"{told}; run one of them again with the other's data"
+            )
+
+
 def _lines(first: Group, second: Group) -> list[Comparison]:
+    _check_same_data(first, second)
     lines = []
     for network in ("student", "teacher"):
         a, b = ({s: v for s, r in g.items() if (v := r.score(network)) is not None} for g in (first, second))

@@ -1,4 +1,4 @@
-"""Which parts of the data set apart the rows of a block that may not be compared."""
+"""Which parts of the data set apart records that may not be compared."""
 
 from __future__ import annotations
 
@@ -16,28 +16,37 @@ _ABSENT = "none"
 def told(block: Block) -> str:
     """The parts whose digests differ between the ok records of a block, each digest with the rows that have it.
 
-    E.g. ``extractor (9a12: none, kd; 77c0: adm, fitnet of seed 1)``; the parts are those that the records name, as in
-    ``train 1a2b, extractor 9a12``, or ``data`` where some record names none. Empty for a block that is comparable.
+    E.g. ``extractor (9a12: none, kd; 77c0: adm, fitnet of seed 1)``; empty for a block that is comparable.
     """
-    found = {record.id: record.data_digest for record in block.records() if record.data_digest}
-    named = all(_NAMED.fullmatch(digest) for digest in found.values())
-    parts = {cell_id: _parts(digest) if named else {_UNNAMED: digest} for cell_id, digest in found.items()}
-    names = dict.fromkeys(name for digests in parts.values() for name in digests)
-    differing = [name for name in names if len({digests.get(name) for digests in parts.values()}) > 1]
-    return ", ".join(f"{name} ({_rows(block, name, parts)})" for name in differing)
+    found = differing({record.id: record.data_digest for record in block.records() if record.data_digest})
+    return ", ".join(f"{part} ({_rows(block, digests)})" for part, digests in found.items())
+
+
+def differing(digests: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The parts in which data digests differ: part → key → digest of the part, ``none`` where a key has no such part.
+
+    Args:
+        digests: key, such as a record's id, to data digest. Parts are those that all digests name, as in
+            ``train 1a2b, extractor 9a12``, or ``data`` where some digest names none.
+    """
+    named = all(_NAMED.fullmatch(digest) for digest in digests.values())
+    parts = {key: _parts(digest) if named else {_UNNAMED: digest} for key, digest in digests.items()}
+    names = dict.fromkeys(name for own in parts.values() for name in own)
+    found = {name: {key: own.get(name, _ABSENT) for key, own in parts.items()} for name in names}
+    return {name: held for name, held in found.items() if len(set(held.values())) > 1}
 
 
 def _parts(digest: str) -> dict[str, str]:
     return dict(part.split(" ") for part in digest.split(", "))
 
 
-def _rows(block: Block, name: str, parts: Mapping[str, Mapping[str, str]]) -> str:
+def _rows(block: Block, digests: Mapping[str, str]) -> str:
     rows: dict[str, list[str]] = {}
     for line in block.lines:
         seeds: dict[str, list[int]] = {}
         for seed, record in sorted(line.records.items()):
-            if record.id in parts:
-                seeds.setdefault(parts[record.id].get(name, _ABSENT), []).append(seed)
+            if record.id in digests:
+                seeds.setdefault(digests[record.id], []).append(seed)
         for digest, having in seeds.items():
             rows.setdefault(digest, []).append(_row(line, having, len(seeds) == 1))
     return "; ".join(f"{digest}: {', '.join(labels)}" for digest, labels in rows.items())

@@ -34,6 +34,7 @@ def fill(
     regime: str = "offline",
     teacher: float = 80.0,
     status: str = "ok",
+    data: str | None = None,
     **settings: float,
 ) -> list[str]:
     """Records of one row; returns their ids."""
@@ -45,7 +46,7 @@ def fill(
                 id=made.id, cell=made, status=status, reason=None if status == "ok" else "it went wrong",
                 scores={"student": {"top1": score}, "teacher": {"top1": teacher + score / 10}},
                 primary=Primary(metric="top1", higher_is_better=True, unit="%", selection="last"),
-                attempts=[Attempt(status=status, seconds=1.0)],
+                attempts=[Attempt(status=status, seconds=1.0)], data_digest=data,
             )
         )  # fmt: skip
         ids.append(made.id)
@@ -67,6 +68,19 @@ def test_methods_are_paired_by_the_seeds_that_both_have(root):
     assert line.first == pytest.approx(sum(first) / 3) and line.second == pytest.approx(sum(second) / 3)
     assert line.difference == pytest.approx(line.first - line.second)
     assert line.p == pytest.approx(stats.ttest_rel(first, second).pvalue)
+
+
+def test_scores_of_different_data_are_not_compared(tmp_path):
+    fill(tmp_path, "kd", KD, data="train 1a2b, extractor 9a12")
+    fill(tmp_path, "dkd", DKD, data="train 1a2b, extractor 77c0")
+    told = refusal("compare", "dkd", "kd", "--store", tmp_path)
+    assert "extractor (77c0 / 9a12)" in told and "train (" not in told
+
+
+def test_records_that_name_no_data_are_compared(tmp_path):
+    fill(tmp_path, "kd", KD, data="train 1a2b")
+    fill(tmp_path, "dkd", DKD)
+    assert compare("dkd", "kd", Store(tmp_path))
 
 
 def test_the_other_way_round_is_the_opposite(root):
