@@ -22,8 +22,8 @@ from pydantic import BaseModel  # noqa: E402
 
 from adm_core import registry  # noqa: E402
 from adm_core.method import CAPABILITIES, Method  # noqa: E402
-from results import schema  # noqa: E402
-from suites.definition import load_protocol, protocol_names  # noqa: E402
+from results.records import schema  # noqa: E402
+from suites.spec.definition import load_protocol, protocol_names  # noqa: E402
 
 PAGES = ("record-schema.md", "methods.md", "protocols.md")
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from results.claims import load_claims
+from results.claims.claims import load_claims
 from results.errors import RecordError
+from results.records.schema import Manifest
+from results.records.store import Store, write_atomically
 from results.render import csv, latex, markdown, terminal
-from results.schema import Manifest
-from results.store import Store, write_atomically
 from results.tables import Block, Table, claims, collect, cost, scores, slices, summary
 from results.tables.blocks import MISSING
 

@@ -10,9 +10,9 @@ import matplotlib
 import pytest
 
 from results import report
-from results.store import Store
-from suites.definition import load_suite, protocol_names, suite_names
-from suites.expand import expand
+from results.records.store import Store
+from suites.spec.definition import load_suite, protocol_names, suite_names
+from suites.spec.expand import expand
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = sorted(path for path in (ROOT / "results" / "leaderboards").glob("*") if path.is_dir())

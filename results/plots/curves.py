@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from results.plots.canvas import MUTED, Plot, finish, make_axes, short
 from results.plots.series import Series
-from results.schema import Record
+from results.records.schema import Record
 from results.tables.blocks import Block, Line
 from results.tables.metrics import metric_column
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from results import statistics
+from results.analysis import statistics
 from results.plots.canvas import BAND, INK, MUTED, PAPER, SERIES, Plot, finish, label_width, make_axes, short
 from results.tables.blocks import Block, Line
 from results.tables.metrics import metric_column

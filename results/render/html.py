@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from results import plots
 from results.errors import RecordError
 from results.plots import Plot, Series
-from results.schema import Manifest
+from results.records.schema import Manifest
 from results.tables import Block, Column, Entry, Row, Table, entry_text, slices
 
 _HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 
-from results.schema import Cell, Manifest, ManifestRow, Primary, Record, canonical_json
+from results.records.schema import Cell, Manifest, ManifestRow, Primary, Record, canonical_json
 
 MISSING = "not run"
 UNREADABLE = "unreadable"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from results import statistics
-from results.schema import Record
+from results.analysis import statistics
+from results.records.schema import Record
 from results.tables.blocks import Block, Line
 from results.tables.model import Column, Entry, Row, Table
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.bootstrap import RESAMPLES
-from results.insight import Estimate, Measured, Quantity, Values, estimates, per_image, without_adm
+from results.analysis.bootstrap import RESAMPLES
+from results.analysis.insight import Estimate, Measured, Quantity, Values, estimates, per_image, without_adm
 from results.tables import insight_columns as columns
 from results.tables import insight_words as words
 from results.tables.blocks import Block, Line

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from results.insight import Quantity
+from results.analysis.insight import Quantity
 from results.tables.model import Column
 
 Spec = tuple[Column, Quantity]

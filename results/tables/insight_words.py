@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from results.insight import Estimate, Verdict, verdict
+from results.analysis.insight import Estimate, Verdict, verdict
 from results.tables.model import Column, Entry, entry_text, signed
 
 Estimates = Mapping[str, Mapping[str, Estimate]]

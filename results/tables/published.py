@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-from results import statistics
-from results.claims import Claim
+from results.analysis import statistics
+from results.claims.claims import Claim
 from results.tables.blocks import Block, Line
 from results.tables.metrics import metric_column
 from results.tables.model import Column, Entry, Row, Table

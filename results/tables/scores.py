@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from results import statistics
-from results.statistics import Difference
+from results.analysis import statistics
+from results.analysis.statistics import Difference
 from results.tables import mixture
 from results.tables.blocks import Block, Line
 from results.tables.metrics import in_order, metric_column

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from results import statistics
+from results.analysis import statistics
 from results.tables.blocks import Block, Line
 from results.tables.metrics import metric_column
 from results.tables.model import Column, Entry, Row, Table

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from results import statistics
+from results.analysis import statistics
 from results.tables.blocks import Block
 from results.tables.model import Column, Entry, Row, Table
 from results.tables.scores import best_lines, gain_over_baseline, ranked

@@ -21,8 +21,8 @@ def compare(
 
     Example: adm compare dml+adm dml
     """
-    from results.store import Store
-    from suites.comparison import compare as paired
+    from results.records.store import Store
+    from suites.look.compare import compare as paired
 
     lines = paired(a, b, Store(store))
     if as_json:

@@ -14,7 +14,7 @@ from suites.cli.arguments import DEFAULT_STORE, AsJson, DataRoots, Device, Devic
 if TYPE_CHECKING:
     from results.tables import Table
     from results.tables.insight import Looked
-    from suites.trained import TrainedCells
+    from suites.look.trained import TrainedCells
 
 
 def insight(
@@ -41,12 +41,12 @@ def insight(
     """
     from rich.console import Console
 
+    from results.records.store import Store
     from results.report import render
-    from results.store import Store
     from results.tables.insight import as_plain, tables_of
     from suites.cli.console import make_console
-    from suites.insight import chosen_blocks, look
-    from suites.trained import TrainedCells
+    from suites.look.insight import chosen_blocks, look
+    from suites.look.trained import TrainedCells
 
     records = Store(store)
     blocks, remarks = chosen_blocks(name, records)
@@ -70,8 +70,8 @@ def insight(
 def _drawn(looked: Sequence[Looked], cells: TrainedCells, images: int, count: int) -> dict[str, bytes]:
     """File name to picture: all examples in one, and each by itself."""
     from results.plots.insight import draw
-    from suites.insight import examples, pictured
-    from suites.trained import named
+    from suites.look.insight import examples, pictured
+    from suites.look.trained import named
 
     cell = pictured(looked)
     shown, title = examples(cell, looked, cells, images, count), f"{cell.benchmark}: {named(cell)}"
@@ -82,8 +82,8 @@ def _drawn(looked: Sequence[Looked], cells: TrainedCells, images: int, count: in
 def _write(folder: Path, tables: Sequence[Table], pictures: Mapping[str, bytes]) -> list[Path]:
     """The tables in every form, and the pictures."""
     from adm_core.errors import AdmError
+    from results.records.store import write_atomically
     from results.report import FORMS
-    from results.store import write_atomically
 
     texts = {folder / f"insight.{form}": make(tables) for form, make in FORMS.items()}
     for path, text in texts.items():

@@ -11,7 +11,7 @@ import typer
 from suites.cli.arguments import AsJson, MethodFiles, absolute
 
 if TYPE_CHECKING:
-    from suites.definition import Block, Suite
+    from suites.spec.definition import Block, Suite
 
 app = typer.Typer(help="List what there is. Example: adm list methods", no_args_is_help=True, rich_markup_mode=None)
 
@@ -51,7 +51,7 @@ def tasks(as_json: AsJson = False) -> None:
 
     Example: adm list tasks
     """
-    from suites import catalogue
+    from tasks import catalogue
 
     rows = [{"name": name, "benchmarks": list(catalogue.benchmarks(name))} for name in catalogue.tasks()]
     _show(rows, ("name", "benchmarks"), as_json)
@@ -63,7 +63,7 @@ def benchmarks(as_json: AsJson = False) -> None:
 
     Example: adm list benchmarks
     """
-    from suites import catalogue
+    from tasks import catalogue
 
     rows = [
         {
@@ -86,7 +86,7 @@ def networks(as_json: AsJson = False) -> None:
 
     Example: adm list networks --json
     """
-    from suites import catalogue
+    from tasks import catalogue
 
     rows = [
         {"task": task, **entry, "taps": list(entry["taps"])}
@@ -102,7 +102,7 @@ def protocols(as_json: AsJson = False) -> None:
 
     Example: adm list protocols
     """
-    from suites.definition import load_protocol, protocol_names
+    from suites.spec.definition import load_protocol, protocol_names
 
     rows = []
     for name in protocol_names():
@@ -118,7 +118,7 @@ def suites(as_json: AsJson = False) -> None:
 
     Example: adm list suites
     """
-    from suites.definition import load_suite, suite_names
+    from suites.spec.definition import load_suite, suite_names
 
     rows = []
     for name in suite_names():
@@ -131,7 +131,7 @@ def suites(as_json: AsJson = False) -> None:
 
 def _blocks(suite: Suite) -> list[Block]:
     """A suite's tables, those of the suites that it holds first."""
-    from suites.definition import load_suite
+    from suites.spec.definition import load_suite
 
     return [block for name in suite.suites for block in _blocks(load_suite(name))] + list(suite.blocks)
 

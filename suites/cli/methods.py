@@ -92,7 +92,7 @@ def check(
         registry.create(spec)  # a wrong name is told before torch is loaded
     from rich.text import Text
 
-    from adm_core.testing import check_method
+    from adm_core.testing.checks import check_method
     from suites.cli.console import make_console
 
     console, failed, tried = make_console(), 0, 0

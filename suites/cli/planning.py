@@ -20,8 +20,8 @@ from suites.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from results.store import Store
-    from suites.plan import Plan
+    from results.records.store import Store
+    from suites.plan.plan import Plan
 
 
 def plan(
@@ -41,7 +41,7 @@ def plan(
         typer.echo(json.dumps(made.as_json(), indent=1))
         return
     from suites.cli.console import make_console
-    from suites.plan_view import show_plan
+    from suites.plan.view import show_plan
 
     show_plan(make_console(), made, title)
 
@@ -54,7 +54,7 @@ def status(
     Example: adm status quick
     """
     made, title, records = _make(suite, store, None, Device.cpu, method_file)
-    from suites.plan_view import progress_of, show_status
+    from suites.plan.view import progress_of, show_status
 
     if as_json:
         content = made.as_json()
@@ -75,9 +75,9 @@ def logs(
 
     Example: adm logs 3f2a
     """
-    from results.store import Store
-    from suites.lookup import cell_by_prefix
-    from suites.workfolder import WorkFolder
+    from results.records.store import Store
+    from suites.look.lookup import cell_by_prefix
+    from suites.work.folder import WorkFolder
 
     records = Store(store)
     cell_id = cell_by_prefix(records, cell)
@@ -92,10 +92,10 @@ def logs(
 def _make(
     suite: str, store: StoreFolder, workers: int | None, device: Device, method_file: MethodFiles
 ) -> tuple[Plan, str, Store]:
-    from results.store import Store
+    from results.records.store import Store
     from suites.executors.slots import expected
-    from suites.expand import expand
-    from suites.plan import make_plan
+    from suites.plan.plan import make_plan
+    from suites.spec.expand import expand
 
     expansion = expand(suite, absolute(method_file))
     records = Store(store)

@@ -78,7 +78,7 @@ def report(
         for path in write_all(found, out):
             typer.echo(path)
     else:
-        from results.store import write_atomically
+        from results.records.store import write_atomically
 
         write_atomically(out, _text(found, form, table))
         typer.echo(out)
@@ -117,8 +117,8 @@ def _load(store: Path, suite: str) -> Results:
 def _nothing_there(store: Path, name: str) -> Exception:
     """A suite that exists but was not run, or else a name that nothing answers to."""
     from adm_core.errors import AdmError, unknown
-    from results.store import Store
-    from suites.definition import suite_names
+    from results.records.store import Store
+    from suites.spec.definition import suite_names
 
     run, known = Store(store).manifests(), suite_names()
     if name in known:

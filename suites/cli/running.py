@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from results.schema import Manifest
-    from suites.executors import Executor
-    from suites.expand import Expansion
-    from suites.options import RunOptions
-    from suites.plan import Plan
-    from suites.schedule import Summary
+    from results.records.schema import Manifest
+    from suites.executors.base import Executor
+    from suites.plan.plan import Plan
+    from suites.run.runner import Summary
+    from suites.spec.expand import Expansion
+    from suites.work.options import RunOptions
 
 
 class Executors(StrEnum):
@@ -63,13 +63,13 @@ def run(
 
     Example: adm run quick --workers 2
     """
-    from results.store import Store
+    from results.records.store import Store
     from suites.cli.console import make_console
-    from suites.expand import expand
-    from suites.options import RunOptions
-    from suites.plan import make_plan
-    from suites.progress import display_for
-    from suites.schedule import Runner
+    from suites.plan.plan import make_plan
+    from suites.run.display import display_for
+    from suites.run.runner import Runner
+    from suites.spec.expand import expand
+    from suites.work.options import RunOptions
 
     files = absolute(method_file)
     expansion = expand(suite, files)
@@ -99,8 +99,7 @@ def run(
 
 def _check_data(plan: Plan, options: RunOptions) -> None:
     """Stop at a missing data set with one message rather than with a failed cell for each that needs it."""
-    from suites import catalogue
-    from tasks import datasets
+    from tasks import catalogue, datasets
 
     roots = [*options.data_roots, *datasets.roots_from_environment()]
     needed = {(row.planned.cell.task, row.planned.cell.benchmark) for row in plan.open}
@@ -121,7 +120,7 @@ def _check_checkpoints(plan: Plan, options: RunOptions) -> None:
 def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
     """What identifies the files of ``--trust``: their content, so that no other file is run in their place."""
     from adm_core.errors import AdmError
-    from suites.networks import sha256
+    from suites.spec.networks import sha256
 
     known = {checkpoint.digest: checkpoint.file.name for checkpoint in expansion.checkpoints}
     digests = []
@@ -135,7 +134,8 @@ def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
 
 def _executor(kind: Executors, device: str, workers: int | None, timeout: float | None) -> Executor:
     from adm_core.errors import AdmError
-    from suites.executors import InlineExecutor, LocalExecutor
+    from suites.executors.inline import InlineExecutor
+    from suites.executors.local import LocalExecutor
     from suites.executors.slots import slots
 
     if kind is Executors.local:
@@ -148,7 +148,7 @@ def _executor(kind: Executors, device: str, workers: int | None, timeout: float 
 
 
 def _manifest(expansion: Expansion) -> Manifest:
-    from results.schema import Manifest, ManifestRow
+    from results.records.schema import Manifest, ManifestRow
 
     rows = [ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block) for row in expansion.rows]
     return Manifest(suite=expansion.suite.name, title=expansion.suite.title, rows=rows)

@@ -37,9 +37,9 @@ def samples(
     """
     from rich.console import Console
 
-    from results.store import Store, write_atomically
-    from suites.samples import chosen, pictures
-    from suites.trained import TrainedCells
+    from results.records.store import Store, write_atomically
+    from suites.look.samples import chosen, pictures
+    from suites.look.trained import TrainedCells
 
     records = Store(store)
     wanted, remarks = chosen(names, records)

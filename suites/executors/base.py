@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from suites.workfolder import WorkFolder
+from suites.work.folder import WorkFolder
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from suites.executors.base import Ending, Executor, Handle, Job
-from suites.worker import Train, run_cell
+from suites.worker.entry import Train, run_cell
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class InlineExecutor(Executor):
     """One slot; a crash of the interpreter or a kill for lack of memory takes the runner with it.
 
     Args:
-        train: what trains a cell; default: :func:`suites.train_cell.train_cell`.
+        train: what trains a cell; default: :func:`suites.worker.training.train_cell`.
     """
 
     slots = 1

@@ -10,8 +10,8 @@ from typing import IO
 
 from suites.executors.base import Ending, Executor, Handle, Job
 from suites.executors.memory import memory_kills
+from suites.executors.nursery import Nursery
 from suites.executors.slots import Slot
-from suites.nursery import Nursery
 
 _WORKER = "suites.worker"
 
@@ -102,7 +102,8 @@ class LocalExecutor(Executor):
         """
         if self._worker != _WORKER or slot.on_gpu or sys.platform != "linux":
             return ()
-        return "suites.train_cell", "torch._dynamo", f"tasks.{job.task}.task"  # torch._dynamo: by the first optimiser
+        # torch._dynamo: the first optimiser imports it
+        return "suites.worker.training", "torch._dynamo", f"tasks.{job.task}.task"
 
     def _nursery(self, modules: tuple[str, ...], slot: Slot, log: IO[bytes]) -> Nursery:
         """One per task: what another task imports is neither in a worker's memory nor in its measured peak."""

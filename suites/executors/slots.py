@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adm_core.errors import AdmError
-from suites.worker import THREADS
+from suites.worker.entry import THREADS
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 

@@ -24,8 +24,8 @@ from adm_core.memory import ClassQueue
 from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
-from adm_core.tiny import task_loss
-from suites.worker import keep_freed_memory
+from adm_core.testing.networks import task_loss
+from suites.worker.entry import keep_freed_memory
 from tests.benchmarks.test_step import bare, take_turns
 
 CLASSES, BATCH, HEIGHT, WIDTH = 19, 8, 256, 512

@@ -26,8 +26,8 @@ from adm_core.recipe import Recipe
 from adm_core.registry import create
 from adm_core.taps import Network
 from adm_core.train import Trainer
-from suites.definition import load_protocol
-from suites.worker import keep_freed_memory
+from suites.spec.definition import load_protocol
+from suites.worker.entry import keep_freed_memory
 from tasks.diffusion import data_settings, networks
 from tasks.diffusion.batches import NoisyBatches
 from tasks.diffusion.sampling import Schedule

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from results.schema import Attempt, Cell, Manifest, ManifestRow, MethodPart, Primary, Record
-from results.store import Store
+from results.records.schema import Attempt, Cell, Manifest, ManifestRow, MethodPart, Primary, Record
+from results.records.store import Store
 
 ADM = Path(sys.executable).with_name("adm")
 METHODS, PAIRS, SEEDS, EPOCHS = 50, 20, 10, 24

@@ -19,7 +19,7 @@ from adm_core.distiller import Distiller
 from adm_core.recipe import Optimizer, Protocol, Recipe
 from adm_core.registry import create
 from adm_core.train import Trainer
-from suites.worker import keep_freed_memory
+from suites.worker.entry import keep_freed_memory
 from tasks.datasets.shape_scenes import shape_scenes
 from tasks.segmentation import compat, networks
 from tasks.segmentation.networks import configs

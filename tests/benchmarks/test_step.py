@@ -24,7 +24,7 @@ from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
 from adm_core.train import Trainer
-from suites.worker import keep_freed_memory
+from suites.worker.entry import keep_freed_memory
 from tasks.classification import networks
 from tasks.classification.batches import InMemoryBatches
 from tasks.datasets.images import ImageSet

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adm_core.errors import AdmError
-from suites.definition import load_protocol
+from suites.spec.definition import load_protocol
 from tasks import datasets
 from tasks.classification import data_settings
 from tasks.classification.task import ClassificationTask

@@ -3,7 +3,7 @@
 import pytest
 
 from adm_core import registry
-from adm_core.testing import check_method
+from adm_core.testing.checks import check_method
 
 COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "kd+adm", "dkd+adm"]
 COMPOSITIONS += ["bsd+adm", "kd+skd", "kd+cwd+adm", "kd+cirkd+adm"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from adm_core import registry
-from adm_core.bench import Bench
 from adm_core.errors import AdmError
 from adm_core.method import Step, View
+from adm_core.testing.setup import Bench
 
 B, C, H, W, K = 3, 6, 4, 4, 5
 PLAIN = {"ramp": 0.0, "consensus": 1.0, "divergence": 1.0}

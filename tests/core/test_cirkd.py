@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from adm_core import registry
-from adm_core.bench import Bench
 from adm_core.losses import cross_image
 from adm_core.memory import ClassQueue
 from adm_core.method import Step, View
+from adm_core.testing.setup import Bench
 
 CLASSES, TAU = 3, 0.1
 

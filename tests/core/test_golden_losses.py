@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from adm_core import registry, tiny
+from adm_core import registry
 from adm_core.batch import Batch, noisy_batch
 from adm_core.method import Step, View
 from adm_core.network_copy import NetworkCopy
 from adm_core.noising import NoiseProcess, Noising
+from adm_core.testing import networks as tiny
 
 FILE = Path(__file__).with_name("golden_losses.json")
 RENEW = bool(os.environ.get("ADM_RENEW_GOLDEN"))

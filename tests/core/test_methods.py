@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from adm_core import registry
-from adm_core.bench import Bench
 from adm_core.method import Step, View
+from adm_core.testing.setup import Bench
 
 
 def view(logits):

@@ -8,13 +8,13 @@ import torch
 
 from adm_core import registry
 from adm_core.batch import noisy_batch
-from adm_core.bench import Bench
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Unsupported
 from adm_core.losses import denoising
 from adm_core.method import Step, View
 from adm_core.recipe import Recipe
-from adm_core.tiny import EXAMPLES, LEVELS, task_loss, tiny_batch, tiny_network
+from adm_core.testing.networks import EXAMPLES, LEVELS, task_loss, tiny_batch, tiny_network
+from adm_core.testing.setup import Bench
 from tests.core.toy import NoisyTask, denoising_trainer
 
 KINDS = ("epsilon", "v_prediction", "sample")

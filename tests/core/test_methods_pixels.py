@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from adm_core import registry
-from adm_core.bench import Bench
 from adm_core.critic import Critic, SpectralConv
 from adm_core.errors import Unsupported
 from adm_core.losses import adversarial, channels, relations
 from adm_core.method import Step, View, constant
-from adm_core.testing import check_method
+from adm_core.testing.checks import check_method
+from adm_core.testing.setup import Bench
 
 CLASSES, SIDE = 5, 8
 

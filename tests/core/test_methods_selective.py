@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from adm_core import registry
 from adm_core.align import resize_map
-from adm_core.bench import Bench
 from adm_core.losses import difficulty, logits
 from adm_core.method import Step, View
-from adm_core.testing import check_method
+from adm_core.testing.checks import check_method
+from adm_core.testing.setup import Bench
 
 B, K, SIDE = 3, 4, 6
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from adm_core.bench import Bench
 from adm_core.errors import AdmError, Unsupported
 from adm_core.taps import Network, check_fired, probe, record
-from adm_core.tiny import tiny_network
+from adm_core.testing.networks import tiny_network
+from adm_core.testing.setup import Bench
 
 
 def hooks(module):

@@ -9,7 +9,7 @@ from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.seeds import derive
-from adm_core.tiny import task_loss, tiny_batch, tiny_network
+from adm_core.testing.networks import task_loss, tiny_batch, tiny_network
 from adm_core.train import Trainer
 
 CLASSES = 4

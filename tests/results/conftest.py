@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from results import report
+from results.records.store import Store
 from results.report import Results
-from results.store import Store
 from tests.results import golden_suite
 
 

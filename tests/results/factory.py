@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.schema import (
+from results.records.schema import (
     Cell,
     Cost,
     Manifest,
@@ -18,7 +18,7 @@ from results.schema import (
     TeacherIdentity,
     TeacherRecipe,
 )
-from results.store import Store
+from results.records.store import Store
 
 DIGEST = "0123456789abcdef"
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")

@@ -14,9 +14,9 @@ from pathlib import Path
 import matplotlib
 
 from results import report
-from results.claims import Claim, load_claims
+from results.claims.claims import Claim, load_claims
+from results.records.schema import Cell, Manifest, MethodPart, Record
 from results.report import Results
-from results.schema import Cell, Manifest, MethodPart, Record
 from results.tables import collect
 from tests.results.factory import failed, make_cell, make_manifest, make_record, make_row
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from results.claims import Claim, load_claims
-from results.schema import Primary
+from results.claims.claims import Claim, load_claims
+from results.records.schema import Primary
 from results.tables import claims, collect, scores
 from tests.results.factory import by_id, fid_suite, make_cell, make_manifest, make_record, one_block
 from tests.results.reading import row_of, value

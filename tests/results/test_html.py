@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from results import plots, report
+from results.records.schema import Record
 from results.report import Results
-from results.schema import Record
 from results.tables import Block, collect
 from tests.results.factory import PNG, by_id, make_cell, make_manifest, make_record, make_row, one_block
 from tests.results.golden_suite import HOSTILE

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from results.errors import RecordError
-from results.migrations import MIGRATIONS, migrate
-from results.schema import SCHEMA_VERSION
+from results.records.migrations import MIGRATIONS, migrate
+from results.records.schema import SCHEMA_VERSION
 
 Document = dict[str, Any]
 

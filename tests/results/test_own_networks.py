@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from results.claims import Claim
-from results.schema import Cell, NetworkIdentity
+from results.claims.claims import Claim
+from results.records.schema import Cell, NetworkIdentity
 from results.tables.blocks import Block, collect
 from results.tables.published import claims
 from results.tables.scores import gain_over_baseline, scores

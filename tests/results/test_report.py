@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from results import report
-from results.claims import CLAIMS_FILE, load_claims
+from results.claims.claims import CLAIMS_FILE, load_claims
 from results.errors import RecordError
+from results.records.store import Store, write_atomically
 from results.report import Results
-from results.store import Store, write_atomically
 from tests.results.factory import PNG, one_block, write
 
 FILES = [f"{table}.{form}" for table in report.TABLES for form in ("md", "tex", "csv")] + ["leaderboard.html"]
@@ -60,7 +60,7 @@ def test_a_full_disk_keeps_the_old_leaderboard(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("results.store.os.fsync", full)
+        patch.setattr("results.records.store.os.fsync", full)
         with pytest.raises(RecordError, match="the disk is full"):
             report.write_all(golden, tmp_path)
     assert report.check(golden, tmp_path) == [] and len(list(tmp_path.iterdir())) == len(FILES)

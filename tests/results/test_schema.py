@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from results.schema import (
+from results.records.schema import (
     Cell,
     Manifest,
     MethodPart,
@@ -21,7 +21,7 @@ from results.schema import (
     canonical_json,
     without_paths,
 )
-from results.store import Store
+from results.records.store import Store
 from tests.results.factory import ENVIRONMENT, TOP1, failed, make_cell, make_manifest, make_record, make_row
 
 SHA = "0123456789abcdef" * 4

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from results.statistics import best_set, holm, normalized_gain, paired_difference, ranks, summarize
+from results.analysis.statistics import best_set, holm, normalized_gain, paired_difference, ranks, summarize
 
 DRAWS = [(n, seed) for n in (2, 3, 5, 20) for seed in range(5)]
 

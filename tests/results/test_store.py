@@ -14,7 +14,7 @@ import pytest
 
 from results import report
 from results.errors import RecordError
-from results.store import Store
+from results.records.store import Store
 from tests.results.factory import make_cell, make_manifest, make_record
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_else(
     cell = make_cell()
     path = store.write_record(make_record(cell, 70.0))
     before = path.read_bytes()
-    monkeypatch.setattr(f"results.store.os.{broken}", _no_space)
+    monkeypatch.setattr(f"results.records.store.os.{broken}", _no_space)
     with pytest.raises(RecordError) as raised:
         store.write_record(make_record(cell, 80.0))
     monkeypatch.undo()
@@ -62,7 +62,7 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_else(
 
 
 def test_a_full_disk_at_the_first_write_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.store.os.fsync", _no_space)
+    monkeypatch.setattr("results.records.store.os.fsync", _no_space)
     with pytest.raises(RecordError, match="nothing was left behind"):
         store.write_record(make_record(make_cell()))
     assert _files(store) == []
@@ -71,7 +71,7 @@ def test_a_full_disk_at_the_first_write_leaves_nothing(store: Store, monkeypatch
 def test_a_file_size_limit_of_the_system_is_survived(tmp_path: Path) -> None:
     """A real short write by the kernel, in a process of its own."""
     script = (
-        "import resource, sys; from results.errors import RecordError; from results.store import Store\n"
+        "import resource, sys; from results.errors import RecordError; from results.records.store import Store\n"
         "from tests.results.factory import make_cell, make_record\n"
         "store, cell = Store(sys.argv[1]), make_cell()\n"
         "store.write_record(make_record(cell, 70.0))\n"
@@ -86,7 +86,7 @@ def test_a_file_size_limit_of_the_system_is_survived(tmp_path: Path) -> None:
 
 
 def test_other_faults_of_the_folder_are_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.store.tempfile.mkstemp", _no_permission)
+    monkeypatch.setattr("results.records.store.tempfile.mkstemp", _no_permission)
     with pytest.raises(RecordError, match="cannot be written: Permission denied; check the folder"):
         store.write_record(make_record(make_cell()))
 
@@ -100,7 +100,7 @@ def test_a_stop_between_writing_and_renaming_leaves_the_old_record(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("results.store.os.replace", stop)
+    monkeypatch.setattr("results.records.store.os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         store.write_record(make_record(cell, 80.0))
     found = store.read_record(cell.id)
@@ -110,8 +110,8 @@ def test_a_stop_between_writing_and_renaming_leaves_the_old_record(
 def test_the_file_is_on_disk_before_it_takes_the_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr("results.store.os.fsync", lambda handle: (done.append("fsync"), fsync(handle))[1])
-    monkeypatch.setattr("results.store.os.replace", lambda a, b: (done.append("replace"), replace(a, b))[1])
+    monkeypatch.setattr("results.records.store.os.fsync", lambda handle: (done.append("fsync"), fsync(handle))[1])
+    monkeypatch.setattr("results.records.store.os.replace", lambda a, b: (done.append("replace"), replace(a, b))[1])
     store.write_record(make_record(make_cell()))
     assert done == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 

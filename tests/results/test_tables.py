@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from results.records.schema import Primary
 from results.report import Results, tables_of
-from results.schema import Primary
 from results.tables import Block, collect, cost, scores, slices, summary
 from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, make_row, one_block
 from tests.results.reading import labels, row_of, value

@@ -14,15 +14,15 @@ from pathlib import Path
 from rich.console import Console
 
 from results.errors import RecordError
-from results.schema import Record
-from results.store import Store
-from suites.executors import LocalExecutor
+from results.records.schema import Record
+from results.records.store import Store
+from suites.executors.local import LocalExecutor
 from suites.executors.slots import slots
-from suites.expand import PlannedCell, expand
-from suites.options import RunOptions
-from suites.plan import make_plan
-from suites.progress import PlainDisplay
-from suites.schedule import Runner, Summary
+from suites.plan.plan import make_plan
+from suites.run.display import PlainDisplay
+from suites.run.runner import Runner, Summary
+from suites.spec.expand import PlannedCell, expand
+from suites.work.options import RunOptions
 
 WORKER = "suite_test_worker"
 DRIVER = [sys.executable, __file__]

@@ -18,9 +18,9 @@ from typing import Any
 
 from adm_core.errors import AdmError, Diverged, Unsupported
 from adm_core.recipe import Protocol
-from results.schema import Cell
-from suites.options import RunOptions
-from suites.worker import main
+from results.records.schema import Cell
+from suites.work.options import RunOptions
+from suites.worker.entry import main
 
 STEP_SECONDS = 0.01
 

@@ -12,11 +12,11 @@ import pytest
 from command_line import adm, refusal
 
 from adm_core import registry
-from results.schema import Attempt, Record
-from results.store import Store
-from suites.definition import protocol_names, suite_names
-from suites.expand import expand
-from suites.workfolder import WorkFolder
+from results.records.schema import Attempt, Record
+from results.records.store import Store
+from suites.spec.definition import protocol_names, suite_names
+from suites.spec.expand import expand
+from suites.work.folder import WorkFolder
 
 ADM = Path(sys.executable).with_name("adm")
 ROOT = Path(__file__).resolve().parents[2]

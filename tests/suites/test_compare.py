@@ -8,9 +8,9 @@ import pytest
 from command_line import adm, refusal
 from scipy import stats
 
-from results.schema import Attempt, Cell, MethodPart, Primary, Record, TeacherRecipe
-from results.store import Store
-from suites.comparison import compare
+from results.records.schema import Attempt, Cell, MethodPart, Primary, Record, TeacherRecipe
+from results.records.store import Store
+from suites.look.compare import compare
 
 BENCHMARK, DIGEST = "digit-scenes@1", "0123456789abcdef"
 KD = {0: 71.0, 1: 74.5, 2: 73.0, 3: 70.0}

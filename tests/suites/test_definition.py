@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import adm, refusal
 
-from suites.definition import MethodEntry, Pair, load_protocol, load_suite, protocol_names, suite_names
+from suites.spec.definition import MethodEntry, Pair, load_protocol, load_suite, protocol_names, suite_names
 
 SUITE = """title: mine
 blocks:

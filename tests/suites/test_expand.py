@@ -10,8 +10,8 @@ from command_line import adm, refusal
 
 from adm_core import registry
 from adm_core.errors import AdmError
-from suites.definition import suite_names
-from suites.expand import Expansion, expand, teacher_cell
+from suites.spec.definition import suite_names
+from suites.spec.expand import Expansion, expand, teacher_cell
 
 SUITE = """title: mine
 blocks:

@@ -16,9 +16,9 @@ from conftest import SUITE, scores, starts
 from drive import DRIVER, alive, descendants, drive, find, record, wait_for
 
 from results.errors import RecordError
-from results.store import Store
-from suites.expand import expand
-from suites.workfolder import WorkFolder
+from results.records.store import Store
+from suites.spec.expand import expand
+from suites.work.folder import WorkFolder
 
 Behave = Callable[[dict[str, str]], None]
 
@@ -127,11 +127,11 @@ def test_fail_fast_starts_nothing_after_a_failure(suite: Path, store: Path, beha
 def test_an_outcome_that_breaks_the_records_rules_is_an_error(suite: Path, store: Path) -> None:
     from rich.console import Console
 
-    from suites.executors import InlineExecutor
-    from suites.options import RunOptions
-    from suites.plan import make_plan
-    from suites.progress import PlainDisplay
-    from suites.schedule import Runner
+    from suites.executors.inline import InlineExecutor
+    from suites.plan.plan import make_plan
+    from suites.run.display import PlainDisplay
+    from suites.run.runner import Runner
+    from suites.work.options import RunOptions
 
     expansion, records = expand(str(suite)), Store(store)
     executor = InlineExecutor(train=lambda *_: {"scores": {"student": {"top1": float("nan")}}})

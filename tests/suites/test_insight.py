@@ -14,10 +14,10 @@ from command_line import adm, refusal
 from matplotlib.image import imread
 
 from adm_core.errors import AdmError
-from results.schema import Manifest, ManifestRow, Primary, Record
-from results.store import Store
-from suites.definition import load_protocol
-from suites.expand import expand
+from results.records.schema import Manifest, ManifestRow, Primary, Record
+from results.records.store import Store
+from suites.spec.definition import load_protocol
+from suites.spec.expand import expand
 from tasks import datasets
 from tasks.classification.task import ClassificationTask
 

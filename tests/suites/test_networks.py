@@ -11,10 +11,10 @@ from command_line import adm, refusal
 
 from adm_core.errors import AdmError
 from adm_core.network_definition import NetworkDefinition
-from results.schema import Cell, NetworkIdentity
-from suites import catalogue
-from suites.expand import expand, teacher_cell
-from suites.networks import checkpoint_of, config_digest, definition_of, sha256
+from results.records.schema import Cell, NetworkIdentity
+from suites.spec.expand import expand, teacher_cell
+from suites.spec.networks import checkpoint_of, config_digest, definition_of, sha256
+from tasks import catalogue
 from tasks.classification import networks as classification
 
 SUITE = """title: mine

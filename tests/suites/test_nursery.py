@@ -15,17 +15,17 @@ from conftest import ROOT
 from drive import alive, wait_for
 from rich.console import Console
 
-from results.store import Store
-from suites.executors import LocalExecutor
+from results.records.store import Store
+from suites.executors.local import LocalExecutor
+from suites.executors.nursery import Nursery
 from suites.executors.slots import Slot, slots
-from suites.expand import expand
-from suites.locks import acquire, is_held
-from suites.nursery import Nursery
-from suites.options import RunOptions
-from suites.plan import make_plan
-from suites.progress import PlainDisplay
-from suites.schedule import Runner
-from suites.workfolder import WorkFolder
+from suites.plan.plan import make_plan
+from suites.run.display import PlainDisplay
+from suites.run.runner import Runner
+from suites.spec.expand import expand
+from suites.work.folder import WorkFolder
+from suites.work.locks import acquire, is_held
+from suites.work.options import RunOptions
 
 Start = Callable[..., int]
 
@@ -136,7 +136,7 @@ def test_what_a_worker_started_ends_with_it(
 def test_a_lost_nursery_takes_its_workers_with_it_and_says_so(
     nursery: Nursery, start: Start, script: Callable[[str], str], tmp_path: Path
 ) -> None:
-    worker = start(script("print(sys.argv[-1], flush=True); from suites.parentage import end_with\n"
+    worker = start(script("print(sys.argv[-1], flush=True); from suites.worker.parentage import end_with\n"
                           "end_with(int(sys.argv[-1])); print('held', flush=True); time.sleep(600)"))  # fmt: skip
     wait_for(lambda: "held" in (tmp_path / "log.txt").read_text())
     assert not nursery.has_ended(worker) and not nursery.lost

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from results.store import Store
+from results.records.store import Store
 from tests.results.factory import one_block, write
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from command_line import adm, refusal
 
-from results.schema import Manifest, ManifestRow, Primary, Record
-from results.store import Store
-from suites.expand import expand
-from suites.samples import chosen
+from results.records.schema import Manifest, ManifestRow, Primary, Record
+from results.records.store import Store
+from suites.look.samples import chosen
+from suites.spec.expand import expand
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """title: two batches
@@ -89,7 +89,7 @@ def test_cells_are_drawn_by_the_beginning_of_their_id_into_any_folder(trained: P
 
 def test_student_and_teacher_are_shown_with_their_scores(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {}
-    monkeypatch.setattr("suites.samples.draw", lambda grids, title: drawn.setdefault(title, grids) and b"")
+    monkeypatch.setattr("suites.look.samples.draw", lambda grids, title: drawn.setdefault(title, grids) and b"")
     assert adm("samples", "mine", "--store", trained, "--out", trained.parent / "faked", *CPU).code == 0
     offline, online = drawn["digits@1: unet-w16 → unet-w8, offline"], drawn["digits@1: unet-w16 → unet-w8, online"]
     records, _ = Store(trained).records(row.id for row in rows(trained))

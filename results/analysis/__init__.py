@@ -1,0 +1,1 @@
+"""Numbers made of records: statistics, intervals by resampling, and what insight measures."""

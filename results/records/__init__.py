@@ -1,0 +1,1 @@
+"""Records: their schema, its migrations, and the store they lie in."""

@@ -1,0 +1,220 @@
+"""The folder in which records, manifests and sample pictures lie: whole files or none, each read by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from results.errors import RecordError
+from results.records.migrations import migrate
+from results.records.schema import SCHEMA_VERSION, Manifest, Record
+
+__all__ = ["RecordError", "Store", "write_atomically"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_VERSION = re.compile(rb'"schema_version"\s*:\s*(\d+)')
+
+
+class Store:
+    """Records and manifests under one folder.
+
+    Attributes:
+        root: the folder; made when something is first written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._records = self.root / "records"
+
+    def record_path(self, cell_id: str) -> Path:
+        """Where the record of a cell lies."""
+        return self._records / f"{cell_id}.json"
+
+    def manifest_path(self, suite: str) -> Path:
+        """Where the manifest of a suite lies."""
+        return self.root / "suites" / f"{suite}.json"
+
+    def samples_path(self, cell_id: str) -> Path:
+        """Where the picture of the images lies that a cell's networks make."""
+        return self.root / "samples" / f"{cell_id}.png"
+
+    def write_record(self, record: Record) -> Path:
+        """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
+
+        Raises:
+            RecordError: the disk is full or the folder cannot be written.
+        """
+        path = self.record_path(record.id)
+        write_atomically(path, _layout(record))
+        return path
+
+    def read_record(self, cell_id: str) -> Record | None:
+        """The record of a cell; None where there is none.
+
+        Raises:
+            RecordError: the file is damaged or of a newer schema.
+        """
+        path = self.record_path(cell_id)
+        record = _read(path, Record, "delete it and run again")
+        if record is not None and record.id != cell_id:
+            raise RecordError(f"{path}: holds the record of another cell ('{record.id}'); delete it and run again")
+        return record
+
+    def records(self, ids: Iterable[str] | None = None) -> tuple[dict[str, Record], list[RecordError]]:
+        """Read many records.
+
+        Args:
+            ids: of the cells; None stands for every record in the store.
+
+        Returns:
+            Those that could be read, by id (absent ones are left out), and a problem for each that could not.
+        """
+        found: dict[str, Record] = {}
+        problems: list[RecordError] = []
+        if ids is None:
+            ids = sorted(path.stem for path in self._records.glob("[0-9a-f]*.json"))
+        for cell_id in dict.fromkeys(ids):
+            try:
+                record = self.read_record(cell_id)
+            except RecordError as error:
+                problems.append(RecordError(str(error), cell_id))
+                continue
+            if record is not None:
+                found[cell_id] = record
+        return found, problems
+
+    def write_manifest(self, manifest: Manifest) -> Path:
+        """Write a suite's manifest, whole or not at all.
+
+        Raises:
+            RecordError: the disk is full or the folder cannot be written.
+        """
+        path = self.manifest_path(manifest.suite)
+        write_atomically(path, manifest.model_dump_json(indent=1) + "\n")
+        return path
+
+    def read_manifest(self, suite: str) -> Manifest:
+        """The manifest of a suite.
+
+        Raises:
+            RecordError: there is none (nearest names are given), or the file is damaged or of a newer schema.
+        """
+        manifest = _read(self.manifest_path(suite), Manifest, "run the suite again to write it anew")
+        if manifest is None:
+            raise RecordError(self._no_suite(suite))
+        return manifest
+
+    def manifests(self) -> list[str]:
+        """Names of the suites that have a manifest here, sorted."""
+        return sorted(path.stem for path in (self.root / "suites").glob("*.json"))
+
+    def _no_suite(self, suite: str) -> str:
+        known = self.manifests()
+        if not known:
+            return f"suite '{suite}': nothing has been run in '{self.root}' yet; run 'adm run {suite}' first"
+        near = difflib.get_close_matches(suite, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "it has " + ", ".join(known)
+        return f"suite '{suite}': '{self.root}' holds no run of it; {hint}"
+
+
+def _layout(record: Record) -> str:
+    """A record as JSON with one key per line, and one curve per line: small, and readable in a diff."""
+    content = record.model_dump(mode="json")
+    curves = [f"  {_compact(name)}: {_compact(values)}" for name, values in content["curves"].items()]
+    lines = [f" {_compact(key)}: {_compact(value)}" for key, value in content.items() if key != "curves"]
+    lines.append(' "curves": {' + ("\n" + ",\n".join(curves) + "\n }" if curves else "}"))
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: what was there stays until the new content is safe on disk.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        content: bytes, or text that is written as UTF-8.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written; the message says what to do.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep the rest of a team from reading
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise RecordError(_why_not_written(path, error)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _why_not_written(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        kept = "what was there before is intact" if path.exists() else "nothing was left behind"
+        return f"{path}: the disk is full ({error.strerror}); {kept}; free some space and run again"
+    return f"{path}: cannot be written: {error.strerror}; check the folder and its permissions, then run again"
+
+
+def _read(path: Path, model: type[_Model], remedy: str) -> _Model | None:
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    version = _VERSION.search(raw)
+    try:
+        if version and int(version[1]) == SCHEMA_VERSION:
+            return model.model_validate_json(raw)
+        return _read_other_version(path, raw, model)
+    except ValidationError as error:
+        raise RecordError(f"{path}: is damaged: {_first_fault(error)}; {remedy}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: is damaged: not complete JSON ({error}); {remedy}") from error
+
+
+def _read_other_version(path: Path, raw: bytes, model: type[_Model]) -> _Model:
+    document = json.loads(raw)
+    if not isinstance(document, dict):
+        raise json.JSONDecodeError("not a JSON object", "", 0)
+    return model.model_validate_json(json.dumps(migrate(document, str(path))))
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    place = ".".join(str(part) for part in first["loc"]) or "content"
+    if first["type"] == "json_invalid":
+        return f"not complete JSON ({first['ctx']['error']})"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}{more}"

@@ -1,0 +1,1 @@
+"""Afterwards: finished cells opened again, compared, pictured."""

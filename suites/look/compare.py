@@ -1,0 +1,185 @@
+"""Two methods, two rows or two stores held against each other over the pairs and seeds that both have."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adm_core.errors import AdmError, unknown
+from results.analysis.statistics import holm, paired_difference
+from results.records.schema import Cell, Record, digest
+from results.records.store import Store
+from results.tables.mixture import differing
+from suites.look.lookup import cell_by_prefix
+
+Group = dict[int, Record]
+"""Seed to record, of cells that differ in nothing else."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the comparison.
+
+    Attributes:
+        benchmark: name and version.
+        pair: ``teacher > student``, or the lone network.
+        regime: of both sides, or ``a / b`` when they differ.
+        method: what was compared, where that is not told by the two sides' names.
+        network: whose score: ``student`` or ``teacher``.
+        metric: its name with its unit.
+        n: seeds that both have.
+        first: mean of the first over these seeds.
+        second: mean of the second.
+        difference: mean of first - second.
+        p: two-sided p of the paired t-test, Holm-adjusted over all lines; None for one seed.
+    """
+
+    benchmark: str
+    pair: str
+    regime: str
+    method: str
+    network: str
+    metric: str
+    n: int
+    first: float
+    second: float
+    difference: float
+    p: float | None
+
+
+def compare(first: str, second: str, store: Store) -> list[Comparison]:
+    """Paired differences between two things.
+
+    Args:
+        first: a method's name, the beginning of a cell's id (its row is meant: all seeds), or a store's folder.
+        second: another of the same kind.
+        store: where methods and cells are looked up.
+
+    Raises:
+        AdmError: unknown, ambiguous, of two kinds, nothing in common, or trained or scored on different data.
+    """
+    kinds = _kind(first), _kind(second)
+    if kinds[0] != kinds[1]:
+        raise AdmError(f"'{first}' is a {kinds[0]} and '{second}' a {kinds[1]}; compare two of one kind")
+    if kinds[0] == "store":
+        pairs = _shared(_by_row(Store(first)), _by_row(Store(second)))
+    elif kinds[0] == "cell":
+        pairs = [(_row_of(first, store), _row_of(second, store))]
+    else:
+        records = _finished(store)
+        pairs = _shared(_by_context(first, records), _by_context(second, records))
+    lines = [line for a, b in pairs for line in _lines(a, b)]
+    if not lines:
+        raise AdmError(f"'{first}' and '{second}' share no finished benchmark, pair and seed")
+    tested = iter(holm([line.p for line in lines if line.p is not None]))
+    return [line if line.p is None else replace(line, p=next(tested)) for line in lines]
+
+
+def _kind(name: str) -> str:
+    if (Path(name) / "records").is_dir():
+        return "store"
+    return "cell" if re.fullmatch(r"[0-9a-f]{4,16}", name) and any(c.isdigit() for c in name) else "method"
+
+
+def _finished(store: Store) -> list[Record]:
+    ids = sorted(path.stem for path in (store.root / "records").glob("*.json"))
+    found, problems = store.records(ids)
+    if problems:
+        raise problems[0]
+    return [record for record in found.values() if record.status == "ok"]
+
+
+def _row_key(cell: Cell) -> str:
+    """What cells share that differ in their seed alone."""
+    return digest(cell.model_dump(mode="json", exclude={"seed"}))
+
+
+def _by_row(store: Store) -> dict[str, Group]:
+    groups: dict[str, Group] = defaultdict(dict)
+    for record in _finished(store):
+        groups[_row_key(record.cell)][record.cell.seed] = record
+    return groups
+
+
+def _row_of(prefix: str, store: Store) -> Group:
+    record = store.read_record(cell_by_prefix(store, prefix))
+    if record is None or record.status != "ok":
+        raise AdmError(f"cell '{prefix}' is not finished")
+    key = _row_key(record.cell)
+    return {other.cell.seed: other for other in _finished(store) if _row_key(other.cell) == key}
+
+
+def _by_context(method: str, records: Iterable[Record]) -> dict[str, Group]:
+    """A method's rows by everything else that a cell says; each must be one row."""
+    records = list(records)
+    if not records:
+        raise AdmError(f"method '{method}': no cell in this store is finished; run a suite first, or give --store")
+    wanted = [record for record in records if record.cell.method_name == method and record.cell.regime != "alone"]
+    if not wanted:
+        raise unknown("method in this store", method, {record.cell.method_name for record in records})
+    groups: dict[str, Group] = defaultdict(dict)
+    for record in wanted:
+        context = digest(record.cell.model_dump(mode="json", exclude={"seed", "method"}))
+        other = groups[context].get(record.cell.seed)
+        if other is not None:
+            raise AdmError(
+                f"method '{method}' was run with several settings on {_pair(record.cell)}; compare two of its cells "
+                f"instead, such as {other.id} and {record.id}"
+            )
+        groups[context][record.cell.seed] = record
+    return groups
+
+
+def _shared(first: dict[str, Group], second: dict[str, Group]) -> list[tuple[Group, Group]]:
+    return [(group, second[key]) for key, group in first.items() if key in second]
+
+
+def _check_same_data(first: Group, second: Group) -> None:
+    for seed in sorted(first.keys() & second.keys()):
+        one, two = first[seed], second[seed]
+        if not one.data_digest or not two.data_digest:
+            continue
+        parts = differing({"first": one.data_digest, "second": two.data_digest})
+        if parts:
+            told = ", ".join(f"{part} ({held['first']} / {held['second']})" for part, held in parts.items())
+            raise AdmError(
+                f"cells {one.id} / {two.id} (seed {seed}, {_pair(one.cell)}) were trained or scored on different data: "
+                f"{told}; run one of them again with the other's data"
+            )
+
+
+def _lines(first: Group, second: Group) -> list[Comparison]:
+    _check_same_data(first, second)
+    lines = []
+    for network in ("student", "teacher"):
+        a, b = ({s: v for s, r in g.items() if (v := r.score(network)) is not None} for g in (first, second))
+        found = paired_difference(a, b)
+        one, two = next(iter(first.values())), next(iter(second.values()))
+        frozen = network == "teacher" and "offline" in (one.cell.regime, two.cell.regime)
+        if found is None or frozen or one.primary is None:
+            continue
+        seeds = a.keys() & b.keys()
+        lines.append(
+            Comparison(
+                benchmark=one.cell.benchmark,
+                pair=" / ".join(dict.fromkeys([_pair(one.cell), _pair(two.cell)])),
+                regime=" / ".join(dict.fromkeys([one.cell.regime, two.cell.regime])),
+                method=" / ".join(dict.fromkeys([one.cell.method_name, two.cell.method_name])),
+                network=network,
+                metric=f"{one.primary.metric} {one.primary.unit}".strip(),
+                n=found.n,
+                first=math.fsum(a[seed] for seed in seeds) / len(seeds),
+                second=math.fsum(b[seed] for seed in seeds) / len(seeds),
+                difference=found.mean,
+                p=found.p,
+            )
+        )
+    return lines
+
+
+def _pair(cell: Cell) -> str:
+    return f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student

@@ -1,0 +1,117 @@
+"""Plans and states of suites as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from results.records.store import Store
+from suites.plan.plan import Plan, PlanRow
+from suites.work.folder import WorkFolder
+
+_STYLES = {"done": "green", "failed": "red", "running": "cyan", "to do": "yellow", "not needed": "dim"}
+
+
+def show_plan(console: Console, plan: Plan, title: str) -> None:
+    """Print one table per block, seeds of one row together, and the total."""
+    console.print(Text(title, style="bold"))
+    blocks: dict[str, list[PlanRow]] = defaultdict(list)
+    for row in (*plan.artefacts, *plan.rows):
+        blocks[row.planned.block].append(row)
+    for block, rows in blocks.items():
+        console.print(_block(block, rows))
+    _show_checkpoints(console, plan)
+    console.print(Text.assemble(*_counts(plan), "\n", _total(plan)))
+
+
+def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
+    """Print how many cells are in which state, what runs, and what failed."""
+    console.print(Text(title, style="bold"))
+    _show_checkpoints(console, plan)
+    console.print(Text.assemble(*_counts(plan)))
+    running = [row for row in (*plan.artefacts, *plan.rows) if row.state == "running"]
+    failed = [row for row in (*plan.artefacts, *plan.rows) if row.state == "failed"]
+    if running:
+        table = Table("running", "pair", "seed", "epoch", "score", box=None, header_style="dim", pad_edge=False)
+        for row in running:
+            found = progress_of(row.planned.id, store)
+            epoch = f"{found['epoch']}/{found['epochs']}" if "epochs" in found else "-"
+            score = found.get("score")
+            shown = f"{score:.2f}" if isinstance(score, int | float) else "-"
+            table.add_row(Text(row.planned.label), _pair(row), str(row.planned.cell.seed), epoch, shown)
+        console.print(table)
+    for row in failed:
+        cell = row.planned.cell
+        text = f"{row.planned.id}  {cell.regime} {_pair(row)}  {row.planned.label}  seed {cell.seed}  {row.reason}"
+        console.print(Text.assemble(("failed ", "red"), text), soft_wrap=True)
+    if plan.open:
+        console.print(Text(_total(plan)))
+
+
+def progress_of(cell_id: str, store: Store) -> dict[str, Any]:
+    """The latest progress of a cell's worker."""
+    return WorkFolder(store.root / "work" / cell_id).progress()
+
+
+def _show_checkpoints(console: Console, plan: Plan) -> None:
+    """One line for each teacher that the suite brings along."""
+    for checkpoint in plan.checkpoints:
+        console.print(Text(str(checkpoint)), soft_wrap=True)
+
+
+def _block(title: str, rows: list[PlanRow]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
+    for name in ("row", "pair", "seeds", "state", "time", "why"):
+        table.add_column(name, justify="right" if name == "time" else "left", overflow="fold")
+    groups: dict[tuple[str, ...], list[PlanRow]] = defaultdict(list)
+    for row in rows:
+        groups[(row.planned.label, _pair(row), row.state, row.reason)].append(row)
+    for (label, pair, state, reason), members in groups.items():
+        seeds = " ".join(str(row.planned.cell.seed) for row in members)
+        known = [row.seconds for row in members if row.seconds is not None]
+        unknown = "" if state in ("done", "not needed") else "unknown"
+        time = duration(sum(known)) if known else unknown
+        table.add_row(Text(label), Text(pair), seeds, Text(state, style=_STYLES[state]), time, Text(reason))
+    return table
+
+
+def _counts(plan: Plan) -> list[str | tuple[str, str]]:
+    counted: Counter[str] = Counter(row.state for row in (*plan.artefacts, *plan.rows))
+    parts: list[str | tuple[str, str]] = []
+    for state, style in _STYLES.items():
+        if counted[state]:
+            parts += [(f"{counted[state]} {state}", style), "  "]
+    return parts
+
+
+def _total(plan: Plan) -> str:
+    if not plan.open:
+        return "nothing to do"
+    workers = f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
+    if plan.unknown == len(plan.open):
+        return f"{len(plan.open)} cells to train with {workers}; nothing like them has been timed here yet"
+    missing = f", {plan.unknown} cells without an estimate left out" if plan.unknown else ""
+    return f"{len(plan.open)} cells to train with {workers}: about {duration(plan.seconds)}{missing}"
+
+
+def _pair(row: PlanRow) -> str:
+    cell = row.planned.cell
+    return f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student
+
+
+def duration(seconds: float) -> str:
+    """A length of time in two units at most: ``4.2 s``, ``42 s``, ``3 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    whole = round(seconds)
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    for big, name, small, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= big:
+            more = whole % big // small
+            return f"{whole // big} {name}" + (f" {more} {rest}" if more else "")
+    return f"{whole} s"

@@ -1,0 +1,232 @@
+"""What a run shows: a live table on a terminal, one plain line per start and end elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from suites.plan.plan import DONE
+from suites.plan.view import Plan, duration
+from suites.spec.expand import PlannedCell
+from suites.work.folder import WorkFolder
+
+
+@dataclass
+class _Active:
+    planned: PlannedCell
+    folder: WorkFolder
+    since: float = field(default_factory=time.monotonic)
+    first_share: float | None = None
+
+    def progress(self) -> dict[str, Any]:
+        """The worker's latest report, with the share done at the first look remembered (a resumed cell's is not 0)."""
+        found = self.folder.progress()
+        if found and self.first_share is None:
+            self.first_share = _share(found)
+            self.since = time.monotonic()
+        return found
+
+    def remaining(self, estimate: float | None) -> float | None:
+        """Seconds to go: from the pace so far, or else from cells like it."""
+        found, elapsed = self.progress(), time.monotonic() - self.since
+        gained = _share(found) - (self.first_share or 0.0)
+        if gained > 0:
+            return elapsed * (1 - _share(found)) / gained
+        return max(estimate - elapsed, 0.0) if estimate is not None else None
+
+
+class LiveDisplay:
+    """A table that is redrawn in place: counts, a bar, what runs now and how far it is. Use as a context manager.
+
+    Args:
+        plan: what is to be done.
+        title: of the suite.
+        console: where to draw.
+    """
+
+    def __init__(self, plan: Plan, title: str, console: Console) -> None:
+        self._tally = _Tally(plan)
+        self._title, self._console = title, console
+        self._active: dict[str, _Active] = {}
+        self._problems: list[str] = []
+        self._live = Live(self, console=console, refresh_per_second=4, transient=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._active.clear()
+        self._live.stop()
+
+    def started(self, planned: PlannedCell, folder: WorkFolder) -> None:
+        """A cell's training began."""
+        self._active[planned.id] = _Active(planned, folder)
+
+    def ended(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
+        """An attempt ended, or the cell was settled without one."""
+        self._active.pop(planned.id, None)
+        self._tally.count(planned, status, seconds)
+        if status not in DONE or reason:
+            self._live.console.print(_problem(planned, status, reason))
+
+    def __rich__(self) -> RenderableType:
+        """The current picture."""
+        tally, running = self._tally, list(self._active.values())
+        left = tally.remaining([active.remaining(tally.estimate(active.planned)) for active in running])
+        head = Text.assemble(
+            (self._title, "bold"),
+            "   ",
+            (f"{tally.done}/{tally.total} done", "green"),
+            f"  {len(running)} running",
+            (f"  {tally.failed} failed", "red" if tally.failed else "dim"),
+            f"   {duration(time.monotonic() - tally.began)} so far",
+            f", about {duration(left)} to go" if left is not None and tally.done < tally.total else "",
+        )
+        bar = ProgressBar(total=max(tally.total, 1), completed=tally.done + tally.failed, width=None)
+        if not running:
+            return Group(head, bar)
+        table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+        for name, justify in (("cell", "left"), ("pair", "left"), ("seed", "right"), ("epoch", "right"),
+                              ("", "left"), ("score", "right"), ("to go", "right")):  # fmt: skip
+            table.add_column(name, justify=justify, no_wrap=True, ratio=1 if not name else None)  # type: ignore[arg-type]
+        for active in running:
+            table.add_row(*_cells(active, tally.estimate(active.planned)))
+        return Group(head, bar, table)
+
+
+class PlainDisplay:
+    """One line when a cell starts and one when it ends; for logs.
+
+    Args:
+        plan: what is to be done.
+        title: of the suite.
+        console: where to write.
+    """
+
+    def __init__(self, plan: Plan, title: str, console: Console) -> None:
+        self._tally = _Tally(plan)
+        self._console = console
+        self._line(f"{title}: {self._tally.done}/{self._tally.total} done")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to draw."""
+
+    def started(self, planned: PlannedCell, folder: WorkFolder) -> None:
+        """A cell's training began."""
+        self._line(f"start  {planned.id}  {_name(planned)}")
+
+    def ended(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
+        """An attempt ended, or the cell was settled without one."""
+        self._tally.count(planned, status, seconds)
+        count = f"[{self._tally.done + self._tally.failed}/{self._tally.total}]"
+        because = f": {reason}" if reason else ""
+        self._line(f"{status:6s} {planned.id}  {_name(planned)}  {duration(seconds)}  {count}{because}")
+
+    def _line(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+Shown = LiveDisplay | PlainDisplay
+
+
+def display_for(plan: Plan, title: str, console: Console) -> Shown:
+    """The live table on a terminal, plain lines elsewhere."""
+    return LiveDisplay(plan, title, console) if console.is_terminal else PlainDisplay(plan, title, console)
+
+
+class _Tally:
+    """Counts of a run, and how long the rest will take."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._workers = plan.workers
+        everything = [row for row in (*plan.artefacts, *plan.rows) if row.state != "not needed"]
+        self.total = len(everything)
+        self.began = time.monotonic()
+        self._open = {row.planned.id: row for row in everything if row.open}
+        self._status = Counter({"ok": self.total - len(self._open)})
+        self._took: dict[tuple[str, ...], float] = {}
+
+    @property
+    def done(self) -> int:
+        return sum(count for status, count in self._status.items() if status in DONE)
+
+    @property
+    def failed(self) -> int:
+        return sum(count for status, count in self._status.items() if status not in DONE)
+
+    def count(self, planned: PlannedCell, status: str, seconds: float) -> None:
+        if status == "retry":
+            return
+        self._open.pop(planned.id, None)
+        self._status[status] += 1
+        if status == "ok" and seconds > 0:
+            self._took[_kind(planned)] = seconds
+
+    def estimate(self, planned: PlannedCell) -> float | None:
+        """Seconds for one cell: what one like it took in this run, or else what the plan says."""
+        row = self._open.get(planned.id)
+        return self._took.get(_kind(planned), row.seconds if row else None)
+
+    def remaining(self, running: list[float | None]) -> float | None:
+        """Seconds until all is done; None while too little is known."""
+        waiting = [self.estimate(row.planned) for row in self._open.values()][len(running) :]
+        known = [seconds for seconds in [*running, *waiting] if seconds is not None]
+        if not known:
+            return None
+        mean = sum(known) / len(known)
+        each = [mean if seconds is None else seconds for seconds in [*running, *waiting]]
+        return max(sum(each) / self._workers, max(each))
+
+
+def _kind(planned: PlannedCell) -> tuple[str, ...]:
+    cell = planned.cell
+    return (cell.benchmark, cell.protocol, str(cell.teacher), cell.student, cell.regime)
+
+
+def _share(progress: dict[str, Any]) -> float:
+    """Share of training done, from an epoch that may be fractional."""
+    try:
+        return min(float(progress["epoch"]) / float(progress["epochs"]), 1.0)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return 0.0
+
+
+def _cells(active: _Active, estimate: float | None) -> list[RenderableType]:
+    found, left = active.progress(), active.remaining(estimate)
+    cell, score = active.planned.cell, found.get("score")
+    return [
+        Text(f"{active.planned.label}"),
+        Text(_pair(active.planned), style="dim"),
+        str(cell.seed),
+        f"{found['epoch']}/{found['epochs']}" if "epochs" in found else "-",
+        ProgressBar(total=1.0, completed=_share(found)),
+        f"{score:.2f}" if isinstance(score, int | float) else "-",
+        duration(left) if left is not None else "-",
+    ]
+
+
+def _pair(planned: PlannedCell) -> str:
+    cell = planned.cell
+    return f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student
+
+
+def _name(planned: PlannedCell) -> str:
+    return f"{planned.cell.regime} {_pair(planned)}  {planned.label}  seed {planned.cell.seed}"
+
+
+def _problem(planned: PlannedCell, status: str, reason: str | None) -> Text:
+    style = {"skipped": "yellow", "retry": "yellow"}.get(status, "red")
+    return Text.assemble((f"{status} ", style), f"{_name(planned)}  ", (f"{reason or ''}  ", ""), (planned.id, "dim"))

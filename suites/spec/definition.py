@@ -1,0 +1,280 @@
+"""Suites and protocols as their YAML files state them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from adm_core.errors import AdmError, unknown
+from adm_core.recipe import Protocol
+from adm_core.yaml_file import read_model
+from results.records.schema import Overrides, Text, without_paths
+
+
+def _recordable(value: Any) -> Any:
+    """Refuses what a record may not hold, before anything is trained."""
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, bool | int | float | str):
+            raise ValueError("should be a number, a word, true or false, or a list of these")
+        if isinstance(item, str) and without_paths(item) != item:
+            raise ValueError("an absolute path must not be recorded; give a name or a relative path")
+    return value
+
+
+def _by_method(given: Any) -> Any:
+    """Refuses settings that do not stand under the name of their method."""
+    for key in given if isinstance(given, dict) else ():
+        if given[key] is not None and not isinstance(given[key], dict):
+            raise ValueError(f"'{key}' should stand under the name of its method, as in {{kd: {{temperature: 2}}}}")
+    return given
+
+
+Regime = Literal["offline", "online"]
+Value = Annotated[Any, AfterValidator(_recordable)]
+Settings = Annotated[dict[str, dict[str, Value]], BeforeValidator(_by_method)]
+"""Method part to its settings: ``{"kd": {"temperature": 2.0}}``."""
+
+_HERE = Path(__file__).resolve().parents[1]
+DEFINITIONS = _HERE / "definitions"
+PROTOCOLS = _HERE / "protocols"
+_CONFIGS = (".py", ".json", ".yaml", ".yml")
+_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pair(_Frozen):
+    """A teacher and a student, by network name; also written ``teacher > student``."""
+
+    teacher: str
+    student: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        names = [name.strip() for name in given.split(">")]
+        if len(names) != 2 or not all(names):
+            raise ValueError("a pair is written 'teacher > student'")
+        return {"teacher": names[0], "student": names[1]}
+
+    def __str__(self) -> str:
+        return f"{self.teacher} > {self.student}"
+
+
+class MethodEntry(_Frozen):
+    """A row of the table: a method, the label it goes by, and settings that belong to this row alone."""
+
+    method: Text
+    label: Text | None = None
+    settings: Settings = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        return {"method": given} if isinstance(given, str) else given
+
+    @property
+    def shown(self) -> str:
+        """The label, or the method with the settings that set this row apart."""
+        if self.label:
+            return self.label
+        several = len(self.settings) > 1
+        given = [
+            f"{part}.{key}={value}" if several else f"{key}={value}"
+            for part, settings in self.settings.items()
+            for key, value in settings.items()
+        ]
+        return f"{self.method} ({', '.join(given)})" if given else self.method
+
+
+class Block(_Frozen):
+    """One table of a suite: every method on every pair with every seed.
+
+    Attributes:
+        title: heading of the table.
+        task: e.g. ``classification``.
+        benchmark: name and version, e.g. ``cifar100@1``.
+        protocol: name of a file in ``suites/protocols``, or a path to a YAML file (relative to the suite's).
+        pairs: teachers and students.
+        regime: ``offline`` (the teacher is trained first, alone, and frozen) or ``online`` (both together).
+        methods: the rows.
+        seeds: of the trainings.
+        teacher_seed: offline: the seed of the teacher's own training.
+        teacher_protocol: offline: the protocol of the teacher's own training, e.g. a longer one, with the same data as
+            ``protocol``, which it is by default.
+    """
+
+    title: Text
+    task: str
+    benchmark: str
+    protocol: str
+    pairs: tuple[Pair, ...] = Field(min_length=1)
+    regime: Regime
+    methods: tuple[MethodEntry, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    teacher_seed: int = 0
+    teacher_protocol: str | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError("seeds are distinct numbers from 0 on")
+        return seeds
+
+    @model_validator(mode="after")
+    def _teacher_protocol_is_of_a_frozen_one(self) -> Self:
+        if self.teacher_protocol is not None and self.regime != "offline":
+            raise ValueError("teacher_protocol is for offline blocks; online, both networks train by 'protocol'")
+        return self
+
+
+class OwnNetwork(_Frozen):
+    """A network that the suite defines itself; pairs name it like any other.
+
+    Attributes:
+        base: a network name that the task knows, or a config file (``.py``, ``.json``, ``.yaml``, relative to the
+            suite's) or a folder, which only some tasks build from.
+        overrides: what it changes in its base, in the task's own words; plain JSON.
+        checkpoint: a file with weights (relative to the suite's), or what the task finds one by; they are a frozen
+            teacher's, and not trained here.
+    """
+
+    base: str
+    overrides: Overrides = {}
+    checkpoint: Path | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the base is a config file."""
+        return self.base.endswith(_CONFIGS)
+
+
+class When(_Frozen):
+    """Where an override holds: shell-style patterns; an absent one matches everything."""
+
+    teacher: str = "*"
+    student: str = "*"
+    method: str = "*"
+    regime: str = "*"
+
+
+class Override(_Frozen):
+    """Settings for some cells only, such as the weights that the literature gives per pair.
+
+    ``when.method`` is held against the parts of a composed method.
+    """
+
+    when: When
+    settings: Settings
+
+
+class Suite(_Frozen):
+    """A table of experiments.
+
+    Attributes:
+        name: the file's stem; not written in the file.
+        title: one line for people.
+        blocks: the tables.
+        suites: other suites (names, or paths relative to this file) whose tables come before these, each with the
+            settings it has on its own; so several tasks stand in one leaderboard.
+        networks: the suite's own, by the name that its pairs use.
+        settings: method settings for the whole suite.
+        chosen: how ``settings`` were chosen; required where there are any.
+        overrides: settings for some cells; later ones win.
+        data_roots: folders with data sets, relative to the suite's file; looked at after the command line's and
+            before ``ADM_DATA``. Where data lie is not part of a cell's identity.
+    """
+
+    name: str
+    title: Text
+    blocks: tuple[Block, ...] = ()
+    suites: tuple[str, ...] = ()
+    networks: dict[Annotated[str, Field(pattern=rf"^{_FILE_NAME}$")], OwnNetwork] = {}
+    settings: Settings = {}
+    chosen: str | None = None
+    overrides: tuple[Override, ...] = ()
+    data_roots: tuple[Path, ...] = ()
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Suite:
+        if not self.blocks and not self.suites:
+            raise ValueError("a suite needs 'blocks', or 'suites' that have some")
+        return self
+
+    @model_validator(mode="after")
+    def _choice_is_told(self) -> Suite:
+        if self.settings and not self.chosen:
+            raise ValueError("'settings' needs a sibling 'chosen' that says how they were chosen")
+        return self
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the benchmark."""
+    return sorted(path.stem for path in DEFINITIONS.glob("*.yaml"))
+
+
+def protocol_names() -> list[str]:
+    """The protocols that come with the benchmark."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def suite_file(name: str) -> Path:
+    """The file of a suite given by name, or by a path to a YAML file of one's own.
+
+    Raises:
+        AdmError: no such suite or file.
+    """
+    if not _is_path(name):
+        if name not in suite_names():
+            own = f"; did you mean the file {name}.yaml?" if Path(f"{name}.yaml").is_file() else ""
+            raise AdmError(f"unknown suite '{name}'{own}") if own else unknown("suite", name, suite_names())
+        return DEFINITIONS / f"{name}.yaml"
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise AdmError(f"suite file {name}: no such file")
+    if not re.fullmatch(_FILE_NAME, path.stem):
+        raise AdmError(f"suite file {name}: its name becomes the suite's: use letters, digits, '.', '_' and '-' only")
+    return path
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name or by path.
+
+    Raises:
+        AdmError: no such suite, or a mistake in its file (file, key and value are named).
+    """
+    path = suite_file(name)
+    return read_model(path, Suite, name=path.stem)
+
+
+def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tuple[str, Protocol]:
+    """A protocol by name or by path, and the name it goes by.
+
+    Args:
+        name: of a file in ``suites/protocols``, or a path to a YAML file.
+        beside: folder to which a path is relative.
+        where: what names the protocol, for messages.
+
+    Raises:
+        AdmError: no such protocol, or a mistake in its file.
+    """
+    if _is_path(name):
+        path = (beside or Path()) / Path(name).expanduser()
+        if not path.is_file():
+            raise AdmError(f"{where}: {name}: no such file" if where else f"protocol file {name}: no such file")
+        return path.stem, read_model(path, Protocol)
+    if name not in protocol_names():
+        raise unknown("protocol", name, protocol_names(), where=where)
+    return name, read_model(PROTOCOLS / f"{name}.yaml", Protocol)
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml")) or "/" in name

@@ -1,0 +1,241 @@
+"""From a suite to its cells: names checked, settings resolved, identities computed. Loads no torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adm_core import registry
+from adm_core.errors import AdmError
+from adm_core.recipe import Protocol
+from results.records.schema import Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
+from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_protocol, load_suite, suite_file
+from suites.spec.method_settings import MethodSettings, method_parts
+from suites.spec.networks import Checkpoint, OwnNetworks
+from tasks import catalogue
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One thing to train and how it is shown.
+
+    Attributes:
+        cell: the science; its ``id`` names record and work folder.
+        protocol: the resolved recipe, whose digest the cell holds.
+        label: the row's label.
+        block: the table's title.
+        teacher: offline: the planned cell that trains the teacher; None where its weights are a checkpoint.
+    """
+
+    cell: Cell
+    protocol: Protocol
+    label: str
+    block: str
+    teacher: PlannedCell | None = None
+
+    @functools.cached_property
+    def id(self) -> str:
+        """The cell's identity."""
+        return self.cell.id
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A suite's cells.
+
+    Attributes:
+        suite: where they come from.
+        rows: the tables' cells in the suite's order; a cell may stand in several tables.
+        artefacts: the trainings of teachers alone that the rows share.
+        checkpoints: the teachers that the suite brings along instead.
+        files: SHA-256 to the file that the suite's own networks need; where these lie is no science.
+        data_roots: absolute folders in which the suite looks for data sets; no science either.
+    """
+
+    suite: Suite
+    rows: tuple[PlannedCell, ...]
+    artefacts: tuple[PlannedCell, ...]
+    checkpoints: tuple[Checkpoint, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    data_roots: tuple[Path, ...] = ()
+
+    @property
+    def cells(self) -> tuple[PlannedCell, ...]:
+        """Everything to train, each cell once, artefacts first."""
+        found: dict[str, PlannedCell] = {}
+        for planned in [*self.artefacts, *self.rows]:
+            found.setdefault(planned.id, planned)
+        return tuple(found.values())
+
+
+def expand(name: str, method_files: Iterable[Path] = ()) -> Expansion:
+    """Read a suite by name or path and expand it.
+
+    Args:
+        name: of a suite, or a path to a YAML file.
+        method_files: files of the user's own that register methods.
+
+    Raises:
+        AdmError: unknown names (with nearest ones), missing files, invalid settings, a method that does not run in
+            the regime.
+    """
+    for file in method_files:
+        registry.load_file(file)
+    return expand_suite(load_suite(name), suite_file(name))
+
+
+def expand_suite(suite: Suite, file: Path | None = None, within: tuple[Path | None, ...] = ()) -> Expansion:
+    """Expand a suite that has been read.
+
+    Args:
+        suite: what the file said.
+        file: named in messages; paths to protocols and to the files of networks start in its folder.
+        within: the files of the suites that lead here.
+    """
+    where = str(file or f"suite '{suite.name}'")
+    if file in within:
+        raise AdmError(f"{where}: 'suites' leads back to this suite")
+    others = [_included(name, file, (*within, file), where) for name in suite.suites]
+    networks = OwnNetworks(suite, file)
+    networks.check_used()
+    settings = MethodSettings(suite, where, networks)
+    rows = [row for other in others for row in other.rows]
+    for block in suite.blocks:
+        rows += _expand_block(block, f"{where}, block '{block.title}'", file and file.parent, networks, settings)
+    settings.check_used()
+    _check_labels(where, rows)
+    artefacts = {row.teacher.id: row.teacher for row in rows if row.teacher}
+    folder = file.parent.absolute() if file else Path.cwd()
+    return Expansion(
+        suite,
+        tuple(rows),
+        tuple(artefacts.values()),
+        (*(found for other in others for found in other.checkpoints), *networks.checkpoints),
+        {**{key: path for other in others for key, path in other.files.items()}, **networks.files},
+        (
+            *(root for other in others for root in other.data_roots),
+            *(folder / root.expanduser() for root in suite.data_roots),
+        ),
+    )
+
+
+def _included(name: str, file: Path | None, within: tuple[Path | None, ...], where: str) -> Expansion:
+    """A suite that another one holds; a path is relative to that one's file."""
+    if name.endswith((".yaml", ".yml")) and file is not None:
+        name = str(file.parent / Path(name).expanduser())
+    try:
+        return expand_suite(load_suite(name), suite_file(name), within)
+    except AdmError as error:
+        raise AdmError(f"{where}, suites: {error}") from error
+
+
+def teacher_cell(cell: Cell) -> Cell | None:
+    """The ``alone`` cell that trains an offline cell's teacher; None where nothing trains it."""
+    if cell.teacher_recipe is None or cell.teacher is None:
+        return None
+    return Cell(
+        task=cell.task,
+        benchmark=cell.benchmark,
+        protocol=cell.teacher_recipe.protocol,
+        protocol_digest=cell.teacher_recipe.protocol_digest,
+        regime="alone",
+        student=cell.teacher,
+        teacher=None,
+        teacher_recipe=None,
+        networks={name: own for name, own in cell.networks.items() if name == cell.teacher},
+        method=method_parts(registry.create("none")),
+        seed=cell.teacher_recipe.seed,
+    )
+
+
+def _expand_block(
+    block: Block, where: str, folder: Path | None, networks: OwnNetworks, settings: MethodSettings
+) -> list[PlannedCell]:
+    catalogue.check_benchmark(block.task, block.benchmark, where)
+    protocol = _protocol(block, "protocol", folder, where)
+    alone = protocol
+    if block.teacher_protocol is not None:
+        alone = _protocol(block, "teacher_protocol", folder, where)
+        of_both = [catalogue.without_student_keys(block.task, named[1].data) for named in (alone, protocol)]
+        if of_both[0] != of_both[1]:
+            raise AdmError(
+                f"{where}: 'data' of protocol '{protocol[0]}' and of teacher_protocol '{alone[0]}' differ, so that "
+                "scores of student and teacher could not be compared; make them the same"
+            )
+    own = [networks.of_pair(block, pair.teacher, pair.student, where) for pair in block.pairs]
+    rows = []
+    for pair, identities in zip(block.pairs, own, strict=True):
+        for entry in block.methods:
+            method = settings.resolve(block, pair, entry, where)
+            rows += _plan_seeds(block, pair, entry, method, identities, protocol, alone)
+    return rows
+
+
+def _protocol(block: Block, key: str, folder: Path | None, where: str) -> tuple[str, Protocol]:
+    """The protocol that a block names under a key, with its name; checked for the block's task."""
+    name, protocol = load_protocol(getattr(block, key), folder, f"{where}, {key}")
+    if protocol.task != block.task:
+        raise AdmError(f"{where}: {key} '{name}' is for task '{protocol.task}', not '{block.task}'")
+    catalogue.check_data(block.task, protocol.data, f"{where}, {key} '{name}'")
+    return name, protocol
+
+
+def _plan_seeds(
+    block: Block,
+    pair: Pair,
+    entry: MethodEntry,
+    method: tuple[MethodPart, ...],
+    networks: dict[str, NetworkIdentity],
+    named: tuple[str, Protocol],
+    of_teacher: tuple[str, Protocol],
+) -> list[PlannedCell]:
+    """One row of a table: the same cell with every seed."""
+    name, protocol = named
+    fingerprint = protocol_digest(protocol)
+    recipe = TeacherRecipe(
+        protocol=of_teacher[0], protocol_digest=protocol_digest(of_teacher[1]), seed=block.teacher_seed
+    )
+    brought = pair.teacher in networks and networks[pair.teacher].checkpoint is not None
+    cells = [
+        Cell(
+            task=block.task,
+            benchmark=block.benchmark,
+            protocol=name,
+            protocol_digest=fingerprint,
+            regime=block.regime,
+            student=pair.student,
+            teacher=pair.teacher,
+            teacher_recipe=recipe if block.regime == "offline" and not brought else None,
+            networks=networks,
+            method=method,
+            seed=seed,
+        )
+        for seed in block.seeds
+    ]
+    alone = teacher_cell(cells[0])
+    label = f"teacher {pair.teacher}"
+    teacher = PlannedCell(alone, of_teacher[1], label, "Teachers, trained alone") if alone else None
+    return [PlannedCell(cell, protocol, entry.shown, block.title, teacher) for cell in cells]
+
+
+def protocol_digest(protocol: Protocol) -> str:
+    """What identifies a protocol: all that it does, not its title nor its source."""
+    return digest(protocol.model_dump(mode="json", exclude={"title", "source"}))
+
+
+def _check_labels(where: str, rows: list[PlannedCell]) -> None:
+    """Within one table a label, pair and seed must mean one cell, and a cell must have one label."""
+    by_label: dict[tuple[str, ...], PlannedCell] = {}
+    by_cell: dict[tuple[str, ...], PlannedCell] = {}
+    for row in rows:
+        place = (row.block, str(row.cell.teacher), row.cell.student, str(row.cell.seed))
+        told = f"{where}, block '{row.block}', methods"
+        if (*place, row.label) in by_label:
+            raise AdmError(f"{told}: two rows are labelled '{row.label}'")
+        twin = by_cell.get((*place, row.id))
+        if twin:
+            raise AdmError(f"{told}: '{twin.label}' and '{row.label}' are the same experiment; leave one out")
+        by_label[(*place, row.label)] = row
+        by_cell[(*place, row.id)] = row

@@ -1,0 +1,122 @@
+"""The settings in force in each row of a suite, and the methods made with them. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from adm_core import registry
+from adm_core.compose import parts_of
+from adm_core.errors import AdmError, nearest, unknown
+from adm_core.method import Method
+from results.records.schema import MethodPart, canonical_json
+from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings, Suite
+from suites.spec.networks import OwnNetworks
+from tasks import catalogue
+
+
+class MethodSettings:
+    """Resolves a suite's rows and remembers which settings found one, so that no misspelt one passes.
+
+    Args:
+        suite: what the file said.
+        where: the suite's file, for messages.
+        networks: the suite's own.
+    """
+
+    def __init__(self, suite: Suite, where: str, networks: OwnNetworks) -> None:
+        self._suite, self._where, self._networks = suite, where, networks
+        self._parts: set[str] = set()
+        self._overrides: set[int] = set()
+        self._made: dict[str, Method] = {}
+
+    def resolve(self, block: Block, pair: Pair, entry: MethodEntry, where: str) -> tuple[MethodPart, ...]:
+        """A row's method with the settings in force: defaults, suite, overrides, row, in rising order.
+
+        Raises:
+            AdmError: an unknown method, invalid settings, or a method that does not run in the regime or on the pair.
+        """
+        parts = [part.strip() for part in entry.method.split("+")]
+        self._parts |= set(parts)
+        layers: list[Settings] = [{part: self._suite.settings[part] for part in parts if part in self._suite.settings}]
+        for index, override in enumerate(self._suite.overrides):
+            when = override.when
+            names = ((pair.teacher, when.teacher), (pair.student, when.student), (block.regime, when.regime))
+            if not all(fnmatchcase(name, pattern) for name, pattern in names):
+                continue
+            found = {
+                part: settings
+                for part, settings in override.settings.items()
+                if part in parts and fnmatchcase(part, when.method)
+            }
+            if found:
+                self._overrides.add(index)
+                layers.append(found)
+        layers.append(entry.settings)
+        merged: Settings = {}
+        for layer in layers:
+            for part, settings in layer.items():
+                merged[part] = merged.get(part, {}) | settings
+        method = self._create(entry.method, merged, block.regime, f"{where}, methods")
+        for name in (pair.teacher, pair.student):
+            known = self._networks.tapped(name)
+            if known is not None:
+                catalogue.check_taps(block.task, known, method.needs.taps, f"{where}, methods: method '{entry.method}'")
+        return method_parts(method)
+
+    def check_used(self) -> None:
+        """Stop at settings that belong to no row.
+
+        Raises:
+            AdmError: names them, and the nearest names that do occur.
+        """
+        for part in self._suite.settings:
+            if part not in self._parts:
+                raise unknown("method", part, self._parts, where=f"{self._where}: settings")
+        for index, override in enumerate(self._suite.overrides):
+            if index not in self._overrides:
+                told = f"{self._where}: overrides.{index} matches no cell of the suite"
+                raise AdmError(f"{told}{self._hint(override)}")
+
+    def _create(self, spec: str, settings: Settings, regime: str, where: str) -> Method:
+        """The method, made once for equal settings."""
+        key = f"{spec} {canonical_json(settings)}"
+        try:
+            if key not in self._made:
+                self._made[key] = registry.create(spec, settings)  # type: ignore[arg-type]
+        except AdmError as error:
+            raise AdmError(f"{where}: {error}") from error
+        method = self._made[key]
+        if regime not in method.card.regimes:
+            runs = " and ".join(sorted(method.card.regimes))
+            raise AdmError(f"{where}: method '{spec}' does not run {regime}; it runs {runs}")
+        return method
+
+    def _hint(self, override: Override) -> str:
+        """The first word of an override that nothing in the suite answers to."""
+        pairs = [pair for block in self._suite.blocks for pair in block.pairs]
+        known = {
+            "teacher": {pair.teacher for pair in pairs},
+            "student": {pair.student for pair in pairs},
+            "method": self._parts,
+            "regime": {block.regime for block in self._suite.blocks},
+        }
+        for key, pattern in override.when.model_dump(exclude_defaults=True).items():
+            if not any(fnmatchcase(name, pattern) for name in known[key]):
+                return f": when.{key} = '{pattern}'; {nearest(pattern, known[key])}"
+        for part in override.settings:
+            if part not in self._parts:
+                return f": settings.{part}; {nearest(part, self._parts)}"
+        return f" (when {override.when.model_dump(exclude_defaults=True)}, settings {sorted(override.settings)})"
+
+
+def method_parts(method: Method) -> tuple[MethodPart, ...]:
+    """A method as a cell names it: its parts with every setting written out."""
+    return tuple(
+        MethodPart(name=part.card.name, version=part.card.version, settings=_plain(part.resolved()))
+        for part in parts_of(method)
+    )
+
+
+def _plain(settings: Mapping[str, object]) -> dict[str, object]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

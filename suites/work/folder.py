@@ -1,0 +1,136 @@
+"""The files of one cell's work folder, ``STORE/work/<id>/``, which parent and child share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from adm_core.errors import AdmError
+from adm_core.recipe import Protocol
+from results.records.schema import Cell
+from suites.work.options import RunOptions
+
+WEIGHTS = "weights.safetensors"
+TEACHER_WEIGHTS = "teacher.safetensors"
+EXPORT = "student"
+CHECKPOINT = "checkpoint.pt"
+
+
+class Assignment(BaseModel):
+    """What a worker is given: ``cell.json``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    cell: Cell
+    protocol: Protocol
+    options: RunOptions
+
+
+class WorkFolder:
+    """Reads and writes a cell's files; every JSON file is replaced whole or not at all.
+
+    Attributes:
+        path: the folder; made when something is first written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def log(self) -> Path:
+        """What the worker printed."""
+        return self.path / "log.txt"
+
+    @property
+    def weights(self) -> Path:
+        """The trained student's weights; a teacher that was trained alone is the student of its cell."""
+        return self.path / WEIGHTS
+
+    @property
+    def teacher_weights(self) -> Path:
+        """The weights of a teacher that was trained together with the student."""
+        return self.path / TEACHER_WEIGHTS
+
+    def assign(self, assignment: Assignment) -> None:
+        """Write ``cell.json``."""
+        self._write("cell.json", assignment.model_dump(mode="json"))
+
+    def assignment(self) -> Assignment:
+        """Read ``cell.json``.
+
+        Raises:
+            AdmError: missing or damaged.
+        """
+        path = self.path / "cell.json"
+        try:
+            return Assignment.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise AdmError(f"{path}: cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            raise AdmError(f"{path}: is not a worker's assignment: {error.errors()[0]['msg']}") from None
+
+    def report(self, progress: dict[str, Any]) -> None:
+        """Write ``progress.json``."""
+        self._write("progress.json", progress)
+
+    def progress(self) -> dict[str, Any]:
+        """The latest progress, empty before the first."""
+        return self._read("progress.json") or {}
+
+    def conclude(self, outcome: dict[str, Any]) -> None:
+        """Write ``outcome.json``, the worker's last act."""
+        self._write("outcome.json", outcome)
+
+    def outcome(self) -> dict[str, Any] | None:
+        """What the worker concluded with, None while it has not."""
+        return self._read("outcome.json")
+
+    def forget_outcome(self) -> None:
+        """Remove progress and outcome, so that the next attempt's are not mistaken for older ones."""
+        for name in ("outcome.json", "progress.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what a finished cell no longer needs, and what a kill left half written; trained weights stay."""
+        for path in [self.path / CHECKPOINT, *self.path.glob(".*")]:
+            path.unlink(missing_ok=True)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            loaded = json.loads((self.path / name).read_text())
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+        return loaded if isinstance(loaded, dict) else None
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(finite(content), indent=1, allow_nan=False)
+        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                file.flush()
+                if name == "outcome.json":  # the rest may be lost with the machine; this one must not be half there
+                    os.fsync(file.fileno())
+            os.replace(temporary, self.path / name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def finite(value: Any) -> Any:
+    """The same JSON value with every NaN and infinity replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value

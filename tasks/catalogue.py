@@ -1,0 +1,212 @@
+"""What tasks offer by name: their benchmarks and networks. Loads no torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from adm_core.errors import AdmError, unknown
+from adm_core.network_definition import NetworkDefinition
+from adm_core.yaml_file import read_mapping
+
+_TASKS = Path(__file__).resolve().parent
+
+
+class Metric(BaseModel):
+    """The primary metric of a benchmark."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    higher_is_better: bool
+    unit: str
+
+
+class Benchmark(BaseModel):
+    """A data set with its split and metric, as ``tasks/<task>/benchmarks.yaml`` states it.
+
+    ``objects`` are the classes whose pixels are known to be foreground; where there are none, there are no masks.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    title: str
+    dataset: str
+    metric: Metric
+    classes: int | None = None
+    image_size: int | None = None
+    objects: tuple[str, ...] = ()
+
+
+def tasks() -> list[str]:
+    """The tasks there are."""
+    return sorted(path.parent.name for path in _TASKS.glob("*/benchmarks.yaml"))
+
+
+@functools.cache
+def benchmarks(task: str) -> Mapping[str, Benchmark]:
+    """A task's benchmarks by ``name@version``.
+
+    Raises:
+        AdmError: no such task, or a mistake in its file.
+    """
+    if task not in tasks():
+        raise unknown("task", task, tasks())
+    path = _TASKS / task / "benchmarks.yaml"
+    found = {}
+    for name, given in read_mapping(path).items():
+        if not re.fullmatch(r"[a-z0-9-]+@[1-9][0-9]*", name):
+            raise AdmError(f"{path}: benchmark '{name}' is not of the form name@version")
+        try:
+            found[name] = Benchmark.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise AdmError(f"{path}: {name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return found
+
+
+@functools.cache
+def networks(task: str) -> Mapping[str, Mapping[str, Any]]:
+    """A task's own networks by name, each with ``name``, ``parameters``, ``taps`` and whatever else the task tells."""
+    return {entry["name"]: entry for entry in _networks_of(task).catalogue()}
+
+
+def check_benchmark(task: str, name: str, where: str) -> Benchmark:
+    """The benchmark of that name.
+
+    Raises:
+        AdmError: no such task, or it has no such benchmark; nearest names are given.
+    """
+    if task not in tasks():
+        raise unknown("task", task, tasks(), where=f"{where}, task")
+    known = benchmarks(task)
+    if name not in known:
+        raise unknown("benchmark", name, known, where=f"{where}, benchmark")
+    return known[name]
+
+
+def check_network(task: str, name: str, where: str, kind: str = "network", own: Iterable[str] = ()) -> None:
+    """Stop at a network that the task cannot build.
+
+    Names that begin with one of the task's ``EXTERNAL`` are a library's: the task's ``check(name, where)`` judges them
+    where it has one that needs no torch, else the library does once it is loaded.
+
+    Args:
+        task: e.g. ``classification``.
+        name: of the network.
+        where: file and key, for messages.
+        kind: what to call it, e.g. ``network (teacher)``.
+        own: the suite's own networks, which might have been meant.
+
+    Raises:
+        AdmError: no such network; nearest names are given.
+    """
+    module = _networks_of(task)
+    if name.startswith(_external(task)):
+        if hasattr(module, "check"):
+            module.check(name, where)
+    elif name not in networks(task):
+        raise unknown(kind, name, [*networks(task), *own], where=where)
+
+
+def check_definition(task: str, definition: NetworkDefinition, where: str) -> None:
+    """Stop at a network of a suite's own that the task cannot build, where the task can tell without torch.
+
+    Raises:
+        AdmError: an unknown base, or the task's ``check_definition`` refuses.
+    """
+    if definition.file is None:
+        check_network(task, definition.base, f"{where}.base")
+    module = _networks_of(task)
+    if hasattr(module, "check_definition"):
+        try:
+            module.check_definition(definition)
+        except AdmError as error:
+            raise AdmError(f"{where}.{error}") from error
+
+
+def is_network(task: str, name: str) -> bool:
+    """Whether a name is one of the task's own networks or begins as a library's do."""
+    return name in networks(task) or name.startswith(_external(task))
+
+
+def locate(task: str, place: str, beside: Path, part: Literal["config", "weights"], where: str) -> Path:
+    """The file that a network's config or weights are read from.
+
+    A place that is a folder or begins as a library's names do is understood by tasks that have
+    ``locate(place, part, where)`` in their ``networks``.
+
+    Args:
+        task: e.g. ``diffusion``.
+        place: as the suite says it.
+        beside: the folder to which it is relative.
+        part: what is wanted.
+        where: file and key, for messages.
+
+    Raises:
+        AdmError: there is no such file.
+    """
+    module, path = _networks_of(task), beside / Path(place).expanduser()
+    if path.is_file():
+        return path
+    if hasattr(module, "locate") and (path.is_dir() or place.startswith(_external(task))):
+        found: Path = module.locate(str(path) if path.is_dir() else place, part, where)
+        return found
+    raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+
+
+def config_files(task: str, file: Path) -> list[Path]:
+    """All the files that a network's config consists of, itself first.
+
+    A task whose config files build upon others tells them by ``config_files(file)`` in its ``networks``.
+
+    Raises:
+        AdmError: one of them cannot be read.
+    """
+    module = _networks_of(task)
+    return [file, *(module.config_files(file) if hasattr(module, "config_files") else ())]
+
+
+def _networks_of(task: str) -> ModuleType:
+    return importlib.import_module(f"tasks.{task}.networks")
+
+
+def _external(task: str) -> tuple[str, ...]:
+    """Beginnings of the names that libraries answer to."""
+    return tuple(getattr(_networks_of(task), "EXTERNAL", ()))
+
+
+def check_data(task: str, data: Mapping[str, Any], where: str) -> None:
+    """Stop at a protocol whose ``data`` part the task would refuse; ``tasks/<task>/data_settings.py`` reads it.
+
+    Raises:
+        AdmError: an unknown key, or a value of a wrong type or out of range.
+    """
+    if (_TASKS / task / "data_settings.py").exists():
+        importlib.import_module(f"tasks.{task}.data_settings").read(data, where)
+
+
+def without_student_keys(task: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a protocol's ``data`` says about a teacher trained alone: all but the task's ``STUDENT_KEYS``."""
+    settings = importlib.import_module(f"tasks.{task}.data_settings")
+    return {key: value for key, value in data.items() if key not in getattr(settings, "STUDENT_KEYS", ())}
+
+
+def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
+    """Stop at a tap that a network of the task's own list has not; library networks tell theirs once they are built.
+
+    Raises:
+        AdmError: no such tap; the network's nearest are given.
+    """
+    known = networks(task).get(name)
+    if known is None:
+        return
+    there = [*known["taps"], *(["last"] if any(tap.startswith("stage") for tap in known["taps"]) else [])]
+    for tap in taps:
+        if tap not in there:
+            raise unknown("tap", tap, there, where=f"{where}: network '{name}'")
