@@ -47,7 +47,7 @@ class DiffusionTask(Task):
         AdmError: unknown benchmark, invalid data settings, missing or damaged data, no extractor, too few samples.
     """
 
-    kind: Literal["noise"] = "noise"
+    kind: Literal["denoiser"] = "denoiser"
 
     def __init__(
         self,
