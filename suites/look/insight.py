@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from results.tables import Block, collect
 from results.tables.insight import Looked
 from suites.look.lookup import cell_by_prefix
 from suites.look.trained import TrainedCells, named, require_weights
+from suites.spec.method_settings import settings_of
 from tasks import catalogue
 
 
@@ -193,7 +193,8 @@ def _adm_of(cell: Cell) -> ADM:
         Unsupported: what the cell was trained with cannot be had again.
     """
     own = next((part for part in cell.method if part.name == "adm"), None)
-    adm = cast(ADM, registry.create("adm", {"adm": dict(own.settings)} if own else None))  # type: ignore[dict-item]
+    adm = registry.create("adm", {"adm": settings_of(own)} if own else None)
+    assert isinstance(adm, ADM)
     if own and own.version != adm.card.version:
         raise Unsupported(f"trained with adm version {own.version}; here it is version {adm.card.version}")
     if adm.settings.width == "projector":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adm_core.errors import AdmError
+from adm_core.task import GenerativeTask
 from results.plots.samples import Grid, draw
 from results.records.schema import Record
 from results.records.store import Store
@@ -18,6 +18,7 @@ from results.tables import collect
 from results.tables.metrics import metric_column
 from suites.look.lookup import cell_by_prefix
 from suites.look.trained import TrainedCells, named, require_weights
+from tasks import catalogue
 
 
 def chosen(names: Collection[str], store: Store) -> tuple[list[Record], list[str]]:
@@ -65,6 +66,7 @@ def pictures(
         cell = record.cell
         tell(named(cell))
         task, networks = cells.task(cell), cells.networks(cell)
+        assert isinstance(task, GenerativeTask)
         grids = [Grid(_label(record, "student"), _images(task.samples(networks["student"], count), count))]
         if "teacher" in networks:
             # A frozen teacher makes the same images for all of its students.
@@ -107,8 +109,8 @@ def _of_cell(prefix: str, store: Store) -> Record:
 
 
 def _makes_samples(task: str) -> bool:
-    """Whether a task's networks make images; such a task has ``samples(network, count)``."""
-    return hasattr(importlib.import_module(f"tasks.{task}.task").TASK, "samples")
+    """Whether a task's networks make images."""
+    return issubclass(catalogue.task_class(task), GenerativeTask)
 
 
 def _images(samples: Tensor, count: int) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import resource
 import sys
 import time
@@ -20,19 +19,21 @@ from adm_core import checkpoint, registry
 from adm_core.compose import parts_of
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
-from adm_core.method import Method
+from adm_core.method import Method, Needs
 from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
+from adm_core.task import Task, TaskContext
 from adm_core.train import Trained, Trainer
 from results.records.schema import Cell, Record
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
+from suites.spec.method_settings import settings_of
 from suites.spec.networks import checkpoint_of, definition_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from suites.work.options import RunOptions
 from suites.worker.provenance import environment
-from tasks import datasets
+from tasks import catalogue, datasets
 
 
 def train_cell(
@@ -58,10 +59,9 @@ def train_cell(
     """
     began = time.perf_counter()
     device = pick_device(options.device)
-    method = registry.create(cell.method_name, {part.name: dict(part.settings) for part in cell.method})
+    method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
     _check_versions(cell, method)
-    views = "own" if method.needs.views == "own" else "shared"
-    task = open_task(cell, protocol, device, options, views)
+    task = open_task(cell, protocol, device, options, method.needs)
     networks, identity = initial_networks(cell, task, options)
     torch.manual_seed(derive(cell.seed, "method parts"))
     distiller = Distiller(
@@ -136,15 +136,33 @@ def load_weights(network: Network, path: Path) -> None:
         raise AdmError(f"{path.parent.name}/{path.name} holds no weights of '{network.name}': {error}") from error
 
 
-def open_task(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions, views: str) -> Any:
-    """The cell's task, opened on its benchmark: ``tasks/<task>/task.py`` names its class ``TASK``."""
-    roots = [*options.data_roots, *datasets.roots_from_environment()]
-    opened = importlib.import_module(f"tasks.{cell.task}.task").TASK
-    artefacts = options.store / "artefacts"
-    return opened(cell.benchmark, protocol, cell.seed, device, roots, views, options.download, artefacts)
+def open_task(
+    cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions, needs: Needs | None = None
+) -> Task:
+    """The cell's task, opened on its benchmark.
+
+    Args:
+        cell: which benchmark, and the seed of the batches.
+        protocol: the recipe.
+        device: where networks live.
+        options: where data lie, and the store.
+        needs: of the method that will be trained; None: nothing will be.
+    """
+    return catalogue.task_class(cell.task)(
+        TaskContext(
+            benchmark=cell.benchmark,
+            protocol=protocol,
+            seed=cell.seed,
+            device=device,
+            data_roots=[*options.data_roots, *datasets.roots_from_environment()],
+            needs=needs or Needs(),
+            download=options.download,
+            artefacts=options.store / "artefacts",
+        )
+    )
 
 
-def initial_networks(cell: Cell, task: Any, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:
+def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:
     """The cell's networks by role, initialised or loaded, and the identity of a frozen teacher."""
     torch.manual_seed(derive(cell.seed, "student"))
     networks = {"student": task.network(cell.student, definition_of(cell, cell.student, options.files))}
@@ -188,12 +206,12 @@ def _scored(identity: dict[str, Any] | None, score: float | None) -> dict[str, A
     return identity if identity is None or "score" in identity else identity | {"score": finite(score)}
 
 
-def _primary(task: Any, protocol: Protocol) -> dict[str, Any]:
+def _primary(task: Task, protocol: Protocol) -> dict[str, Any]:
     """Which score ranks, as a record tells it."""
     return {
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,
-        "unit": str(task.spec["metric"]["unit"]),
+        "unit": task.unit,
         "selection": protocol.recipe.selection,
     }
 
