@@ -14,7 +14,7 @@ from suites.spec.expand import teacher_cell
 from suites.spec.networks import sha256
 from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
-from suites.worker.training import initial_networks, load_weights, open_task, pick_device
+from suites.worker.opening import initial_networks, load_weights, open_task, pick_device
 
 _MOST_NAMED = 4
 
