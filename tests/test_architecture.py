@@ -142,13 +142,17 @@ def test_results_imports_neither_torch_nor_anything_of_ours():
     "arguments",
     [
         ("--help",),
-        *[("list", what) for what in ("methods", "tasks", "benchmarks", "networks", "protocols", "suites")],
+        *[
+            ("list", what)
+            for what in ("methods", "tasks", "benchmarks", "networks", "protocols", "suites", "executors")
+        ],
         ("plan", "quick"),
         ("plan", "cifar100-offline", "--json"),
         ("status", "smoke"),
         ("report", "--help"),
         ("compare", "--help"),
         ("insight", "--help"),
+        ("run", "--help"),
         ("new-method", "--help"),
     ],
     ids=" ".join,
