@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
@@ -16,7 +15,7 @@ from results.records.schema import Record
 from results.records.store import Store
 from results.tables import collect
 from results.tables.metrics import metric_column
-from suites.look.lookup import cell_by_prefix
+from suites.look.lookup import finished_cell, suite_meant
 from suites.look.trained import TrainedCells, named, require_weights
 from tasks import catalogue
 
@@ -36,8 +35,8 @@ def chosen(names: Collection[str], store: Store) -> tuple[list[Record], list[str
     found: dict[str, Record] = {}
     remarks: list[str] = []
     for name in names:
-        suite = re.sub(r"\.ya?ml$", "", name.rsplit("/", 1)[-1])
-        if suite in store.manifests() or not re.fullmatch(r"[0-9a-f]{4,16}", name):
+        suite = suite_meant(name, store)
+        if suite is not None:
             records, told = _of_suite(suite, store)
             remarks += told
         else:
@@ -100,9 +99,7 @@ def _of_suite(suite: str, store: Store) -> tuple[list[Record], list[str]]:
 
 
 def _of_cell(prefix: str, store: Store) -> Record:
-    record = store.read_record(cell_by_prefix(store, prefix))
-    if record is None or record.status != "ok":
-        raise AdmError(f"cell '{prefix}' is not finished")
+    record = finished_cell(store, prefix)
     if not _makes_samples(record.cell.task):
         raise AdmError(f"cell '{prefix}': its task makes no samples ({record.cell.task})")
     return record
@@ -133,5 +130,4 @@ def _label(record: Record, role: str) -> str:
 
 
 def _networks(record: Record) -> str:
-    cell = record.cell
-    return f"{cell.teacher} → {cell.student}, {cell.regime}" if cell.teacher else f"{cell.student}, {cell.regime}"
+    return f"{record.cell.pair.replace('>', '→')}, {record.cell.regime}"

@@ -93,7 +93,7 @@ def require_weights(name: str, store: Store, cells: Collection[Cell]) -> None:
 
 def named(cell: Cell) -> str:
     """A cell in words, e.g. ``online resnet14w16s2 > resnet8w8s2, dml+adm, seed 0``."""
-    return f"{cell.regime} {cell.teacher} > {cell.student}, {cell.method_name}, seed {cell.seed}"
+    return f"{cell.regime} {cell.pair}, {cell.method_name}, seed {cell.seed}"
 
 
 def _files(store: Store, cell: Cell) -> list[Path]:
@@ -104,4 +104,4 @@ def _files(store: Store, cell: Cell) -> list[Path]:
 
 
 def _folder(store: Store, cell: Cell) -> WorkFolder:
-    return WorkFolder(store.root / "work" / cell.id)
+    return WorkFolder.of(store.root, cell.id)

@@ -209,7 +209,7 @@ def _cells(active: _Active, estimate: float | None) -> list[RenderableType]:
     cell, score = active.planned.cell, found.get("score")
     return [
         Text(f"{active.planned.label}"),
-        Text(_pair(active.planned), style="dim"),
+        Text(cell.pair, style="dim"),
         str(cell.seed),
         f"{found['epoch']}/{found['epochs']}" if "epochs" in found else "-",
         ProgressBar(total=1.0, completed=_share(found)),
@@ -218,13 +218,9 @@ def _cells(active: _Active, estimate: float | None) -> list[RenderableType]:
     ]
 
 
-def _pair(planned: PlannedCell) -> str:
-    cell = planned.cell
-    return f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student
-
-
 def _name(planned: PlannedCell) -> str:
-    return f"{planned.cell.regime} {_pair(planned)}  {planned.label}  seed {planned.cell.seed}"
+    cell = planned.cell
+    return f"{cell.regime} {cell.pair}  {planned.label}  seed {cell.seed}"
 
 
 def _problem(planned: PlannedCell, status: str, reason: str | None) -> Text:

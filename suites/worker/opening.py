@@ -21,7 +21,7 @@ from results.records.schema import Cell, Record
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of
-from suites.work.folder import WEIGHTS
+from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
 from tasks import catalogue, datasets
 
@@ -85,7 +85,7 @@ def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[
     alone = teacher_cell(cell)
     if alone is None:
         return networks, None
-    weights_file = options.store / "work" / alone.id / WEIGHTS
+    weights_file = WorkFolder.of(options.store, alone.id).weights
     load_weights(networks["teacher"], weights_file)
     task.inherit(networks["student"], networks["teacher"])
     record = Store(options.store).read_record(alone.id)

@@ -19,7 +19,7 @@ from suites.spec.expand import expand
 from suites.work.folder import WorkFolder
 
 ADM = Path(sys.executable).with_name("adm")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def process(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -249,7 +249,7 @@ def test_a_mistake_is_told_with_its_place(write, old, new, message):
 
 
 def test_the_suites_of_the_documentation_expand(tmp_path):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "suites.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text()
     suites = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if text.startswith("title:")]
     (tmp_path / "teacher.safetensors").write_bytes(b"weights")
     cells = []
