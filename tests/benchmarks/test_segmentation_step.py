@@ -19,6 +19,7 @@ from adm_core.distiller import Distiller
 from adm_core.method import Facts
 from adm_core.recipe import Optimizer, Protocol, Recipe
 from adm_core.registry import create
+from adm_core.task import TaskContext
 from adm_core.train import Trainer
 from suites.worker.entry import keep_freed_memory
 from tasks.datasets.shape_scenes import shape_scenes
@@ -39,7 +40,7 @@ def ours() -> float:
     """CPU seconds of one epoch of STEPS steps in our loop."""
     recipe = Recipe(epochs=1, batch_size=BATCH, optimizer=ADAMW)
     protocol = Protocol(title="benchmark", source="own", task="segmentation", recipe=recipe, data=DATA)
-    task = TASK("shape-scenes@1", protocol, 0, torch.device("cpu"))
+    task = TASK(TaskContext("shape-scenes@1", protocol, 0, torch.device("cpu")))
     kd = create("kd", {"kd": {"temperature": 1.0, "weight": 1.0, "task_weight": 1.0}})
     teacher, student = task.network(TEACHER), task.network(STUDENT)
     model = Distiller(
