@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor
 
 from adm_core import checkpoint
@@ -19,6 +18,7 @@ from adm_core.network_definition import NetworkDefinition
 from adm_core.recipe import Protocol
 from adm_core.taps import Network
 from adm_core.task import Scores, Task
+from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.splits import open_splits
 from tasks.diffusion import data_settings, evaluation, export, extractor, networks
@@ -60,7 +60,7 @@ class DiffusionTask(Task):
         download: bool = False,
         artefacts: Path | None = None,
     ) -> None:
-        known: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
+        known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         if benchmark not in known:
             raise unknown("benchmark", benchmark, known)
         if views == "own":

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from adm_core import checkpoint
@@ -20,6 +19,7 @@ from adm_core.network_definition import NetworkDefinition
 from adm_core.recipe import Protocol
 from adm_core.taps import Network
 from adm_core.task import Scores, Task
+from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.scenes import VOID, SegmentationSet
 from tasks.datasets.source import Split
@@ -62,7 +62,7 @@ class SegmentationTask(Task):
         download: bool = False,
         artefacts: Path | None = None,
     ) -> None:
-        known: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
+        known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         if benchmark not in known:
             raise unknown("benchmark", benchmark, known)
         self.benchmark, self.spec = benchmark, known[benchmark]
