@@ -12,8 +12,8 @@ import typer
 from suites.cli.arguments import DEFAULT_STORE, AsJson, DataRoots, Device, DeviceChoice, StoreFolder, Trusted, absolute
 
 if TYPE_CHECKING:
-    from results.tables import Table
-    from results.tables.insight import Looked
+    from results.table import Table
+    from results.tables.insight.tables import Looked
     from suites.look.trained import TrainedCells
 
 
@@ -43,7 +43,7 @@ def insight(
 
     from results.records.store import Store
     from results.report import render
-    from results.tables.insight import as_plain, tables_of
+    from results.tables.insight.tables import as_plain, tables_of
     from suites.cli.console import make_console
     from suites.look.insight import chosen_blocks, look
     from suites.look.trained import TrainedCells

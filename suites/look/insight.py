@@ -17,12 +17,12 @@ from adm_core.errors import AdmError, Unsupported
 from adm_core.insight import ObjectExamples, activation, measures
 from adm_core.method import Step
 from adm_core.methods.adm import ADM, Maps
+from results.analysis.blocks import Block, collect
 from results.analysis.insight import Measured
 from results.plots.insight import Example
 from results.records.schema import Cell, Manifest, ManifestRow
 from results.records.store import Store
-from results.tables import Block, collect
-from results.tables.insight import Looked
+from results.tables.insight.tables import Looked
 from suites.look.lookup import cell_by_prefix
 from suites.look.trained import TrainedCells, named, require_weights
 from tasks import catalogue

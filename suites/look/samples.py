@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adm_core.errors import AdmError
+from results.analysis.blocks import collect
+from results.metrics import metric_column
 from results.plots.samples import Grid, draw
 from results.records.schema import Record
 from results.records.store import Store
-from results.tables import collect
-from results.tables.metrics import metric_column
 from suites.look.lookup import cell_by_prefix
 from suites.look.trained import TrainedCells, named, require_weights
 

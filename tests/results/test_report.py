@@ -13,9 +13,10 @@ from results.claims.claims import CLAIMS_FILE, load_claims
 from results.errors import RecordError
 from results.records.store import Store, write_atomically
 from results.report import Results
+from results.tables import registry
 from tests.results.factory import PNG, one_block, write
 
-FILES = [f"{table}.{form}" for table in report.TABLES for form in ("md", "tex", "csv")] + ["leaderboard.html"]
+FILES = [f"{table}.{form}" for table in registry.names() for form in ("md", "tex", "csv")] + ["leaderboard.html"]
 
 
 def _edit(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from results.tables.model import Column
+from results.table import Column
 
 _Direction = Literal["high", "low", ""]
 
