@@ -13,7 +13,7 @@ from results.analysis import mixture, statistics
 from results.analysis.blocks import Block, Line
 from results.analysis.ranking import best_lines, gain_over_baseline, ranked
 from results.analysis.statistics import Difference
-from results.metrics import in_order, metric_column
+from results.metrics import SEPARATOR, in_order, metric_column
 from results.table import Column, Entry, Row, RowKind, Table
 from results.tables.registry import TableKind, register
 
@@ -71,7 +71,9 @@ def _adjust(differences: list[Difference | None], family: int) -> list[Differenc
 def _table(block: Block) -> Table:
     judged = _judge(block)
     metric = block.primary.metric if block.primary else "score"
-    extra = in_order(m for r in block.records() for m in r.scores.get("student", {}) if m != metric and "/" not in m)
+    extra = in_order(
+        m for r in block.records() for m in r.scores.get("student", {}) if m != metric and SEPARATOR not in m
+    )
     columns = _columns(block, metric, extra)
     rows = [_row(block, item, rank, extra) for rank, item in enumerate(judged, start=1)]
     rows = [_teacher_row(score, columns, metric) for score in block.frozen_teacher] + rows

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from results.analysis import statistics
 from results.analysis.blocks import Block, Line
-from results.metrics import metric_column
+from results.metrics import SEPARATOR, metric_column
 from results.table import Column, Entry, Row, Table
 from results.tables.registry import TableKind, register
-
-SEPARATOR = "/"
-"""Between a sliced metric and its part, as in ``iou/car``."""
 
 
 def _tables(block: Block) -> list[Table]:

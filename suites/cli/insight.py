@@ -83,7 +83,7 @@ def _write(folder: Path, tables: Sequence[Table], pictures: Mapping[str, bytes])
     """The tables in every form, and the pictures."""
     from adm_core.errors import AdmError
     from results.records.store import write_atomically
-    from results.report import FORMS
+    from results.render.forms import FORMS
 
     texts = {folder / f"insight.{form}": make(tables) for form, make in FORMS.items()}
     for path, text in texts.items():
