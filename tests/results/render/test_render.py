@@ -85,7 +85,7 @@ def test_latex_escapes_every_special_character(char: str) -> None:
 
 
 def test_latex_keeps_to_characters_that_pdflatex_knows() -> None:
-    assert latex.escape("Größe → ∞ é") == r"Grosse $\rightarrow$ ? \'e" or latex.escape("ö").isascii()
+    assert latex.escape("Größe → ∞ é") == r"Gro?e $\rightarrow$ ? \'e"
     assert latex.render([table_of("模型 ♥ naïve")]).isascii()
 
 
