@@ -74,7 +74,7 @@ def scores(source: Source, suite: str | None = None) -> pd.DataFrame:
 
     Returns:
         The columns of this module, then: network (text: student or teacher), metric (text; of a part of the test set
-        ``iou/car``), value (float64), unit (text: % or nothing), primary (bool: whether the metric ranks the cell),
+        ``iou/car``), value (float64), unit (text: % or null), primary (bool: whether the metric ranks the cell),
         higher_is_better (boolean; null where a metric has no better direction, or none that is known).
 
     Raises:
@@ -91,7 +91,7 @@ def scores(source: Source, suite: str | None = None) -> pd.DataFrame:
         for network, values in record.scores.items():
             for metric, value in values.items():
                 ranks = primary is not None and metric == primary.metric
-                unit = primary.unit if primary and ranks else unit_of(metric)
+                unit = (primary.unit if primary and ranks else unit_of(metric)) or None
                 higher = primary.higher_is_better if primary and ranks else higher_is_better(metric)
                 rows.append((number, network, metric, value, unit, ranks, higher))
     numbers, networks, metrics, values_, units, primaries, directions = zip(*rows, strict=True) if rows else [()] * 7
