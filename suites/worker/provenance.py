@@ -57,7 +57,8 @@ def _checkout() -> dict[str, str | bool | None]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=_THIS_FILE.parent, capture_output=True, text=True, timeout=10)
+            command, here = ["git", *arguments], _THIS_FILE.parent
+            done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
