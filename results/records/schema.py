@@ -128,9 +128,7 @@ class Cell(_Model):
     benchmark: Text = Field(description="name and version, e.g. cifar100@1")
     protocol: Text
     protocol_digest: Hex16 = Field(description="digest of the resolved protocol, its name left out")
-    regime: Regime = Field(
-        description="alone: one network; offline: frozen teacher; online: both train; peers: equals train"
-    )
+    regime: Regime = Field(description="alone, offline (frozen teacher), online (both train) or peers (equals train)")
     student: Text = Field(description="network name")
     teacher: Text | None = Field(None, description="network name")
     teacher_recipe: TeacherRecipe | None = Field(
