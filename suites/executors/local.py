@@ -28,13 +28,22 @@ class _Worker(Handle):
     timed_out: bool = False
     stopped: bool = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its process is to be started as soon as the nursery is ready."""
+        return self.nursery is not None and not self.process
+
     def has_ended(self) -> bool:
         """Whether there is nothing to wait for (any more)."""
-        return self.nursery is None or self.code is not None or self.nursery.has_ended(self.process)
+        if self.nursery is None or self.code is not None:
+            return True
+        return bool(self.process) and self.nursery.has_ended(self.process)
 
     def end(self) -> None:
-        """End the worker and all it started; how it ended is then its code."""
-        if self.nursery is not None and self.code is None:
+        """End the worker and all it started, if it was started; how it ended is then its code."""
+        if self.is_waiting:
+            self.nursery = None
+        elif self.nursery is not None and self.code is None:
             self.code = self.nursery.end(self.process)
 
 
@@ -70,22 +79,35 @@ class LocalExecutor(Executor):
         return cls(slots(options.device, options.workers), options.timeout)
 
     def start(self, job: Job) -> Handle:
-        """Start a worker on a free slot. One that cannot be started has ended with code None."""
+        """Have a worker started on a free slot, which :meth:`poll` does where what it needs is still being imported.
+
+        One that cannot be started has ended with code None.
+        """
         slot = self._free.pop(0)
         worker = _Worker(job, slot, time.monotonic(), memory_kills())
-        arguments = [str(job.folder.path.resolve())]
         try:
             with job.folder.log.open("ab") as log:
-                nursery = self._nursery(self.preloaded(job, slot), slot, log)
-                worker.process = nursery.start(self.worker, arguments, slot.environment, log, job.lock)
-                worker.nursery = nursery
+                worker.nursery = self._nursery(self.preloaded(job, slot), slot, log)
         except OSError as error:
             worker.problem = f"the worker could not be started: {error}"
+        self._launch(worker)
         return worker
+
+    def _launch(self, worker: _Worker) -> None:
+        """Start the process of a worker that waits for one, if its nursery is ready."""
+        job, nursery = worker.job, worker.nursery
+        try:
+            if nursery is not None and not worker.process and nursery.ready:
+                arguments = [str(job.folder.path.resolve())]
+                with job.folder.log.open("ab") as log:
+                    worker.process = nursery.start(self.worker, arguments, worker.slot.environment, log, job.lock)
+        except OSError as error:
+            worker.nursery, worker.problem = None, f"the worker could not be started: {error}"
 
     def poll(self, handle: Handle) -> Ending | None:
         """How the worker ended, or None while it runs within its time."""
         assert isinstance(handle, _Worker)
+        self._launch(handle)
         seconds = time.monotonic() - handle.started
         if not handle.has_ended():
             if self._timeout is None or seconds <= self._timeout:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from adm_core import checkpoint
@@ -18,6 +17,7 @@ from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
 from adm_core.taps import Network
 from adm_core.task import Scores, Task, TaskContext
+from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
@@ -33,8 +33,7 @@ _BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
 
 def benchmarks() -> dict[str, dict[str, Any]]:
     """Every classification benchmark, ``name@version`` to its entry in ``benchmarks.yaml``."""
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
-    return loaded
+    return read_mapping(_BENCHMARKS)
 
 
 class ClassificationTask(Task):

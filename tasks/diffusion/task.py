@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor
 
 from adm_core import checkpoint
@@ -17,6 +16,7 @@ from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.taps import Network, unwrap
 from adm_core.task import GenerativeTask, Scores, TaskContext
+from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.splits import open_splits
 from tasks.diffusion import data_settings, evaluation, export, extractor, networks
@@ -41,10 +41,10 @@ class DiffusionTask(GenerativeTask):
         AdmError: unknown benchmark, invalid data settings, missing or damaged data, no extractor, too few samples.
     """
 
-    kind: Literal["noise"] = "noise"
+    kind: Literal["denoiser"] = "denoiser"
 
     def __init__(self, context: TaskContext) -> None:
-        known: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
+        known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol, device = context.benchmark, context.protocol, context.device
         if self.benchmark not in known:
             raise unknown("benchmark", self.benchmark, known)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from adm_core import checkpoint
@@ -19,6 +18,7 @@ from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
 from adm_core.taps import Network, unwrap
 from adm_core.task import Scores, Task, TaskContext
+from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.scenes import VOID, SegmentationSet
 from tasks.datasets.source import Split
@@ -45,7 +45,7 @@ class SegmentationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
-        known: dict[str, dict[str, Any]] = yaml.safe_load(_BENCHMARKS.read_text())
+        known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in known:
             raise unknown("benchmark", self.benchmark, known)

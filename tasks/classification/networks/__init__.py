@@ -12,10 +12,9 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
+from adm_core.yaml_file import read_mapping
 from tasks.offer import ListedNetwork, listed
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def build(
 @functools.cache
 def _entries() -> dict[str, dict[str, Any]]:
     """Network name to its own entry and its family's, merged."""
-    families: dict[str, dict[str, Any]] = yaml.safe_load(_LIST.read_text(encoding="utf-8"))
+    families: dict[str, dict[str, Any]] = read_mapping(_LIST)
     return {
         name: {"family": family, **{key: value for key, value in shared.items() if key != "networks"}, **own}
         for family, shared in families.items()

@@ -11,10 +11,9 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
+from adm_core.yaml_file import read_mapping
 from tasks.offer import ListedNetwork, listed
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def build(name: str, classes: int, pretrained: bool = False, definition: Network
 @functools.cache
 def entries() -> dict[str, dict[str, Any]]:
     """Network name to its entry, with ``family`` and ``source`` from its group and ``taps`` and ``overrides`` set."""
-    families: dict[str, dict[str, Any]] = yaml.safe_load(_LIST.read_text(encoding="utf-8"))
+    families: dict[str, dict[str, Any]] = read_mapping(_LIST)
     return {
         name: {"family": family, "source": group["source"], "overrides": {}, "taps": TAPS} | own
         for family, group in families.items()
