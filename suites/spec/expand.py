@@ -11,8 +11,9 @@ from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
 from results.records.schema import Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
-from suites.spec.definition import Block, MethodEntry, Pair, Suite, is_path, load_protocol, load_suite, suite_file
+from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_protocol, load_suite, suite_file
 from suites.spec.method_settings import MethodSettings, method_parts
+from suites.spec.names import is_path
 from suites.spec.networks import Checkpoint, OwnNetworks
 from tasks import catalogue
 

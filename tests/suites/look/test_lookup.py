@@ -9,7 +9,7 @@ import pytest
 from adm_core.errors import AdmError
 from results.records.store import Store
 from suites.look.lookup import cell_by_prefix, suite_meant
-from suites.spec.definition import suite_name
+from suites.spec.names import suite_name
 from suites.work.folder import WorkFolder
 
 
