@@ -1,18 +1,18 @@
-"""YAML files read into pydantic models, with errors that name file, key, value and the nearest valid key."""
+"""YAML files read into pydantic models; errors name file, line, column, key, value and the nearest valid key."""
 
 from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from adm_core.errors import AdmError, nearest
+from adm_core.yaml_nodes import Document, YamlFault
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,28 +37,34 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
     Raises:
-        AdmError: the file cannot be read, is not YAML (the line is named), is not a mapping, or holds a number that
-            is not finite.
+        AdmError: the file cannot be read, is not YAML or gives a key twice (line and column are named), is not a
+            mapping, or holds a number that is not finite.
     """
+    return _read(path).value  # type: ignore[no-any-return]
+
+
+def _read(path: Path) -> Document:
+    """A file whose value is a mapping of keys to values, with all its numbers finite."""
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        document = Document(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise AdmError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise AdmError(f"{path}: is not UTF-8 text") from None
-    except _GivenTwice as error:
-        raise AdmError(f"{path}, line {error.line}: key '{error}' is given twice") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise AdmError(f"{path}{line}: is not YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(loaded, dict):
-        holds = "nothing" if loaded is None else f"a {type(loaded).__name__}"
+    except YamlFault as fault:
+        raise AdmError(f"{_at(path, fault.place)}: {fault}") from None
+    if not isinstance(document.value, dict):
+        holds = "nothing" if document.value is None else f"a {type(document.value).__name__}"
         raise AdmError(f"{path}: holds {holds}, not a mapping of keys to values")
-    for key, value in _numbers(loaded):
+    for keys, value in _numbers(document.value):
         if not math.isfinite(value):
-            raise AdmError(f"{path}: key '{key}' = {value}: should be a finite number")
-    return loaded
+            where = _at(path, document.place(keys))
+            raise AdmError(f"{where}: key '{'.'.join(map(str, keys))}' = {value}: should be a finite number")
+    return document
+
+
+def _at(path: Path, place: str) -> str:
+    return f"{path}, {place}" if place else str(path)
 
 
 def read_model(path: Path, model: type[Model], **fixed: str) -> Model:
@@ -72,57 +78,36 @@ def read_model(path: Path, model: type[Model], **fixed: str) -> Model:
     Raises:
         AdmError: as :func:`read_mapping`, or a key is unknown, missing, or has a wrong value.
     """
+    document = _read(path)
     try:
-        return model.model_validate(read_mapping(path) | fixed)
+        return model.model_validate(document.value | fixed)
     except ValidationError as error:
-        raise AdmError(f"{path}: {_explain(model, error)}") from None
+        # the most telling fault: a misspelt key goes before the one it lacks
+        faults = error.errors()
+        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+        raise AdmError(f"{_at(path, document.place(fault['loc']))}: {_explain(model, fault)}") from None
 
 
-def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    """The most telling fault: key, value, and what would be right; a misspelt key goes before the one it lacks."""
-    faults = error.errors()
-    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    location, value = first["loc"], first["input"]
+def _explain(model: type[BaseModel], fault: ErrorDetails) -> str:
+    """Key, value, and what would be right."""
+    location, value = fault["loc"], fault["input"]
     key = ".".join(str(part) for part in location)
-    if first["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
         return f"unknown key '{key}' (value {_short(value)}); {nearest(str(location[-1]), known)}"
-    if first["type"] == "missing":
+    if fault["type"] == "missing":
         return f"key '{key}' is missing"
     shown = "" if isinstance(value, dict) else f" = {_short(value)}"
-    return f"key '{key}'{shown}: {_message(first)}" if key else _message(first)
+    return f"key '{key}'{shown}: {_message(fault)}" if key else _message(fault)
 
 
-class _GivenTwice(Exception):
-    """A key that stands twice in one mapping."""
-
-    def __init__(self, key: Hashable, line: int) -> None:
-        super().__init__(str(key))
-        self.line = line
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C parser where there is one
-    """YAML that refuses a key written twice instead of silently keeping the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Hashable] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # the parser's own error says that such a key cannot be
-            if key.value in seen:
-                raise _GivenTwice(key.value, key.start_mark.line + 1)
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
-
-
-def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every float in nested mappings and lists, with the key under which it stands."""
+def _numbers(value: Any, keys: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], float]]:
+    """Every float in nested mappings and lists, with the keys under which it stands."""
     if isinstance(value, float):
-        yield key, value
+        yield keys, value
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, item in inner:
-        yield from _numbers(item, f"{key}.{name}" if key else str(name))
+        yield from _numbers(item, (*keys, name))
 
 
 def _message(fault: ErrorDetails) -> str:

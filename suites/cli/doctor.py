@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import platform
 import re
 import sys
@@ -55,9 +55,11 @@ def _packages() -> dict[str, str | None]:
 
 
 def _devices() -> dict[str, Any]:
-    from suites.executors.slots import cores, gpus
+    from suites.executors.gpus import driver_version, gpus
+    from suites.executors.slots import cores
 
-    devices: dict[str, Any] = {"cores": cores(), "gpus": gpus(), "torch_sees": None}
+    found = [dataclasses.asdict(gpu) for gpu in gpus()]
+    devices: dict[str, Any] = {"cores": cores(), "driver": driver_version(), "gpus": found, "torch_sees": None}
     try:
         import torch
     except ImportError as error:
@@ -90,8 +92,8 @@ def _problems(found: dict[str, Any]) -> list[str]:
     sees = str(found["devices"]["torch_sees"])
     if "cannot be imported" in sees:
         problems.append(sees)
-    elif found["devices"]["gpus"] and sees == "CPU only" and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
-        problems.append("nvidia-smi shows a GPU that torch does not see; install a CUDA build of torch")
+    elif found["devices"]["gpus"] and sees == "CPU only":
+        problems.append("the driver shows a GPU that torch does not see; install a CUDA build of torch")
     return problems
 
 
@@ -107,7 +109,10 @@ def _show(found: dict[str, Any]) -> None:
         console.print(Text.assemble("  ", name, " ", number or ("missing", "red")))
     devices = found["devices"]
     console.print(Text("devices", style="bold"))
-    console.print(Text(f"  {devices['cores']} CPU cores; GPUs: {', '.join(devices['gpus']) or 'none'}"))
+    console.print(Text(f"  {devices['cores']} CPU cores; NVIDIA driver: {devices['driver'] or 'none'}"))
+    for gpu in devices["gpus"]:
+        memory = f"{gpu['memory'] / 2**30:.1f} GiB" if gpu["memory"] else "the machine's memory"
+        console.print(Text(f"  GPU {gpu['id']}: {gpu['name']}, {memory}"), soft_wrap=True)
     console.print(Text(f"  torch sees: {devices['torch_sees']}"))
     console.print(Text("data sets", style="bold"))
     for row in found["data"]:

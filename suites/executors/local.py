@@ -6,14 +6,13 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, ClassVar, Self
 
-from suites.executors.base import Ending, Executor, Handle, Job
+from suites.executors.base import Ending, Executor, ExecutorOptions, Handle, Job
 from suites.executors.memory import memory_kills
 from suites.executors.nursery import Nursery
-from suites.executors.slots import Slot
-
-_WORKER = "suites.worker"
+from suites.executors.registry import register
+from suites.executors.slots import Slot, slots
 
 
 @dataclass
@@ -29,49 +28,86 @@ class _Worker(Handle):
     timed_out: bool = False
     stopped: bool = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its process is to be started as soon as the nursery is ready."""
+        return self.nursery is not None and not self.process
+
     def has_ended(self) -> bool:
         """Whether there is nothing to wait for (any more)."""
-        return self.nursery is None or self.code is not None or self.nursery.has_ended(self.process)
+        if self.nursery is None or self.code is not None:
+            return True
+        return bool(self.process) and self.nursery.has_ended(self.process)
 
     def end(self) -> None:
-        """End the worker and all it started; how it ended is then its code."""
-        if self.nursery is not None and self.code is None:
+        """End the worker and all it started, if it was started; how it ended is then its code."""
+        if self.is_waiting:
+            self.nursery = None
+        elif self.nursery is not None and self.code is None:
             self.code = self.nursery.end(self.process)
 
 
+@register
 class LocalExecutor(Executor):
     """A process per cell, in a process group of its own, so that all it starts can be ended with it.
 
     Args:
         slots: where workers run, one at a time on each.
         timeout: seconds after which a worker is ended; None: never.
-        worker: module that is run as the worker.
+
+    Attributes:
+        worker: module that is run as the worker, with the work folder as its argument.
     """
 
-    def __init__(self, slots: list[Slot], timeout: float | None = None, worker: str = _WORKER) -> None:
+    name = "local"
+    about = "a process per cell, on the CPU cores or GPUs of this machine"
+    worker: ClassVar[str] = "suites.worker"
+
+    def __init__(self, slots: list[Slot], timeout: float | None = None) -> None:
         self.slots = len(slots)
         self._free = list(slots)
         self._timeout = timeout
-        self._worker = worker
         self._nurseries: dict[tuple[str, ...], Nursery] = {}
 
+    @classmethod
+    def from_options(cls, options: ExecutorOptions) -> Self:
+        """As many slots as asked for, or one per GPU or core.
+
+        Raises:
+            AdmError: ``cuda`` where there is no GPU.
+        """
+        return cls(slots(options.device, options.workers), options.timeout)
+
     def start(self, job: Job) -> Handle:
-        """Start a worker on a free slot. One that cannot be started has ended with code None."""
+        """Have a worker started on a free slot, which :meth:`poll` does where what it needs is still being imported.
+
+        One that cannot be started has ended with code None.
+        """
         slot = self._free.pop(0)
         worker = _Worker(job, slot, time.monotonic(), memory_kills())
-        arguments = [str(job.folder.path.resolve())]
         try:
             with job.folder.log.open("ab") as log:
-                nursery = self._nursery(self._modules(job, slot), slot, log)
-                worker.process = nursery.start(self._worker, arguments, slot.environment, log, job.lock)
-                worker.nursery = nursery
+                worker.nursery = self._nursery(self.preloaded(job, slot), slot, log)
         except OSError as error:
             worker.problem = f"the worker could not be started: {error}"
+        self._launch(worker)
         return worker
+
+    def _launch(self, worker: _Worker) -> None:
+        """Start the process of a worker that waits for one, if its nursery is ready."""
+        job, nursery = worker.job, worker.nursery
+        try:
+            if nursery is not None and not worker.process and nursery.ready:
+                arguments = [str(job.folder.path.resolve())]
+                with job.folder.log.open("ab") as log:
+                    worker.process = nursery.start(self.worker, arguments, worker.slot.environment, log, job.lock)
+        except OSError as error:
+            worker.nursery, worker.problem = None, f"the worker could not be started: {error}"
 
     def poll(self, handle: Handle) -> Ending | None:
         """How the worker ended, or None while it runs within its time."""
         assert isinstance(handle, _Worker)
+        self._launch(handle)
         seconds = time.monotonic() - handle.started
         if not handle.has_ended():
             if self._timeout is None or seconds <= self._timeout:
@@ -95,12 +131,12 @@ class LocalExecutor(Executor):
         while self._nurseries:
             self._nurseries.popitem()[1].close()
 
-    def _modules(self, job: Job, slot: Slot) -> tuple[str, ...]:
+    def preloaded(self, job: Job, slot: Slot) -> tuple[str, ...]:
         """What the worker would spend its first seconds importing, where it is safe to have that before a fork.
 
         On GPUs it is not: once CUDA has been touched, a fork can never use it.
         """
-        if self._worker != _WORKER or slot.on_gpu or sys.platform != "linux":
+        if slot.on_gpu or sys.platform != "linux":
             return ()
         # torch._dynamo: the first optimiser imports it
         return "suites.worker.training", "torch._dynamo", f"tasks.{job.task}.task"

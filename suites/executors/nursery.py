@@ -2,6 +2,16 @@
 
 The runner holds a :class:`Nursery`; the process behind it runs this very file as a module and answers one request
 after the other over a socket. It has a single thread, for it forks, and it ends with its runner.
+
+Why not multiprocessing's forkserver, which Python 3.11 to 3.13 was tried for:
+
+- It reaps a worker at once, so that the number of the worker's group may belong to strangers before the runner ends
+  what the worker left behind.
+- It lives on until its last worker has ended, so that workers outlive a runner that is killed.
+- There is one for the whole runner, with one list of modules: what one task imports would be in the memory of all.
+- A module whose import fails with anything but ImportError ends it, and with it every start.
+- Starting a worker waits for the imports and cannot be interrupted.
+- A KeyboardInterrupt ends a worker with status 1, and every worker imports the runner's main module.
 """
 
 from __future__ import annotations
@@ -27,14 +37,17 @@ from typing import IO, Any
 from suites.worker.parentage import end_by_kernel_with
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE = 30.0
 _PIECE = 65536
 _MODULE = "suites.executors.nursery"
+_READY = b'{"answer": 0}\n'
 
 
 class Nursery:
     """A process that starts workers, each in a process group of its own, and tells how they ended.
 
-    When the process ends, its workers end with it: all count as killed, and another nursery is needed.
+    When the process ends, its workers end with it: all count as killed, and another nursery is needed. One that does
+    not answer for half a minute counts as ended.
 
     Args:
         modules: what to import before the first fork; one that cannot be imported is left to the workers to report.
@@ -47,6 +60,7 @@ class Nursery:
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> None:
         self._socket, theirs = socket.socketpair()
+        self._ready = False
         command = [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno()), str(os.getpid()), *modules]
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
@@ -70,10 +84,26 @@ class Nursery:
         """Whether the process has ended."""
         return self._process.poll() is not None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the process has imported what it is to, and starts workers at once.
+
+        Raises:
+            OSError: it has ended.
+        """
+        if not self._ready:
+            self._socket.settimeout(0)
+            try:
+                self._socket.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return False
+            self._await_imports()
+        return self._ready
+
     def start(
         self, worker: str, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes], lock: int
     ) -> int:
-        """Start a worker and return its process id.
+        """Start a worker, once the process is ready, and return its process id.
 
         Args:
             worker: module that is run, as ``python -m`` would.
@@ -115,10 +145,23 @@ class Nursery:
         self._process.wait()
 
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> int:
-        message, answer = json.dumps(request).encode() + b"\n", b""
+        if not self._ready:
+            self._await_imports()
+        message = json.dumps(request).encode() + b"\n"
         with contextlib.suppress(OSError):  # told by the missing answer
             sent = socket.send_fds(self._socket, [message], descriptors)
             self._socket.sendall(message[sent:])
+        return self._answer()
+
+    def _await_imports(self) -> None:
+        self._socket.settimeout(None)
+        self._answer()
+        self._socket.settimeout(_PATIENCE)
+        self._ready = True
+
+    def _answer(self) -> int:
+        answer = b""
+        with contextlib.suppress(OSError):  # as told below
             answer, _ = _receive(self._socket)
         if not answer:
             self.close()
@@ -159,7 +202,11 @@ class _Worker:
 
 
 def serve(connection: socket.socket) -> _Worker | None:
-    """Answer requests until the runner is gone; returns in every forked process what that is to become."""
+    """Say that the imports are done, then answer requests until the runner is gone.
+
+    Returns in every forked process what that is to become.
+    """
+    connection.sendall(_READY)
     while True:
         message, descriptors = _receive(connection)
         if not message:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from adm_core.yaml_file import read_mapping
 from tasks.datasets.scenes import VOID, Colour, SceneFiles
 
 _TABLES = Path(__file__).with_name("segmentation_classes.yaml")
@@ -39,7 +38,7 @@ def class_table(name: str) -> ClassTable:
     Args:
         name: ``camvid``, ``cityscapes``, ``voc2012`` or ``ade20k``.
     """
-    table: dict[str, Any] = yaml.safe_load(_TABLES.read_text(encoding="utf-8"))[name]
+    table: dict[str, Any] = read_mapping(_TABLES)[name]
     ids = {raw: label for label, (raw, _, _) in enumerate(table["classes"])}
     return ClassTable(
         classes=tuple(name for _, name, _ in table["classes"]),

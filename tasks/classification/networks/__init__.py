@@ -12,10 +12,10 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
+from adm_core.yaml_file import read_mapping
+from tasks.offer import ListedNetwork, listed
 
 if TYPE_CHECKING:
     from adm_core.taps import Network
@@ -25,16 +25,9 @@ EXTERNAL = ("torchvision/", "timm/")
 _LIST = Path(__file__).with_name("networks.yaml")
 
 
-def catalogue() -> list[dict[str, Any]]:
-    """The networks of this task in the order of their file, without torch.
-
-    Returns:
-        For each: ``name``, ``family``, ``parameters`` (trainable, at 100 classes), ``taps`` (names), ``source``.
-    """
-    return [
-        {"name": name, "taps": list(_taps(entry))} | {key: entry[key] for key in ("family", "parameters", "source")}
-        for name, entry in _entries().items()
-    ]
+def catalogue() -> list[ListedNetwork]:
+    """The networks of this task in the order of their file, without torch; parameters are at 100 classes."""
+    return [listed(name, _taps(entry), entry) for name, entry in _entries().items()]
 
 
 def check_definition(definition: NetworkDefinition) -> None:
@@ -84,7 +77,7 @@ def build(
 @functools.cache
 def _entries() -> dict[str, dict[str, Any]]:
     """Network name to its own entry and its family's, merged."""
-    families: dict[str, dict[str, Any]] = yaml.safe_load(_LIST.read_text(encoding="utf-8"))
+    families: dict[str, dict[str, Any]] = read_mapping(_LIST)
     return {
         name: {"family": family, **{key: value for key, value in shared.items() if key != "networks"}, **own}
         for family, shared in families.items()

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
+from adm_core.yaml_file import read_mapping
 from tasks.diffusion.networks import folders
 
 Config = dict[str, Any]
@@ -28,7 +27,7 @@ _BENCHMARKS = ("sample_size", "in_channels", "out_channels", "num_class_embeds")
 @functools.cache
 def entries() -> dict[str, dict[str, Any]]:
     """Network name to its entry, with ``family`` and ``source`` from its group, and ``base`` and ``overrides`` set."""
-    families: dict[str, dict[str, Any]] = yaml.safe_load(_LIST.read_text(encoding="utf-8"))
+    families: dict[str, dict[str, Any]] = read_mapping(_LIST)
     return {
         name: {"family": family, "source": group["source"], "base": None} | own
         for family, group in families.items()

@@ -11,9 +11,10 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from adm_core.errors import AdmError, unknown
+from adm_core.network_definition import NetworkDefinition
+from adm_core.yaml_file import read_mapping
+from tasks.offer import ListedNetwork, listed
 
 if TYPE_CHECKING:
     from adm_core.taps import Network
@@ -25,16 +26,9 @@ TAPS = ("stage1", "stage2", "stage3", "stage4", "penultimate", "logits")
 """Outputs of the backbone, what the last head's classifier reads, and what it gives; most networks have all."""
 
 
-def catalogue() -> list[dict[str, Any]]:
-    """The networks of this task in the order of their file, without torch.
-
-    Returns:
-        For each: ``name``, ``family``, ``parameters`` (trainable, at 19 classes), ``taps`` (names), ``source``.
-    """
-    return [
-        {"name": name, "taps": list(entry["taps"])} | {key: entry[key] for key in ("family", "parameters", "source")}
-        for name, entry in entries().items()
-    ]
+def catalogue() -> list[ListedNetwork]:
+    """The networks of this task in the order of their file, without torch; parameters are at 19 classes."""
+    return [listed(name, entry["taps"], entry) for name, entry in entries().items()]
 
 
 def check(name: str, where: str) -> None:
@@ -68,7 +62,7 @@ def config_files(file: Path) -> list[Path]:
     return [found for path in own for found in (path, *config_files(path))]
 
 
-def build(name: str, classes: int, pretrained: bool = False, definition: Any = None) -> Network:
+def build(name: str, classes: int, pretrained: bool = False, definition: NetworkDefinition | None = None) -> Network:
     """A network initialised from torch's global generator.
 
     Args:
@@ -90,7 +84,7 @@ def build(name: str, classes: int, pretrained: bool = False, definition: Any = N
 @functools.cache
 def entries() -> dict[str, dict[str, Any]]:
     """Network name to its entry, with ``family`` and ``source`` from its group and ``taps`` and ``overrides`` set."""
-    families: dict[str, dict[str, Any]] = yaml.safe_load(_LIST.read_text(encoding="utf-8"))
+    families: dict[str, dict[str, Any]] = read_mapping(_LIST)
     return {
         name: {"family": family, "source": group["source"], "overrides": {}, "taps": TAPS} | own
         for family, group in families.items()

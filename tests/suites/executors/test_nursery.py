@@ -147,6 +147,39 @@ def test_a_lost_nursery_takes_its_workers_with_it_and_says_so(
         start("scripted")
 
 
+def test_a_nursery_that_does_not_answer_counts_as_ended(
+    tmp_path: Path, script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suites.executors.nursery._PATIENCE", 0.5)
+    with (tmp_path / "log.txt").open("ab") as log:
+        nursery = Nursery([], {}, log)
+        worker = nursery.start(script("print(sys.argv[-1], flush=True); time.sleep(600)"), [], {}, log, log.fileno())
+    wait_for(lambda: bool((tmp_path / "log.txt").read_text()))
+    assert not nursery.has_ended(worker)
+    os.kill(int((tmp_path / "log.txt").read_text()), signal.SIGSTOP)
+    assert nursery.has_ended(worker) and nursery.lost
+    assert nursery.end(worker) == -signal.SIGKILL
+    wait_for(lambda: not alive(worker))
+
+
+def test_a_nursery_is_ready_once_it_has_imported(tmp_path: Path, script: Callable[[str], str]) -> None:
+    module = script("while not os.path.exists(os.environ['GO']): time.sleep(0.01)")
+    with (tmp_path / "log.txt").open("ab") as log:
+        nursery = Nursery([module], {"GO": str(tmp_path / "go")}, log)
+    assert not nursery.ready
+    (tmp_path / "go").touch()
+    wait_for(lambda: nursery.ready)
+    nursery.close()
+
+
+def test_a_nursery_that_ends_while_importing_says_so(tmp_path: Path, script: Callable[[str], str]) -> None:
+    with (tmp_path / "log.txt").open("ab") as log:
+        nursery = Nursery([script("os._exit(3)")], {}, log)
+    wait_for(lambda: nursery.lost)
+    with pytest.raises(OSError, match="the process that starts workers has ended"):
+        assert nursery.ready
+
+
 def test_only_slots_without_gpus_are_taken_for_such() -> None:
     assert not slots("cpu", 1)[0].on_gpu
     assert Slot("GPU 0", {"CUDA_VISIBLE_DEVICES": "GPU-0a"}).on_gpu and Slot("whatever is visible").on_gpu

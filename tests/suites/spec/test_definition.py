@@ -11,6 +11,7 @@ import pytest
 from command_line import adm, refusal
 
 from suites.spec.definition import MethodEntry, Pair, load_protocol, load_suite, protocol_names, suite_names
+from suites.spec.expand import expand
 
 SUITE = """title: mine
 blocks:
@@ -29,6 +30,7 @@ task: classification
 recipe: {epochs: 1, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}
 """
 KD = "{method: kd, settings: {kd: %s}}"
+NETWORKS = "networks: {tiny: {base: resnet8w8s2, overrides: {norm_eps: 1e-6, layers: [1, 2e0], on: no}}}\n"
 OVERRIDE = "overrides:\n  - "
 
 
@@ -55,18 +57,30 @@ def test_the_good_suite_is_planned(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("title: mine", "titel: mine", "mine.yaml: unknown key 'titel' (value 'mine'); did you mean title, suites?"),
-        ("seeds: [0]", "seed: [0]", "mine.yaml: unknown key 'blocks.0.seed' (value [0]); did you mean seeds, teach"),
-        ("    regime: offline\n", "", "mine.yaml: key 'blocks.0.regime' is missing"),
-        ("offline", "of-line", "mine.yaml: key 'blocks.0.regime' = 'of-line': should be 'offline' or 'online'"),
-        ("title: mine", "title:", "mine.yaml: key 'title' = null: should be text"),
-        ("[0]", "[zero]", "mine.yaml: key 'blocks.0.seeds.0' = 'zero': should be a whole number"),
-        ("[0]", "[0, 0]", "mine.yaml: key 'blocks.0.seeds' = [0, 0]: seeds are distinct numbers from 0 on"),
-        ("[none, kd]", "[]", "mine.yaml: key 'blocks.0.methods' = []: needs at least 1"),
-        ("[none, kd]", "kd", "mine.yaml: key 'blocks.0.methods' = 'kd': should be a list"),
+        (
+            "title: mine",
+            "titel: mine",
+            "mine.yaml, line 1, column 1: unknown key 'titel' (value 'mine'); did you mean title, suites?",
+        ),
+        (
+            "seeds: [0]",
+            "seed: [0]",
+            "mine.yaml, line 10, column 5: unknown key 'blocks.0.seed' (value [0]); did you mean seeds, teach",
+        ),
+        ("    regime: offline\n", "", "mine.yaml, line 3, column 5: key 'blocks.0.regime' is missing"),
+        (
+            "offline",
+            "of-line",
+            "mine.yaml, line 8, column 5: key 'blocks.0.regime' = 'of-line': should be 'offline' or",
+        ),
+        ("title: mine", "title:", "line 1, column 1: key 'title' = null: should be text"),
+        ("[0]", "[zero]", "mine.yaml, line 10, column 13: key 'blocks.0.seeds.0' = 'zero': should be a whole number"),
+        ("[0]", "[0, 0]", "line 10, column 5: key 'blocks.0.seeds' = [0, 0]: seeds are distinct numbers from 0 on"),
+        ("[none, kd]", "[]", "line 9, column 5: key 'blocks.0.methods' = []: needs at least 1"),
+        ("[none, kd]", "kd", "line 9, column 5: key 'blocks.0.methods' = 'kd': should be a list"),
         ("2 > r", "2 r", "key 'blocks.0.pairs.0' = 'resnet14w16s2 resnet8w8s2': a pair is written 'teacher > student'"),
         ("kd]", "{method: kd, setting: {}}]", "unknown key 'blocks.0.methods.1.setting' (value {}); did you mean set"),
-        ("mine\n", "mine\n7: x\n", "mine.yaml: key '7' = 7: keys should be strings"),
+        ("mine\n", "mine\n7: x\n", "line 2, column 1: key '7' = 7: keys should be strings"),
         ("title: mine", "title: see /home/ann/x", "key 'title' = 'see /home/ann/x': an absolute path"),
     ],
 )
@@ -77,16 +91,56 @@ def test_mistakes_in_keys_and_values(told, old, new, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("title: mine", "title: mine\ntitle: again", "mine.yaml, line 2: key 'title' is given twice"),
-        ("offline", "offline\n    regime: online", "mine.yaml, line 9: key 'regime' is given twice"),
-        ("[none, kd]", "[none, kd", "mine.yaml, line 10: is not YAML: did not find expected ',' or ']'"),
-        ("title: mine", "? [a, b]\n: 3", "mine.yaml, line 1: is not YAML: found unhashable key"),
+        (
+            "title: mine",
+            "title: mine\ntitle: again",
+            "mine.yaml, line 2, column 1: key 'title' is given twice, first in line 1, column 1",
+        ),
+        (
+            "offline",
+            "offline\n    regime: online",
+            "mine.yaml, line 9, column 5: key 'regime' is given twice, first in line 8, column 5",
+        ),
+        (
+            "[none, kd]",
+            "[none, kd",
+            "mine.yaml, line 10, column 10: is not YAML: while parsing a flow sequence (line 9, column 14): "
+            "expected ',' or ']', but got ':'",
+        ),
+        ("title: mine", "? [a, b]\n: 3", "mine.yaml, line 1, column 3: a key should be text, not a list or a mapping"),
         (SUITE, "- a list\n", "mine.yaml: holds a list, not a mapping of keys to values"),
         (SUITE, "", "mine.yaml: holds nothing, not a mapping of keys to values"),
     ],
 )
 def test_what_is_no_proper_yaml(told, old, new, message):
     assert told(old, new) == message
+
+
+def test_nested_anchors_are_settings_as_if_written_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "{method: kd, label: two, settings: {kd: &two {temperature: 2, weight: 0.5}}}, " + (
+        "{method: kd, label: four, settings: {kd: &four {<<: *two, temperature: 4}}}"
+    )
+    after = 'overrides: [{when: {student: "resnet8*"}, settings: {kd: {<<: *four, task_weight: 0.25}}}]\n'
+    Path("mine.yaml").write_text(SUITE.replace("[none, kd]", f"[none, {rows}]") + after)
+    settings = {
+        row.label: row.cell.method[0].settings for row in expand("mine.yaml").cells if row.cell.method_name == "kd"
+    }
+    assert {label: (of["temperature"], of["weight"], of["task_weight"]) for label, of in settings.items()} == {
+        "two": (2, 0.5, 0.25),
+        "four": (4, 0.5, 0.25),
+    }
+
+
+def test_numbers_are_numbers_everywhere_and_yes_is_a_word(told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = SUITE.replace("kd]", "{method: kd, settings: {kd: {weight: 1e-2}}}]").replace("[0]", "[010, 0o10]")
+    Path("mine.yaml").write_text(text.replace("resnet8w8s2]", "tiny]") + NETWORKS)
+    suite = load_suite("mine.yaml")
+    assert suite.blocks[0].methods[1].settings == {"kd": {"weight": 0.01}}
+    assert suite.blocks[0].seeds == (10, 8)
+    assert suite.networks["tiny"].overrides == {"norm_eps": 1e-6, "layers": [1, 2e0], "on": "no"}
+    assert "line 10, column 13: key 'blocks.0.seeds.0' = 'yes': should be a whole number" in told("[0]", "[yes]")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +152,7 @@ def test_what_is_no_proper_yaml(told, old, new, message):
         (KD % "{temperature: .nan}", "settings.kd.temperature' = nan: should be a finite number"),
         (KD % "{temperature: .inf}", "settings.kd.temperature' = inf: should be a finite number"),
         (KD % "{temperature: {a: 1}}", "should be a number, a word, true or false, or a list of these"),
-        (KD % "{temperature: 2020-01-01}", "should be a number, a word, true or false, or a list of these"),
+        (KD % "{temperature: 2020-01-01}", "setting 'temperature' = '2020-01-01': Input should be a valid number"),
         ("{method: kd, settings: {temperature: 2}}", "'temperature' should stand under the name of its method"),
         ("{method: adm, settings: {adm: {form: Q}}}", "setting 'form' = 'Q': Input should be 'auto', 'H', 'M' or 'W'"),
         ("{method: adm, settings: {adm: {taps: [/etc/x]}}}", "an absolute path must not be recorded"),
@@ -115,7 +169,7 @@ def test_mistakes_in_settings(told, given, message):
     [
         ("settings: {kd: {temperature: 2}}\n", "'settings' needs a sibling 'chosen' that says how they were chosen"),
         ("settings: {dkd: {}}\nchosen: so\n", "settings: unknown method 'dkd'; did you mean kd?"),
-        (OVERRIDE + "{when: {methd: kd}, settings: {}}\n", "unknown key 'overrides.0.when.methd'"),
+        (OVERRIDE + "{when: {methd: kd}, settings: {}}\n", "line 12, column 13: unknown key 'overrides.0.when.methd'"),
         (
             OVERRIDE + "{when: {teacher: resnet14}, settings: {kd: {weight: 2}}}\n",
             "overrides.0 matches no cell of the suite: when.teacher = 'resnet14'; did you mean resnet14w16s2",
@@ -132,17 +186,25 @@ def test_mistakes_in_settings(told, given, message):
 )
 def test_mistakes_in_settings_of_the_whole_suite(told, after, message):
     found = told(after=after)
-    assert found.startswith("mine.yaml: ") and message in found
+    assert found.startswith("mine.yaml") and message in found
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("lr: 0.1", "lr: 0", "recipe.yaml: key 'recipe.optimizer.lr' = 0: should be greater than 0"),
-        ("lr: 0.1", "lr: .inf", "recipe.yaml: key 'recipe.optimizer.lr' = inf: should be a finite number"),
-        ("sgd", "sdg", "recipe.yaml: key 'recipe.optimizer.name' = 'sdg': should be 'sgd' or 'adamw'"),
-        ("epochs: 1", "epoch: 1", "recipe.yaml: unknown key 'recipe.epoch' (value 1); did you mean epochs"),
-        ("size: 64", "size: 64, accumulate: 7", "recipe.yaml: key 'recipe': batch_size 64 is not a multiple of acc"),
+        ("lr: 0.1", "lr: 0", "recipe.yaml, line 4, column 60: key 'recipe.optimizer.lr' = 0: should be greater than 0"),
+        (
+            "lr: 0.1",
+            "lr: .inf",
+            "recipe.yaml, line 4, column 60: key 'recipe.optimizer.lr' = inf: should be a finite number",
+        ),
+        ("sgd", "sdg", "line 4, column 49: key 'recipe.optimizer.name' = 'sdg': should be 'sgd' or 'adamw'"),
+        ("epochs: 1", "epoch: 1", "line 4, column 10: unknown key 'recipe.epoch' (value 1); did you mean epochs"),
+        (
+            "size: 64",
+            "size: 64, accumulate: 7",
+            "line 4, column 1: key 'recipe': batch_size 64 is not a multiple of acc",
+        ),
         ("task: cl", "data: {flipp: true}\ntask: cl", "'recipe': unknown key 'data.flipp'; did you mean data.f"),
         ("task: cl", "data: {validation: 2}\ntask: cl", "key 'data.validation' = 2: should be 'own', a share of the"),
         ("task: cl", "data: {crop_padding: -1}\ntask: cl", "key 'data.crop_padding' = -1: should be greater than or"),

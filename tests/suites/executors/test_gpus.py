@@ -1,0 +1,195 @@
+"""GPUs as slots: what NVML says of a machine, and what CUDA_VISIBLE_DEVICES leaves of it.
+
+The library stands for a machine here: its own errors and constants, with answers written down per machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+from command_line import adm
+
+from adm_core.errors import AdmError
+from suites.executors.gpus import Gpu, driver_version, gpus
+from suites.executors.slots import cores, expected, slots
+
+GIB = 2**30
+
+
+@dataclass
+class Device:
+    """One GPU or one partition as NVML has it; ``slices`` has None where a place for a partition is empty."""
+
+    uuid: str
+    memory: int | None = 80 * GIB
+    slices: list[Device | None] | None = None
+    lost: bool = False
+
+
+@dataclass
+class Machine:
+    """The functions of ``pynvml`` that are called, for a machine with these devices."""
+
+    devices: list[Device]
+    driver: bool = True
+    opened: int = 0
+    NVMLError: Any = field(default=pynvml.NVMLError)
+    NVMLError_NotFound: Any = field(default=pynvml.NVMLError_NotFound)
+    NVMLError_NotSupported: Any = field(default=pynvml.NVMLError_NotSupported)
+    NVML_DEVICE_MIG_ENABLE: int = pynvml.NVML_DEVICE_MIG_ENABLE
+
+    def nvmlInit(self) -> None:
+        if not self.driver:
+            raise pynvml.NVMLError_DriverNotLoaded
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:
+        self.opened -= 1
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        assert self.opened
+        return "580.95.05"
+
+    def nvmlDeviceGetCount(self) -> int:
+        assert self.opened
+        return len(self.devices)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Device:
+        if self.devices[index].lost:
+            raise pynvml.NVMLError_GpuIsLost
+        return self.devices[index]
+
+    def nvmlDeviceGetName(self, device: Device) -> str:
+        return "NVIDIA H100"
+
+    def nvmlDeviceGetUUID(self, device: Device) -> str:
+        return device.uuid
+
+    def nvmlDeviceGetMemoryInfo(self, device: Device) -> Any:
+        if device.memory is None:
+            raise pynvml.NVMLError_NotSupported
+        return SimpleNamespace(total=device.memory)
+
+    def nvmlDeviceGetMigMode(self, device: Device) -> list[int]:
+        if device.slices is None:
+            raise pynvml.NVMLError_NotSupported
+        return [pynvml.NVML_DEVICE_MIG_ENABLE, pynvml.NVML_DEVICE_MIG_ENABLE]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, device: Device) -> int:
+        return len(device.slices or [])
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, device: Device, index: int) -> Device:
+        part = (device.slices or [])[index]
+        if part is None:
+            raise pynvml.NVMLError_NotFound
+        return part
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with two GPUs whose UUIDs begin alike, and a third that has two of three partitions."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    parts = [Device("MIG-77", 10 * GIB), None, Device("MIG-78", 20 * GIB)]
+    made = Machine([Device("GPU-1a"), Device("GPU-1b"), Device("GPU-2c", slices=parts)])
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    return made
+
+
+def visible(machine: Machine) -> list[str]:
+    """What can be seen, with the library closed again."""
+    found = [gpu.id for gpu in gpus()]
+    assert machine.opened == 0
+    return found
+
+
+def test_a_partitioned_gpu_stands_for_its_partitions(machine: Machine) -> None:
+    assert visible(machine) == ["GPU-1a", "GPU-1b", "MIG-77", "MIG-78"]
+    assert gpus()[3] == Gpu("MIG-78", "NVIDIA H100", 20 * GIB) and driver_version() == "580.95.05"
+    machine.devices[2].slices = [None, None]
+    assert visible(machine) == ["GPU-1a", "GPU-1b"]  # a GPU set to have partitions computes nothing without one
+
+
+def test_a_lost_gpu_is_left_out_and_one_without_memory_of_its_own_is_not(machine: Machine) -> None:
+    machine.devices[0].lost, machine.devices[1].memory = True, None
+    assert visible(machine) == ["GPU-1b", "MIG-77", "MIG-78"] and gpus()[0].memory is None
+
+
+@pytest.mark.parametrize(
+    ("named", "seen"),
+    [
+        ("", []),
+        ("-1", []),
+        ("none", []),
+        ("0", ["0"]),
+        ("1,0", ["1", "0"]),
+        (" 1 , 0 ", ["1", "0"]),
+        ("0,3,1", ["0"]),
+        ("0,-1,1", ["0"]),
+        ("0,,1", ["0"]),
+        ("0,0", []),
+        ("1,0,1", []),
+        ("GPU-1b", ["GPU-1b"]),
+        ("GPU-1", []),
+        ("GPU-1b,GPU-1,GPU-1a", ["GPU-1b"]),
+        ("GPU-2,GPU-1a", ["GPU-2c", "GPU-1a"]),
+        ("MIG-78,GPU-1b", ["MIG-78", "GPU-1b"]),
+        ("GPU-1a,GPU-9", ["GPU-1a"]),
+    ],
+)
+def test_visible_devices_are_read_as_cuda_does(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, named: str, seen: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert visible(machine) == seen
+    assert expected("auto") == len(slots("auto")) == (len(seen) or cores())
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots("auto")] == (seen or [""] * cores())
+
+
+def test_workers_are_spread_over_gpus_and_share_the_cores(machine: Machine) -> None:
+    found = slots("cuda", 6)
+    tied = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found]
+    assert tied == ["GPU-1a", "GPU-1b", "MIG-77", "MIG-78", "GPU-1a", "GPU-1b"] and all(slot.on_gpu for slot in found)
+    assert {slot.environment["OMP_NUM_THREADS"] for slot in found} == {str(max(1, cores() // 6))}
+    assert [slot.on_gpu for slot in slots("cpu", 2)] == [False, False]
+    assert (expected("auto"), expected("cpu"), expected("auto", 3)) == (4, cores(), 3)
+
+
+def test_a_machine_without_a_driver_has_a_worker_per_core(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.driver = False
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert (gpus(), driver_version(), len(slots("auto")), expected("auto")) == ([], None, cores(), cores())
+    with pytest.raises(AdmError, match="--device cuda: no GPU can be seen here"):
+        slots("cuda")
+
+
+def test_what_the_real_library_says_here_agrees_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert len(gpus()) == torch.cuda.device_count()
+    assert (driver_version() is None) or len(driver_version().split(".")) >= 2  # type: ignore[union-attr]
+
+
+def test_doctor_tells_driver_names_and_memory(machine: Machine) -> None:
+    machine.devices[1].memory = None
+    words = " ".join(adm("doctor").out.split())
+    assert "NVIDIA driver: 580.95.05 GPU GPU-1a: NVIDIA H100, 80.0 GiB" in words
+    assert "GPU GPU-1b: NVIDIA H100, the machine's memory GPU MIG-77: NVIDIA H100, 10.0 GiB" in words
+    assert adm("doctor", "--json").json["devices"]["gpus"][2] == {
+        "id": "MIG-77", "name": "NVIDIA H100", "memory": 10 * GIB,
+    }  # fmt: skip
+    machine.driver = False
+    assert "NVIDIA driver: none torch sees" in " ".join(adm("doctor").out.split())
+
+
+@pytest.mark.parametrize("words", ["--help", "list methods"])
+def test_commands_that_run_nothing_do_not_load_the_library(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it is an error
+    assert adm(*words.split()).code == 0
+    with pytest.raises(ImportError):
+        gpus()
