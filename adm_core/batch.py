@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,8 @@ class Batch:
         conditions: what both networks are given beside the input, in the order of their forward's arguments, [B, ...]
             each: a denoiser's timestep, then perhaps a class.
         noising: how noisy inputs came about; None where they are not noisy.
+        extra_input: a second, stronger augmentation of the examples, the same for all networks; None unless the method
+            asks for it.
     """
 
     student_input: Tensor
@@ -34,22 +36,22 @@ class Batch:
     mask: Tensor | None = None
     conditions: tuple[Tensor, ...] = ()
     noising: Noising | None = None
+    extra_input: Tensor | None = None
 
     def chunks(self, count: int) -> Iterator[Batch]:
         """The batch in ``count`` equal parts, for gradient accumulation; itself when count is 1."""
         if count == 1:
             yield self
             return
-        students, targets = self.student_input.chunk(count), self.target.chunk(count)
-        teachers = students if self.student_input is self.teacher_input else self.teacher_input.chunk(count)
-        none = [None] * len(students)
-        masks = none if self.mask is None else self.mask.chunk(count)
-        conditions = zip(*(given.chunk(count) for given in self.conditions), strict=True)
-        given = list(conditions) if self.conditions else [()] * len(students)
-        noisings = none if self.noising is None else self.noising.chunk(count)
-        index = self.index.chunk(count)
-        for parts in zip(students, teachers, targets, index, masks, given, noisings, strict=True):
-            yield Batch(*parts)
+        shared = self.student_input is self.teacher_input
+        parts = {field.name: _chunks(getattr(self, field.name), count) for field in fields(self)}
+        for values in zip(*parts.values(), strict=True):
+            part = Batch(**dict(zip(parts, values, strict=True)))
+            yield replace(part, teacher_input=part.student_input) if shared else part
+
+    def input_of(self, role: str) -> Tensor:
+        """What a network is fed: the teacher its own input, every other the student's."""
+        return self.teacher_input if role == "teacher" else self.student_input
 
     @property
     def levels(self) -> int:
@@ -69,3 +71,12 @@ def noisy_batch(noising: Noising, index: Tensor) -> Batch:
     noisy = noising.noisy
     conditions = noising.conditions(noising.timestep)
     return Batch(noisy, noisy, noising.target, index, conditions=conditions, noising=noising)
+
+
+def _chunks(value: Any, count: int) -> list[Any]:
+    """A field of a batch in equal parts: a tensor, a noising, a tuple of tensors, or nothing."""
+    if value is None or value == ():
+        return [value] * count
+    if isinstance(value, tuple):
+        return list(zip(*(item.chunk(count) for item in value), strict=True))
+    return list(value.chunk(count))

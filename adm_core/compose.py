@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from adm_core.errors import AdmError
-from adm_core.method import Adam, Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
+from adm_core.method import Adam, Facts, Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator, Tensor, nn
 
     from adm_core.batch import Batch
 
@@ -20,7 +22,8 @@ class Composition(Method):
     """Methods that act together; made by ``registry.create("a+b")``.
 
     The weights on the task loss are those of the only part that changes them (``kd+adm``: KD's); two parts that
-    both change them must agree. At most one part may choose the inputs. The teacher is paused when one part pauses it.
+    both change them must agree. The teacher is paused when one part pauses it. At most one part may choose the inputs,
+    deploy something else than the student, have phases, or treat gradients apart.
     """
 
     def __init__(self, methods: list[Method]) -> None:
@@ -29,11 +32,13 @@ class Composition(Method):
         if not regimes:
             each = "; ".join(f"'{m.card.name}' runs {' and '.join(sorted(m.card.regimes))}" for m in methods)
             raise AdmError(f"method '{name}' has no regime in common: {each}")
-        choosing = [f"'{m.card.name}'" for m in methods if type(m).inputs is not Method.inputs]
-        if len(choosing) > 1:
-            raise AdmError(f"method '{name}': {' and '.join(choosing)} each choose the inputs; only one part can")
+        _at_most_one(name, "each choose the inputs", [m for m in methods if type(m).inputs is not Method.inputs])
+        _at_most_one(name, "each deploy something", [m for m in methods if type(m).deployed is not Method.deployed])
+        _at_most_one(name, "each have phases", [m for m in methods if m.needs.phases])
+        _at_most_one(name, "each have branches", [m for m in methods if m.needs.branches])
+        _at_most_one(name, "each treat gradients apart", [m for m in methods if m.needs.gradient_groups])
         self.methods = methods
-        self.parts = {}
+        self.parts, self.statistics = {}, {}
         self.card = MethodCard(  # type: ignore[misc]
             name=name,
             title=" + ".join(m.card.title for m in methods),
@@ -43,6 +48,7 @@ class Composition(Method):
             family="+".join(dict.fromkeys(m.card.family for m in methods)),
             version=max(m.card.version for m in methods),
             detached=all(m.card.detached for m in methods),
+            deployed=next((m.card.deployed for m in methods if m.card.deployed != "student"), "student"),
         )
 
     @property
@@ -63,22 +69,29 @@ class Composition(Method):
             teacher=any(n.teacher for n in needs),
             copies={f"{m.card.name}_{key}": role for m in self.methods for key, role in m.needs.copies.items()},
             starts_as_teacher=any(n.starts_as_teacher for n in needs),
+            peers=max(n.peers for n in needs),
+            branches=next((n.branches for n in needs if n.branches), None),
+            extra_view=next((n.extra_view for n in needs if n.extra_view), None),
+            per_class=max(n.per_class for n in needs),
+            phases=next((n.phases for n in needs if n.phases), ()),
+            teacher_pass=any(n.teacher_pass for n in needs),
+            gradient_groups=any(n.gradient_groups for n in needs),
         )
 
-    def resolved(self) -> dict[str, Scalar]:
+    def resolved(self, regime: str | None = None) -> dict[str, Scalar]:
         """Settings of all parts, keys prefixed by the part's name."""
-        return {f"{m.card.name}.{key}": value for m in self.methods for key, value in m.resolved().items()}
+        return {f"{m.card.name}.{key}": value for m in self.methods for key, value in m.resolved(regime).items()}
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """The first part's reason for not running, or None."""
         reasons = (m.supports(student, teacher, regime) for m in self.methods)
         return next((reason for reason in reasons if reason), None)
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """Every part's modules, prefixed by the part's name."""
         modules: dict[str, nn.Module] = {}
         for method in self.methods:
-            built = method.build(student, teacher)
+            built = method.build(student, teacher, facts)
             modules |= {f"{method.card.name}_{key}": module for key, module in built.items()}
         return modules
 
@@ -86,9 +99,7 @@ class Composition(Method):
         """Give every part its own modules."""
         self.parts = parts
         for method in self.methods:
-            prefix = f"{method.card.name}_"
-            own = {key.removeprefix(prefix): module for key, module in parts.items() if key.startswith(prefix)}
-            method.take(own)
+            method.take(_own(parts, method))
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """Those of the one part that chooses them, if there is one."""
@@ -101,15 +112,43 @@ class Composition(Method):
         each = ((m.card.name, m.optimizers()) for m in self.methods)
         return {f"{name}_{key}": own for name, optimizers in each for key, own in optimizers.items()}
 
+    def momentum(self) -> Mapping[str, float]:
+        """That of the one part that treats gradients apart, if there is one."""
+        return next((m.momentum() for m in self.methods if m.needs.gradient_groups), {})
+
+    def prepare(self, shown: Iterator[tuple[View, Batch]], facts: Facts) -> dict[str, Tensor]:
+        """What every part makes of the teacher's views, prefixed by the part's name."""
+        wanting = [m for m in self.methods if m.needs.teacher_pass]
+        passes = zip(wanting, itertools.tee(shown, len(wanting)), strict=True)
+        each = ((m.card.name, m.prepare(own, facts)) for m, own in passes)
+        return {f"{name}_{key}": value for name, made in each for key, value in made.items()}
+
+    def know(self, statistics: Mapping[str, Tensor]) -> None:
+        """Give every part what it prepared."""
+        self.statistics = statistics
+        for method in self.methods:
+            method.know(_own(statistics, method))
+
+    def deployed(self, networks: Mapping[str, nn.Module]) -> nn.Module:
+        """What the one part that deploys something else deploys; the student where there is none."""
+        parts = (m for m in self.methods if type(m).deployed is not Method.deployed)
+        return next(parts, self.methods[0]).deployed(networks)
+
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """The parts' terms together, each named ``part.term``."""
-        each = [(m.card.name, m.losses(student, teacher, step)) for m in self.methods]
+        each = [(m.card.name, m.losses(student, teacher, _as_seen_by(m, step))) for m in self.methods]
+        roles = {role for _, part in each for role in part.peers}
         return Losses(
             student={f"{name}.{key}": term for name, part in each for key, term in part.student.items()},
             teacher={f"{name}.{key}": term for name, part in each for key, term in part.teacher.items()},
+            peers={
+                role: {f"{name}.{key}": term for name, part in each for key, term in part.peers.get(role, {}).items()}
+                for role in sorted(roles)
+            },
             parts={f"{name}.{key}": term for name, part in each for key, term in part.parts.items()},
             student_task=self._task_weight([part.student_task for _, part in each]),
             teacher_task=self._task_weight([part.teacher_task for _, part in each]),
+            peers_task=self._task_weight([part.peers_task for _, part in each]),
             teacher_paused=any(part.teacher_paused for _, part in each),
             log={f"{name}.{key}": value for name, part in each for key, value in part.log.items()},
         )
@@ -129,3 +168,20 @@ class Composition(Method):
 def parts_of(method: Method) -> list[Method]:
     """The single methods that a method is made of, in order."""
     return method.methods if isinstance(method, Composition) else [method]
+
+
+def _own(named: Mapping[str, Any], method: Method) -> dict[str, Any]:
+    """What of a composition's is one part's, by the part's own names."""
+    prefix = f"{method.card.name}_"
+    return {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+
+
+def _as_seen_by(method: Method, step: Step) -> Step:
+    """The step with the part's own copies of networks under their own names."""
+    return replace(step, copies=step.copies.under(f"{method.card.name}_")) if method.needs.copies else step
+
+
+def _at_most_one(name: str, what: str, methods: list[Method]) -> None:
+    if len(methods) > 1:
+        each = " and ".join(f"'{m.card.name}'" for m in methods)
+        raise AdmError(f"method '{name}': {each} {what}; only one part can")

@@ -1,59 +1,45 @@
-"""The distiller: two networks and a method, turned into losses for a batch."""
+"""The distiller: networks and a method, turned into losses for a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from adm_core import align
 from adm_core.batch import Batch
+from adm_core.branches import Branch
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
 from adm_core.losses.spatial import masked_mean
-from adm_core.method import Adam, Losses, Method, PredictionKind, Step, View
+from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes, Step, View, ViewsOnDemand
 from adm_core.network_copy import NetworkCopy
-from adm_core.taps import Network, check_fired, probe, record, resolve
+from adm_core.outcome import Outcome, collect
+from adm_core.show import Showing, TaskLoss, match_predictions
+from adm_core.taps import Network, probe, resolve, unwrap
 
-Regime = Literal["alone", "offline", "online"]
-TaskLoss = Callable[[Tensor, Batch], Tensor]
-"""(prediction, batch) → loss per example [B] or per position of the target [B, H, W], not reduced."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one forward pass gave.
-
-    Attributes:
-        total: the scalar to differentiate.
-        terms: every weighted term, detached, by ``role.name``; the task loss is ``role.task`` (unweighted), that of
-            auxiliary predictions ``role.auxiliary`` (weighted as the network says); the method's own ``parts.name``.
-        log: what the method logs, detached.
-    """
-
-    total: Tensor
-    terms: Mapping[str, Tensor]
-    log: Mapping[str, Tensor]
+Regime = Literal["alone", "offline", "online", "peers"]
 
 
 class Distiller(nn.Module):
-    """A student, perhaps a teacher, and a method; its forward makes the losses of a batch.
+    """A student, perhaps a teacher or peers, and a method; its forward makes the losses of a batch.
 
     It is one module so that precision, gradient accumulation and DistributedDataParallel wrap everything at once.
 
     Args:
-        student: the network to train.
-        teacher: the frozen (offline) or co-trained (online) teacher; None when the student trains alone. A frozen one
-            must have its weights: what runs is a faster copy that is made here (:mod:`adm_core.frozen`).
+        networks: by role. ``student`` always; ``teacher`` frozen (offline) or co-trained (online); in regime ``peers``
+            ``peer1``, ... of the student's architecture; ``branch2``, ... of the student's architecture where the
+            method needs branches. A frozen teacher must have its weights: what runs is a faster copy that is made here
+            (:mod:`adm_core.frozen`).
         method: how losses are formed.
-        regime: ``alone``, ``offline`` or ``online``.
+        regime: ``alone``, ``offline``, ``online`` or ``peers``.
         task_loss: the task's loss per element.
         kind: what the networks predict.
         example: arguments of the networks' forward for a few examples [B, ...], on their device, to find shapes with.
+        facts: what there is to train on.
 
     Raises:
         Unsupported: the method cannot run on this pair, or reads a tap that a network lacks; the message is the reason.
@@ -62,51 +48,92 @@ class Distiller(nn.Module):
 
     def __init__(
         self,
-        student: Network,
-        teacher: Network | None,
+        networks: Mapping[str, Network],
         method: Method,
         regime: Regime,
         task_loss: TaskLoss,
         kind: PredictionKind,
         example: tuple[Tensor, ...],
+        facts: Facts,
     ) -> None:
         super().__init__()
-        if (teacher is None) != (regime == "alone"):
-            raise AdmError(f"regime '{regime}' and teacher {teacher.name if teacher else None} contradict each other")
-        self.networks = {"student": student} | ({"teacher": teacher} if teacher else {})
-        self.method, self.regime, self.task_loss, self.kind = method, regime, task_loss, kind
-        self.taps = method.needs.taps if teacher else ()
-        self.reads_teacher = regime == "online" or (regime == "offline" and method.needs.teacher)
-        self.student = student.module
-        self.teacher = teacher.module if teacher else None
-        self.parts = nn.ModuleDict(self._build(example)).to(example[0].device) if teacher else nn.ModuleDict()
-        if regime == "offline" and teacher is not None:
-            teacher.module.requires_grad_(False)
-            self.networks["teacher"] = frozen_copy(teacher, self.taps)
+        # Read once: the needs of a composition are united anew at every look.
+        needs = self.needs = method.needs
+        cut = {role: n for role, n in networks.items() if role.startswith("branch")}
+        self.networks = {role: network for role, network in networks.items() if role not in cut}
+        self.method, self.regime, self.facts = method, regime, facts
+        self._check_roles(cut)
+        self.active = regime != "alone"
+        self.reads_teacher = regime == "online" or (regime == "offline" and needs.teacher)
+        self.student = networks["student"].module
+        self.teacher = networks["teacher"].module if "teacher" in networks else None
+        self.peers = nn.ModuleDict({role: n.module for role, n in self.networks.items() if role.startswith("peer")})
+        self.branches = nn.ModuleList()
+        taps = self._readable_taps(kind) if self.active else ()
+        self.showing = Showing(kind, task_loss, taps, needs.head)
+        self.parts = nn.ModuleDict(self._build(example, cut)).to(example[0].device) if self.active else nn.ModuleDict()
+        if regime == "offline" and self.teacher is not None:
+            self.teacher.requires_grad_(False)
+            self.networks["teacher"] = frozen_copy(networks["teacher"], taps)
+        self.trained, self._phase = self.parameter_groups(), ""
         self.train()
 
-    def _build(self, example: tuple[Tensor, ...]) -> dict[str, nn.Module]:
-        needs, card = self.method.needs, self.method.card
+    def _check_roles(self, cut: Mapping[str, Network]) -> None:
+        """Networks must be those that regime and method ask for."""
+        needs, names = self.needs, {role: network.name for role, network in self.networks.items()}
+        wanted = {"student"} | ({"teacher"} if self.regime in ("offline", "online") else set())
+        if self.regime == "peers":
+            wanted |= {f"peer{number}" for number in range(1, needs.peers + 1)}
+        branches = needs.branches.count if needs.branches and self.regime != "alone" else 1
+        if set(names) != wanted or set(cut) != {f"branch{number}" for number in range(2, branches + 1)}:
+            raise AdmError(f"regime '{self.regime}' and networks {names | {r: n.name for r, n in cut.items()}} "
+                           f"contradict each other: there must be {sorted(wanted)}, {branches} branches")  # fmt: skip
+
+    def _readable_taps(self, kind: PredictionKind) -> tuple[str, ...]:
+        """The method's taps, groups replaced by their members, all of which every network must have."""
+        card, needs, taps = self.method.card, self.needs, self.needs.taps
         if self.regime not in card.regimes:
             raise Unsupported(f"'{card.name}' runs {' and '.join(sorted(card.regimes))}, not {self.regime}")
-        if needs.prediction not in (None, self.kind):
-            raise Unsupported(f"'{card.name}' reads {needs.prediction}, this task predicts {self.kind}")
+        if self.regime == "peers" and needs.views == "own":
+            raise Unsupported(f"'{card.name}' gives each network its own augmentation, which only a pair can have")
+        if needs.prediction not in (None, kind):
+            raise Unsupported(f"'{card.name}' reads {needs.prediction}, this task predicts {kind}")
+        expanded = {network.name: network.expand(taps) for network in self.networks.values()}
+        if len(set(expanded.values())) > 1:
+            told = " and ".join(f"{len(own)} on '{name}'" for name, own in expanded.items())
+            raise Unsupported(f"the taps {', '.join(taps)} are {told}")
         for network in self.networks.values():
             try:
-                resolve(network, self.taps)
+                resolve(network, expanded[network.name])
             except AdmError as error:
                 raise Unsupported(str(error)) from None
-        shapes = {role: probe(network, self.taps, example) for role, network in self.networks.items()}
-        reason = self.method.supports(shapes["student"], shapes["teacher"], self.regime)
+        return next(iter(expanded.values()))
+
+    def _build(self, example: tuple[Tensor, ...], cut: Mapping[str, Network]) -> dict[str, nn.Module]:
+        needs = self.needs
+        shapes = {role: probe(network, self.showing.taps, example) for role, network in self.networks.items()}
+        pair: tuple[Shapes, Shapes] = (shapes["student"], shapes.get("teacher", shapes["student"]))
+        reason = self.method.supports(*pair, self.regime)
         if reason:
             raise Unsupported(reason)
         if needs.starts_as_teacher:
             self._start_as_teacher()
-        built = self.method.build(shapes["student"], shapes["teacher"]) | {
+        if needs.branches:
+            self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
+        self.facts = replace(self.facts, normalisation=self._normalisation())
+        built = self.method.build(*pair, self.facts) | {
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }
         self.method.take(built)
         return built
+
+    def _normalisation(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Weight and bias of the batch normalisation behind the teacher's taps before an activation."""
+        teacher = self.networks.get("teacher")
+        paths = {tap: teacher.normalisation[tap] for tap in self.showing.taps if tap in teacher.normalisation} \
+            if teacher else {}  # fmt: skip
+        found = {tap: unwrap(teacher.module).get_submodule(path) for tap, path in paths.items()} if teacher else {}
+        return {tap: (norm.weight.detach(), norm.bias.detach()) for tap, norm in found.items()}  # type: ignore[operator]
 
     def _start_as_teacher(self) -> None:
         student, teacher = self.networks["student"], self.networks["teacher"]
@@ -125,11 +152,29 @@ class Distiller(nn.Module):
             self.teacher.eval()
         return self
 
+    def prepare(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """What the method makes of the frozen teacher's views of training batches (``needs.teacher_pass``)."""
+        teacher = self.networks["teacher"]
+        shown = ((self.showing.show(teacher, b.teacher_input, b, False, False)[0], b) for b in batches)
+        with torch.no_grad():
+            return self.method.prepare(shown, self.facts)
+
+    def deployed(self, networks: Mapping[str, Network]) -> dict[str, Network]:
+        """The networks with the student replaced by what the method deploys in its place."""
+        student = networks["student"]
+        if not self.active:
+            return dict(networks)
+        module = self.method.deployed({role: network.module for role, network in networks.items()})
+        if module is student.module:
+            return dict(networks)
+        own = replace(student, module=module)
+        if module.state_dict().keys() != unwrap(student.module).state_dict().keys():
+            own = Network(student.name, module)  # its places are no longer where the student has them
+        return {**networks, "student": own}
+
     def parts_trained_apart(self) -> list[tuple[nn.Module, Adam]]:
         """The method's parts that have an optimiser of their own, each with it."""
-        if self.teacher is None:
-            return []
-        own = self.method.optimizers()
+        own = self.method.optimizers() if self.active else {}
         for name in own:
             if name not in self.parts:
                 raise AdmError(
@@ -138,8 +183,11 @@ class Distiller(nn.Module):
         return [(self.parts[name], adam) for name, adam in own.items()]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What the first optimiser trains, by role: ``student``, ``teacher`` (online only) and ``method``."""
-        roles: dict[str, nn.Module | None] = {"student": self.student, "teacher": self.teacher, "method": self.parts}
+        """What the first optimiser trains, by role: networks, ``branches`` and the method's parts as ``method``."""
+        roles: dict[str, nn.Module | None] = {
+            "student": self.student, "teacher": self.teacher, **dict(self.peers.items()),
+            "branches": self.branches, "method": self.parts,
+        }  # fmt: skip
         apart = {id(p) for part, _ in self.parts_trained_apart() for p in part.parameters()}
         groups = {
             role: [p for p in module.parameters() if p.requires_grad and id(p) not in apart]
@@ -156,75 +204,71 @@ class Distiller(nn.Module):
             progress: share of training done, in [0, 1].
             generator: randomness for the method.
         """
-        if self.teacher is not None:
+        if self.active:
             batch = self.method.inputs(batch, progress, generator)
         views, auxiliary = self.views(batch)
         losses = Losses()
-        if self.teacher is not None and (self.reads_teacher or self.method.needs.copies):
-            step = Step(batch.target, progress, generator, batch.mask, batch.noising)
+        if self.active and (self.reads_teacher or self.regime == "peers" or self.needs.copies):
+            step = self.step(batch, progress, generator, views)
             with torch.autocast(batch.student_input.device.type, enabled=False):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
         tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in views.items()}
-        return self._collect(losses, tasks, auxiliary)
+        if self.regime == "offline":
+            tasks.pop("teacher", None)
+        return collect(self.method.card.name, losses, tasks, auxiliary, grouped=self.needs.gradient_groups)
+
+    def step(self, batch: Batch, progress: float, generator: torch.Generator, views: Mapping[str, View]) -> Step:
+        """What a method is told of a batch beside the two views."""
+        needs, extra = self.needs, {}
+        if needs.extra_view:
+            if batch.extra_input is None:
+                raise Unsupported(f"'{self.method.card.name}' needs a {needs.extra_view} view, which this task lacks")
+            stronger = {
+                role: self.showing.show(n, batch.extra_input, batch, self._trains(role), False)[0]
+                for role, n in self.networks.items()
+                if role in views
+            }
+            extra = match_predictions(stronger)
+        copies = ViewsOnDemand({name: lambda name=name: self._copy(name, batch) for name in needs.copies})  # type: ignore[misc]
+        phase = needs.phase_at(progress)
+        return Step(batch, progress, generator, views, extra, copies, phase.name if phase else "")
 
     def views(self, batch: Batch) -> tuple[dict[str, View], dict[str, Tensor]]:
         """What each network shows on a batch, and the weighted loss of its auxiliary predictions, by role."""
         views, auxiliary = {}, {}
-        roles = ("student", "teacher") if self.reads_teacher else ("student",)
-        for role in roles:
-            inputs = batch.student_input if role == "student" else batch.teacher_input
-            views[role], further = self._run(role, inputs, batch)
+        for role, network in self.networks.items():
+            if role == "teacher" and not self.reads_teacher:
+                continue
+            inputs, trains = batch.input_of(role), self._trains(role)
+            if role == "student" and self.branches:
+                after = self.needs.branches.after  # type: ignore[union-attr]
+                views[role] = self.showing.show_branches(network, list(self.branches), after, inputs, batch)  # type: ignore[arg-type]
+                continue
+            views[role], further = self.showing.show(network, inputs, batch, trains, self.training and trains)
             if further is not None:
                 auxiliary[role] = further
-        if len(views) == 2:
-            shown = align.match_predictions(views["student"].prediction, views["teacher"].prediction)
-            views = {role: replace(views[role], prediction=p) for role, p in zip(roles, shown, strict=True)}
-        return views, auxiliary
+        return match_predictions(views), auxiliary
 
-    def _run(self, role: str, inputs: Tensor, batch: Batch) -> tuple[View, Tensor | None]:
-        network = self.networks[role]
-        frozen = role == "teacher" and self.regime == "offline"
-        further = dict(network.auxiliary) if self.training and not frozen else {}
-        taps = (*self.taps, *(tap for tap in further if tap not in self.taps))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen), record(network, taps) as seen:
-            prediction = network.module(inputs, *batch.conditions).float()
-        check_fired(network, taps, seen)
-        features = {tap: seen[tap].float() for tap in self.taps}
-        head = network.classifier() if self.method.needs.head else None
-        view = View(prediction, self.kind, features, self.task_loss(prediction, batch), head)
-        weighted = [
-            weight * masked_mean(self.task_loss(seen[tap].float(), batch), batch.mask)
-            for tap, weight in further.items()
-        ]
-        return view, sum(weighted[1:], weighted[0]) if weighted else None
+    def _copy(self, name: str, batch: Batch) -> View:
+        role = self.needs.copies[name]
+        network = replace(self.networks[role], module=self.parts[name].network)  # type: ignore[arg-type]
+        return self.showing.show(network, batch.input_of(role), batch, False, False)[0]
 
-    def _collect(self, losses: Losses, tasks: Mapping[str, Tensor], auxiliary: Mapping[str, Tensor]) -> Outcome:
-        chosen = {"student": (losses.student, losses.student_task)}
-        if self.regime == "online" and not losses.teacher_paused:
-            chosen["teacher"] = (losses.teacher, losses.teacher_task)
-        total, terms = tasks["student"].new_zeros(()), {}
-        for role, (extra, task_weight) in chosen.items():
-            own = {"task": tasks[role]} | ({"auxiliary": auxiliary[role]} if role in auxiliary else {})
-            for name, term in own.items():
-                total = total + task_weight * term
-                terms[f"{role}.{name}"] = term.detach()
-            for name, term in extra.items():
-                self._check_term(role, name, term)
-                total = total + term
-                terms[f"{role}.{name}"] = term.detach()
-        for name, term in losses.parts.items():
-            self._check_term("parts", name, term)
-            total = total + term
-            terms[f"parts.{name}"] = term.detach()
-        return Outcome(total, terms, {name: value.detach() for name, value in losses.log.items()})
+    def _trains(self, role: str) -> bool:
+        return role != "teacher" or self.regime == "online"
 
-    def _check_term(self, role: str, name: str, term: Tensor) -> None:
-        where = f"method '{self.method.card.name}': {role} term '{name}'"
-        if not isinstance(term, Tensor) or term.dim() != 0:
-            shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
-            raise AdmError(f"{where} must be a scalar tensor, not {shape}")
-        if torch.is_grad_enabled() and not term.requires_grad:
-            raise AdmError(f"{where} does not depend on any trainable weight, so it would train nothing")
+    def enter_phase(self, progress: float) -> None:
+        """Let only what trains in the phase at ``progress`` have gradients; nothing where the method has no phases."""
+        phase = self.needs.phase_at(progress) if self.active else None
+        if (phase.name if phase else "") == self._phase:
+            return
+        self._phase = phase.name if phase else ""
+        head = self.networks["student"].classifier()
+        apart = {id(p) for p in head.parameters()} if head is not None else set()
+        for role, parameters in self.trained.items():
+            for p in parameters:
+                body = role == "student" and "student.body" in (phase.trains if phase else ()) and id(p) not in apart
+                p.requires_grad_(phase is None or role in phase.trains or body)
 
     def after_step(self) -> None:
         """Let the method update what it keeps between steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 class NetworkCopy(nn.Module):
     """A frozen copy in evaluation mode that can follow the student; it travels in checkpoints as a part of the method.
+
+    What it shows on the batch, feature maps included, stands in ``step.copies``; called as a module it gives the
+    prediction on other inputs.
 
     Args:
         source: the network to copy.
@@ -19,7 +23,16 @@ class NetworkCopy(nn.Module):
     def __init__(self, source: nn.Module, student: nn.Module) -> None:
         super().__init__()
         self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        self.updates = 0
         self._student = (student,)  # in a tuple, so that it does not become a part of this module
+
+    def get_extra_state(self) -> int:
+        """How often it has followed."""
+        return self.updates
+
+    def set_extra_state(self, state: int) -> None:
+        """Take up the count of a checkpoint."""
+        self.updates = int(state)
 
     def train(self, mode: bool = True) -> NetworkCopy:
         """Stays in evaluation mode."""
@@ -32,14 +45,16 @@ class NetworkCopy(nn.Module):
         return prediction.float()
 
     @torch.no_grad()
-    def follow(self, decay: float = 0.0) -> None:
+    def follow(self, decay: float | Callable[[int], float] = 0.0) -> None:
         """Become ``decay · copy + (1 - decay) · student``: weights are averaged, buffers taken over.
 
         Args:
-            decay: in [0, 1]; 0 takes the student as it is.
+            decay: in [0, 1]; 0 takes the student as it is. Or a schedule: how often the copy has followed before to
+                the decay of this time.
         """
-        student = self._student[0]
+        student, share = self._student[0], decay(self.updates) if callable(decay) else decay
         own: list[Tensor] = list(self.network.parameters())
-        torch._foreach_lerp_(own, list(student.parameters()), 1 - decay)
+        torch._foreach_lerp_(own, list(student.parameters()), 1 - share)
         for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
             mine.copy_(other)
+        self.updates += 1

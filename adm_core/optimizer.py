@@ -2,29 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import torch
+from torch import Tensor
+from torch.amp import GradScaler
 
 from adm_core.distiller import Distiller
+from adm_core.errors import AdmError, Unsupported
+from adm_core.outcome import TASK, Outcome
 from adm_core.recipe import Recipe
 
 
 def make_optimizers(distiller: Distiller, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """One optimiser over all roles, a parameter group each, with the settings each network has in the recipe.
 
-    The parts that a method trains follow the student's settings; those for which it declares an optimiser of their
-    own (``Method.optimizers``) get one each, after the first.
+    Branches and the parts that a method trains follow the student's settings; those for which it declares an optimiser
+    of their own (``Method.optimizers``) get one each, after the first.
     """
     apart = distiller.parts_trained_apart()
     groups = []
     for role, parameters in distiller.parameter_groups().items():
-        network = distiller.networks["teacher" if role == "teacher" else "student"]
+        network = distiller.networks.get(role, distiller.networks["student"])
         chosen = recipe.optimizer_of(network.name, role)
         groups.append({"params": parameters, "lr": chosen.lr, "weight_decay": chosen.weight_decay})
     base = recipe.optimizer
     first: torch.optim.Optimizer
-    if base.name == "adamw":
+    if distiller.active and distiller.needs.gradient_groups:
+        first = _grouped(groups, distiller, recipe)
+    elif base.name == "adamw":
         first = torch.optim.AdamW(groups, lr=base.lr, fused=True)
     else:
         first = torch.optim.SGD(groups, lr=base.lr, momentum=base.momentum, nesterov=base.nesterov, fused=True)
     own = [torch.optim.Adam(part.parameters(), lr=adam.lr, betas=adam.betas) for part, adam in apart]
     return [first, *own]
+
+
+def _grouped(groups: list[dict[str, Any]], distiller: Distiller, recipe: Recipe) -> GroupedSGD:
+    name, base = distiller.method.card.name, recipe.optimizer
+    if base.name != "sgd" or base.nesterov:
+        raise Unsupported(f"'{name}' treats momenta apart, which is defined for SGD without Nesterov, not {base.name}")
+    if recipe.clip_norm or recipe.precision == "fp16":
+        raise Unsupported(f"'{name}' keeps gradients apart, which clip_norm and precision fp16 would mix")
+    momenta = {group: base.momentum + change for group, change in distiller.method.momentum().items()}
+    if not all(0 <= momentum < 1 for momentum in momenta.values()):
+        raise AdmError(f"method '{name}': momenta {momenta} are not all in [0, 1)")
+    return GroupedSGD(groups, base.lr, momenta)
+
+
+def backward(outcome: Outcome, optimizer: torch.optim.Optimizer, share: float, scaler: GradScaler | None) -> None:
+    """Add the gradients of one forward pass to those that there are.
+
+    Args:
+        outcome: of the forward pass.
+        optimizer: the first of the run; where it keeps groups of gradients apart, so does this.
+        share: of the batch; the loss is multiplied by it.
+        scaler: of fp16 losses.
+    """
+    if not isinstance(optimizer, GroupedSGD):
+        total = outcome.total if share == 1 else outcome.total * share
+        (scaler.scale(total) if scaler else total).backward()
+        return
+    groups = list(outcome.groups.items())
+    for name, total in groups:
+        (total * share).backward(retain_graph=name != groups[-1][0])
+        optimizer.collect(name)
+
+
+class GroupedSGD(torch.optim.Optimizer):
+    """SGD with one momentum buffer per group of gradients: ``v_g ← m_g v_g + g_g``, ``θ ← θ - lr Σ_g v_g``.
+
+    Weight decay joins the gradients of the task. After the backward pass of a group's loss :meth:`collect` takes the
+    gradients away from the parameters.
+
+    Args:
+        parameters: as for any optimiser.
+        lr: learning rate.
+        momenta: group of gradients to its momentum.
+    """
+
+    def __init__(self, parameters: Iterable[dict[str, Any]], lr: float, momenta: Mapping[str, float]) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": 0.0})
+        self.momenta = dict(momenta)
+        self._collected: dict[str, dict[Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def collect(self, group: str) -> None:
+        """Take the parameters' gradients as those of a group; several takes before a step add up."""
+        taken = self._collected.setdefault(group, {})
+        for p in self._parameters():
+            if p.grad is not None:
+                taken[p] = taken[p].add_(p.grad) if p in taken else p.grad
+                p.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move every parameter that got a gradient of any group."""
+        for options in self.param_groups:
+            for p in options["params"]:
+                given = {g: taken[p] for g, taken in self._collected.items() if p in taken}
+                if given and options["weight_decay"]:
+                    decay = options["weight_decay"] * p
+                    given[TASK] = given[TASK] + decay if TASK in given else decay
+                for group, gradient in given.items():
+                    buffer = self.state[p].setdefault(group, torch.zeros_like(p))
+                    p.sub_(buffer.mul_(self.momenta[group]).add_(gradient), alpha=options["lr"])
+        self._collected = {}
+
+    def _parameters(self) -> Iterable[Tensor]:
+        return (p for options in self.param_groups for p in options["params"])

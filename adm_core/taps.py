@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from adm_core.errors import AdmError, unknown
 
 _WRAPPERS = ("module", "_orig_mod")
+HINT, ALL_STAGES = "hint", "all-stages"
+"""Names of groups of taps, which each network resolves as the literature does."""
 
 
 @dataclass(frozen=True)
 class Network:
     """A trainable model together with the names of its places.
 
-    The tap ``last`` always means the last stage, whatever its number.
+    The tap ``last`` always means the last stage, whatever its number. A group of taps has a name of its own: ``hint``
+    (one map) and ``all-stages``, whose members are ``all-stages.1``, ``all-stages.2``, ...
 
     Attributes:
         name: the name under which it was built, e.g. ``"resnet20"``.
@@ -31,6 +34,9 @@ class Network:
         head: path of the final linear classifier that maps the pooled vector to logits, if there is one.
         auxiliary: taps whose outputs, in training, are further predictions (auxiliary heads, earlier stages of a
             cascade), each with the weight by which the task's loss of it is added.
+        groups: ``hint`` and ``all-stages``, where the literature's choice for this network is not every stage and the
+            second of them.
+        normalisation: tap ``stageN.preact`` to the path of the batch normalisation that decides its mean and spread.
     """
 
     name: str
@@ -38,6 +44,26 @@ class Network:
     taps: Mapping[str, str] = field(default_factory=dict)
     head: str | None = None
     auxiliary: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    normalisation: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> list[str]:
+        """The taps ``stage1`` to ``stageN`` that there are, in order."""
+        numbered = [tap for tap in self.taps if tap.startswith("stage") and tap.removeprefix("stage").isdigit()]
+        return sorted(numbered, key=lambda tap: int(tap.removeprefix("stage")))
+
+    def expand(self, taps: Sequence[str]) -> tuple[str, ...]:
+        """The taps with every group replaced by its members, ``all-stages`` by ``all-stages.1`` and so on."""
+        expanded: list[str] = []
+        for tap in taps:
+            members = self._group(tap) if tap == ALL_STAGES else ()
+            expanded += [f"{tap}.{number}" for number in range(1, len(members) + 1)] or [tap]
+        return tuple(expanded)
+
+    def _group(self, name: str) -> tuple[str, ...]:
+        stages = tuple(self.stages)
+        return self.groups.get(name, stages if name == ALL_STAGES else stages[1:2])
 
     def path(self, tap: str) -> str:
         """The module path behind a tap name.
@@ -45,8 +71,13 @@ class Network:
         Raises:
             AdmError: the network has no such tap; nearest names are given.
         """
-        stages = sorted((t for t in self.taps if t.startswith("stage")), key=lambda t: int(t.removeprefix("stage")))
-        name = stages[-1] if tap == "last" and stages else tap
+        name, group = tap, tap.rpartition(".")[0] if tap.startswith(f"{ALL_STAGES}.") else tap
+        if tap == "last" and self.stages:
+            name = self.stages[-1]
+        elif group in (HINT, ALL_STAGES) and tap not in self.taps:
+            number = tap.rpartition(".")[2]
+            place = int(number) - 1 if number.isdigit() else 0
+            name = next(iter(self._group(group)[place : place + 1]), tap)
         if name not in self.taps:
             raise unknown("tap", tap, self.taps, where=f"network '{self.name}'")
         return self.taps[name]

@@ -2,51 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from adm_core.errors import AdmError
+from adm_core.method import Needs, PredictionKind
 
-from adm_core.batch import Batch
-from adm_core.method import PredictionKind
-from adm_core.taps import Network
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from adm_core.batch import Batch
+    from adm_core.insight import ObjectExamples
+    from adm_core.network_definition import NetworkDefinition
+    from adm_core.recipe import Protocol
+    from adm_core.taps import Network
 
 Scores = dict[str, dict[str, float | None]]
 """Role (``student``, ``teacher``) to metric to value; None where a metric cannot be had."""
 
 
-class Task(Protocol):
-    """A task opened on one benchmark with one protocol, as the loop sees it.
+@dataclass(frozen=True)
+class TaskContext:
+    """What a task is opened with.
 
     Attributes:
-        costs: what its evaluation took, by name in a record's cost, beside what the loop measures.
+        benchmark: ``name@version``, one of the task's.
+        protocol: its ``data`` part is the task's: how splits are made, augmented and scored.
+        seed: of the batches.
+        device: where networks and batches live.
+        data_roots: folders in which data sets are looked for, in this order.
+        needs: of the method; a task reads what concerns its batches, such as ``views``.
+        download: whether a missing data set may be fetched where its publisher allows it.
+        artefacts: folder for what all cells of a benchmark need and one computes; None: nothing is kept.
     """
 
-    costs: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    benchmark: str
+    protocol: Protocol
+    seed: int
+    device: torch.device
+    data_roots: Sequence[Path] = ()
+    needs: Needs = field(default_factory=Needs)
+    download: bool = False
+    artefacts: Path | None = None
 
+
+class Task(ABC):
+    """A task opened on one benchmark with one protocol.
+
+    Attributes:
+        benchmark: ``name@version``.
+        kind: what networks predict.
+        steps_per_epoch: batches in an epoch.
+        has_validation: whether there is a validation split.
+        metric: name of the primary metric, one of those that :meth:`evaluate` gives.
+        higher_is_better: its direction.
+        unit: its unit, e.g. ``%``; empty where it has none.
+        costs: what the last evaluation took, by name in a record's cost, beside what the loop measures.
+    """
+
+    benchmark: str
     kind: PredictionKind
     steps_per_epoch: int
     has_validation: bool
     metric: str
     higher_is_better: bool
+    unit: str
+    costs: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+
+    @abstractmethod
+    def __init__(self, context: TaskContext) -> None:
+        """Open a benchmark.
+
+        Raises:
+            AdmError: unknown benchmark, invalid data settings, missing or damaged data, or a need that cannot be met.
+        """
+
+    @abstractmethod
+    def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
+        """A network for this benchmark, initialised from torch's global generator, on the device.
+
+        Args:
+            name: of a network that the task knows, or the suite's own with its ``definition``.
+            definition: what a network of the suite's own is.
+
+        Raises:
+            AdmError: no such network, or it cannot be built.
+        """
+
+    @abstractmethod
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+        """Put weights from elsewhere into a network; ``where`` names their file in messages.
+
+        Raises:
+            AdmError: they are not this network's, or are made for another benchmark.
+        """
 
     def inherit(self, student: Network, teacher: Network) -> None:
         """Let a student take over weights of its trained teacher before training, where the protocol asks for it."""
         return None
 
-    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from step ``start`` on; a pure function of seed, epoch and step."""
-
+    @abstractmethod
     def example(self) -> tuple[Tensor, ...]:
         """The arguments of a network's forward for two examples, to find shapes with."""
 
+    @abstractmethod
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch (from 0) from step ``start`` on; a pure function of seed, epoch and step."""
+
+    @abstractmethod
     def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """The loss of a prediction on a batch per example [B] or per position [B, H, W], not reduced."""
 
+    @abstractmethod
     def evaluate(self, networks: Mapping[str, Network], split: str) -> Scores:
-        """Metrics of each network on ``validation`` or ``test``."""
+        """Metrics of each network on ``validation`` or ``test``; one named ``group/part`` stands for a slice.
+
+        Raises:
+            AdmError: the protocol has no such split.
+        """
+
+    def object_examples(self, count: int) -> Iterator[ObjectExamples]:
+        """Examples of the split that is scored with their exact object masks, the same ones in the same order.
+
+        Args:
+            count: how many; all where there are fewer.
+
+        Raises:
+            AdmError: this benchmark has no object masks.
+        """
+        raise AdmError(f"benchmark '{self.benchmark}' has no object masks")
 
     def export(self, network: Network, folder: Path) -> None:
         """Also write a trained network in the form that the task's own library loads, where it has one."""
+        return None
+
+    def data_digest(self) -> str | None:
+        """What identifies the data trained and scored on; None where that would mean to read every file."""
+        return None
+
+
+class GenerativeTask(Task):
+    """A task whose networks make images."""
+
+    @abstractmethod
+    def samples(self, network: Network, count: int) -> Tensor:
+        """The first images that a network makes when it is scored, float32 [count, C, H, W] in [-1, 1].
+
+        Where the protocol makes fewer, there are fewer.
+        """

@@ -7,14 +7,17 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
+from tasks.offer import FilePart, ListedNetwork, Offer
+
+if TYPE_CHECKING:
+    from adm_core.task import Task
 
 _TASKS = Path(__file__).resolve().parent
 
@@ -70,10 +73,22 @@ def benchmarks(task: str) -> Mapping[str, Benchmark]:
     return found
 
 
+def offer(task: str) -> Offer:
+    """What a task tells before torch is loaded: ``OFFER`` in ``tasks/<task>/offer.py``."""
+    found: Offer = importlib.import_module(f"tasks.{task}.offer").OFFER
+    return found
+
+
+def task_class(task: str) -> type[Task]:
+    """The class that opens a task's benchmarks: ``TASK`` in ``tasks/<task>/task.py``; loads torch."""
+    found: type[Task] = importlib.import_module(f"tasks.{task}.task").TASK
+    return found
+
+
 @functools.cache
-def networks(task: str) -> Mapping[str, Mapping[str, Any]]:
-    """A task's own networks by name, each with ``name``, ``parameters``, ``taps`` and whatever else the task tells."""
-    return {entry["name"]: entry for entry in _networks_of(task).catalogue()}
+def networks(task: str) -> Mapping[str, ListedNetwork]:
+    """A task's own networks by name."""
+    return {entry["name"]: entry for entry in offer(task).networks()}
 
 
 def check_benchmark(task: str, name: str, where: str) -> Benchmark:
@@ -93,8 +108,7 @@ def check_benchmark(task: str, name: str, where: str) -> Benchmark:
 def check_network(task: str, name: str, where: str, kind: str = "network", own: Iterable[str] = ()) -> None:
     """Stop at a network that the task cannot build.
 
-    Names that begin with one of the task's ``EXTERNAL`` are a library's: the task's ``check(name, where)`` judges them
-    where it has one that needs no torch, else the library does once it is loaded.
+    A name that begins as a library's do is the library's to judge, as far as the task can without torch.
 
     Args:
         task: e.g. ``classification``.
@@ -106,10 +120,9 @@ def check_network(task: str, name: str, where: str, kind: str = "network", own: 
     Raises:
         AdmError: no such network; nearest names are given.
     """
-    module = _networks_of(task)
-    if name.startswith(_external(task)):
-        if hasattr(module, "check"):
-            module.check(name, where)
+    offered = offer(task)
+    if name.startswith(offered.external):
+        offered.check_external(name, where)
     elif name not in networks(task):
         raise unknown(kind, name, [*networks(task), *own], where=where)
 
@@ -122,24 +135,21 @@ def check_definition(task: str, definition: NetworkDefinition, where: str) -> No
     """
     if definition.file is None:
         check_network(task, definition.base, f"{where}.base")
-    module = _networks_of(task)
-    if hasattr(module, "check_definition"):
-        try:
-            module.check_definition(definition)
-        except AdmError as error:
-            raise AdmError(f"{where}.{error}") from error
+    try:
+        offer(task).check_definition(definition)
+    except AdmError as error:
+        raise AdmError(f"{where}.{error}") from error
 
 
 def is_network(task: str, name: str) -> bool:
     """Whether a name is one of the task's own networks or begins as a library's do."""
-    return name in networks(task) or name.startswith(_external(task))
+    return name in networks(task) or name.startswith(offer(task).external)
 
 
-def locate(task: str, place: str, beside: Path, part: Literal["config", "weights"], where: str) -> Path:
+def locate(task: str, place: str, beside: Path, part: FilePart, where: str) -> Path:
     """The file that a network's config or weights are read from.
 
-    A place that is a folder or begins as a library's names do is understood by tasks that have
-    ``locate(place, part, where)`` in their ``networks``.
+    A place that is a folder or begins as a library's names do is understood by tasks that offer ``locate``.
 
     Args:
         task: e.g. ``diffusion``.
@@ -151,50 +161,35 @@ def locate(task: str, place: str, beside: Path, part: Literal["config", "weights
     Raises:
         AdmError: there is no such file.
     """
-    module, path = _networks_of(task), beside / Path(place).expanduser()
+    offered, path = offer(task), beside / Path(place).expanduser()
     if path.is_file():
         return path
-    if hasattr(module, "locate") and (path.is_dir() or place.startswith(_external(task))):
-        found: Path = module.locate(str(path) if path.is_dir() else place, part, where)
-        return found
+    if offered.locate is not None and (path.is_dir() or place.startswith(offered.external)):
+        return offered.locate(str(path) if path.is_dir() else place, part, where)
     raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
 
 
 def config_files(task: str, file: Path) -> list[Path]:
     """All the files that a network's config consists of, itself first.
 
-    A task whose config files build upon others tells them by ``config_files(file)`` in its ``networks``.
-
     Raises:
         AdmError: one of them cannot be read.
     """
-    module = _networks_of(task)
-    return [file, *(module.config_files(file) if hasattr(module, "config_files") else ())]
-
-
-def _networks_of(task: str) -> ModuleType:
-    return importlib.import_module(f"tasks.{task}.networks")
-
-
-def _external(task: str) -> tuple[str, ...]:
-    """Beginnings of the names that libraries answer to."""
-    return tuple(getattr(_networks_of(task), "EXTERNAL", ()))
+    return [file, *offer(task).config_files(file)]
 
 
 def check_data(task: str, data: Mapping[str, Any], where: str) -> None:
-    """Stop at a protocol whose ``data`` part the task would refuse; ``tasks/<task>/data_settings.py`` reads it.
+    """Stop at a protocol whose ``data`` part the task would refuse.
 
     Raises:
         AdmError: an unknown key, or a value of a wrong type or out of range.
     """
-    if (_TASKS / task / "data_settings.py").exists():
-        importlib.import_module(f"tasks.{task}.data_settings").read(data, where)
+    offer(task).read_data(data, where)
 
 
 def without_student_keys(task: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a protocol's ``data`` says about a teacher trained alone: all but the task's ``STUDENT_KEYS``."""
-    settings = importlib.import_module(f"tasks.{task}.data_settings")
-    return {key: value for key, value in data.items() if key not in getattr(settings, "STUDENT_KEYS", ())}
+    """What a protocol's ``data`` says about a teacher trained alone: all but the task's ``student_keys``."""
+    return {key: value for key, value in data.items() if key not in offer(task).student_keys}
 
 
 def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:

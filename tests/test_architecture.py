@@ -2,6 +2,8 @@
 
 import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,11 +71,55 @@ def adm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=given)
 
 
-def test_import_contracts_hold():
+def lint_imports(folder: Path) -> str:
+    """What import-linter says about the packages of a folder."""
     lint = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert ", 0 broken" in done.stdout and "Contracts: 0 kept" not in done.stdout
+    done = subprocess.run([lint, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=300)
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_import_contracts_hold():
+    told = lint_imports(ROOT)
+    assert ", 0 broken." in told and "Contracts: 0 kept" not in told, told
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages and their contracts, to be spoilt."""
+    folder = tmp_path_factory.mktemp("copied")
+    for file in FILES:
+        place = folder / file.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "contract"),
+    [
+        ("adm_core/taps.py", "tasks.catalogue", "arrows run one way"),
+        ("results/report.py", "suites.spec.expand", "results stands alone"),
+        ("tasks/catalogue.py", "results.records.schema", "the core and the tasks read no records"),
+        ("suites/plan/plan.py", "suites.run.verdict", "inside suites"),
+        ("suites/plan/plan.py", "suites.executors.base", "inside suites"),
+        ("suites/spec/expand.py", "suites.work.folder", "inside suites"),
+        ("suites/worker/training.py", "suites.executors.base", "inside suites"),
+        ("suites/look/compare.py", "suites.run.runner", "inside suites"),
+        ("suites/run/runner.py", "suites.cli.console", "inside suites"),
+        ("suites/executors/local.py", "suites.worker.training", "what a worker does inside is its own"),
+        ("suites/run/runner.py", "suites.worker.opening", "cells are opened by workers"),
+    ],
+)
+def test_a_wrong_import_breaks_its_contract(copied, importer, imported, contract):
+    file = copied / importer
+    whole = file.read_text()
+    file.write_text(f"{whole}\nimport {imported}\n")
+    try:
+        told = lint_imports(copied)
+    finally:
+        file.write_text(whole)
+    assert re.search(rf"{contract}(?:(?!KEPT).)*? BROKEN", told), told
 
 
 def test_tasks_do_not_import_each_other():
@@ -96,13 +142,17 @@ def test_results_imports_neither_torch_nor_anything_of_ours():
     "arguments",
     [
         ("--help",),
-        *[("list", what) for what in ("methods", "tasks", "benchmarks", "networks", "protocols", "suites")],
+        *[
+            ("list", what)
+            for what in ("methods", "tasks", "benchmarks", "networks", "protocols", "suites", "executors")
+        ],
         ("plan", "quick"),
         ("plan", "cifar100-offline", "--json"),
         ("status", "smoke"),
         ("report", "--help"),
         ("compare", "--help"),
         ("insight", "--help"),
+        ("run", "--help"),
         ("new-method", "--help"),
     ],
     ids=" ".join,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class ADM(Method):
             return "a projector is trained by form M only; the other forms would leave it as it was initialised"
         return None
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """A projector per tap, if asked for."""
         from adm_core import align
 
@@ -240,7 +240,7 @@ class ADM(Method):
             values = self._dense_response(role, own, other, step)
         elif role == "teacher":
             values = own.task_loss
-        elif own.kind == "noise":
+        elif own.kind == "denoiser":
             values = (own.prediction - other.prediction).pow(2).mean(1)
         else:
             values = losses.logits.kl_map(own.prediction, other.prediction)

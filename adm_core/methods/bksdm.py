@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class BKSDM(Method):
     def needs(self) -> Needs:  # type: ignore[override]
         """Predictions and block outputs at corresponding positions."""
         return Needs(
-            prediction="noise",
+            prediction="denoiser",
             taps=tuple(self.settings.taps),
             views="shared",
             capabilities=frozenset({"trainable-parts"}),
@@ -61,7 +61,7 @@ class BKSDM(Method):
 
         return align.why_not_maps(self.needs.taps, student, teacher)
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """A 1×1 convolution per block whose widths differ."""
         from adm_core import align
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class CIRKD(Method):
             return f"tap {self.settings.tap} is not a feature map [B, C, H, W] on both networks"
         return None
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The projector and the two memories, as far as their terms have weight."""
         from torch import nn
 

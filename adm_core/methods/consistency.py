@@ -55,7 +55,7 @@ class Consistency(Method):
         huber: Annotated[float, Field(gt=0)] = 0.001
 
     needs = Needs(
-        prediction="noise",
+        prediction="denoiser",
         copies={"average": "student"},
         starts_as_teacher=True,
         capabilities=frozenset({"network-copies", "starts-as-teacher"}),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FitNet(Method):
             return f"the student's {self.settings.tap} ({s[2]}x{s[3]}) is too small for the teacher's ({t[2]}x{t[3]})"
         return None
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The regressor."""
         from adm_core import align
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class MaskedGenerative(Method):
 
         return align.why_not_maps(self.needs.taps, student, teacher)
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The 1×1 convolution and the generator."""
         from torch import nn
 

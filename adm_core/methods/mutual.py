@@ -27,7 +27,7 @@ class Mutual(Method):
         regimes=frozenset({"online"}),
         family="logits",
     )
-    needs = Needs(prediction="noise")
+    needs = Needs(prediction="denoiser")
 
     @dataclass(frozen=True)
     class Settings:

@@ -23,7 +23,7 @@ class Output(Method):
         regimes=frozenset({"offline"}),
         family="logits",
     )
-    needs = Needs(prediction="noise")
+    needs = Needs(prediction="denoiser")
 
     @dataclass(frozen=True)
     class Settings:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from adm_core import losses
 from adm_core.errors import Unsupported
-from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
+from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ class Progressive(Method):
         rounds: Annotated[int, Field(ge=1)] = 2
 
     needs = Needs(
-        prediction="noise",
+        prediction="denoiser",
         teacher=False,
         copies={"teacher": "teacher"},
         starts_as_teacher=True,
         capabilities=frozenset({"network-copies", "starts-as-teacher"}),
     )
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """What remembers which round the teacher is of."""
         from adm_core.memory import Counter
 

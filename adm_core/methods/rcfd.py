@@ -55,7 +55,7 @@ class RCFD(Method):
         certainty: Annotated[float, Field(ge=0, le=1)] = 0.75
 
     needs = Needs(
-        prediction="noise",
+        prediction="denoiser",
         teacher=False,
         copies={"teacher": "teacher"},
         starts_as_teacher=True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.method import Adam, Losses, Method, MethodCard, Needs, Shapes, Step, View, constant
+from adm_core.method import Adam, Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View, constant
 from adm_core.registry import register
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class StructuredKD(Method):
             return "the critic judges maps of logits; set adversarial_weight to 0 to leave it out"
         return align.why_not_maps(self.needs.taps, student, teacher)
 
-    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+    def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The critic."""
         from adm_core.critic import Critic
 

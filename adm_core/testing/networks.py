@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from adm_core.align import resize_map
 from adm_core.batch import Batch, noisy_batch
+from adm_core.method import Facts, Needs
 from adm_core.noising import NoiseProcess, Noising
 from adm_core.taps import Network
 
@@ -17,10 +19,13 @@ CLASSES, SIDE, EXAMPLES = 10, 16, 12
 VOID_EXAMPLE = 1
 """The example of a batch of pixels in which nothing is valid."""
 
+BATCHES = 9
+"""Batches that make up the training set."""
+
 LEVELS = 20
 """Timesteps of the noise schedule."""
 
-Form = Literal["images", "pixels", "noise"]
+Form = Literal["images", "pixels", "denoisers"]
 """What is predicted: the class of whole images, of every pixel of them, or the noise in them."""
 
 
@@ -113,7 +118,7 @@ def _stages(width: int, strides: tuple[int, int, int]) -> nn.ModuleList:
 
 def tiny_network(width: int, seed: int = 0, form: Form = "images") -> Network:
     """A :class:`TinyNet`, :class:`TinyDenseNet` or :class:`TinyDenoiser` with its taps, initialised from ``seed``."""
-    if form == "noise":
+    if form == "denoisers":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = TinyDenoiser(width).to(memory_format=torch.channels_last)
@@ -121,32 +126,60 @@ def tiny_network(width: int, seed: int = 0, form: Form = "images") -> Network:
         places |= {"last": "up1", "mid.attention": "attention", "noise": "head"}
         return Network(f"tiny{width}", denoiser, places)
     taps = {f"stage{i + 1}": f"stages.{i}" for i in range(3)} | {"logits": "head"}
+    norms = {f"stage{i + 1}.preact": f"stages.{i}.{2 if i == 0 else 1}" for i in range(3)}
+    taps |= norms
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if form == "images":
             module: nn.Module = TinyNet(width).to(memory_format=torch.channels_last)
-            return Network(f"tiny{width}", module, taps | {"penultimate": "pool"}, "head")
+            return Network(f"tiny{width}", module, taps | {"penultimate": "pool"}, "head", normalisation=norms)
         module = TinyDenseNet(width).to(memory_format=torch.channels_last)
     taps |= {"penultimate": "penultimate", "auxiliary": "auxiliary"}
-    return Network(f"tiny{width}", module, taps, auxiliary={"auxiliary": 0.4})
+    return Network(f"tiny{width}", module, taps, auxiliary={"auxiliary": 0.4}, normalisation=norms)
 
 
-def tiny_batch(seed: int = 0, views: int = 1, form: Form = "images") -> Batch:
-    """Random images and labels, or noise; of pixels a quarter is void, and of one example every one."""
+def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> Batch:  # noqa: B008  # frozen
+    """Random images and labels, or noise; of pixels a quarter is void, and of one example every one.
+
+    Batch ``seed`` of :data:`BATCHES` holds the training set's examples from ``seed · EXAMPLES`` on.
+
+    Args:
+        seed: which batch.
+        needs: of the method, which may ask for two views, a stronger one, or balanced classes.
+        form: of the prediction.
+    """
     generator = torch.Generator().manual_seed(seed)
-    inputs = [torch.randn(EXAMPLES, 3, SIDE, SIDE, generator=generator) for _ in range(views)]
-    inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
-    index = torch.arange(EXAMPLES)
-    if form == "noise":
+    count = 2 if needs.views == "own" else 1
+    inputs = [_images(generator) for _ in range(count)]
+    index = torch.arange(EXAMPLES) + EXAMPLES * (seed % BATCHES)
+    if form == "denoisers":
         return noisy_batch(_noising(inputs[0].clamp(-1, 1), generator), index)
     if form == "images":
-        return Batch(inputs[0], inputs[-1], torch.randint(CLASSES, (EXAMPLES,), generator=generator), index)
-    coarse = torch.randint(CLASSES, (EXAMPLES, SIDE // 4, SIDE // 4), generator=generator)
-    valid = torch.rand(EXAMPLES, SIDE // 4, SIDE // 4, generator=generator) > 0.25
-    valid[VOID_EXAMPLE] = False
-    # Blocks of pixels, so that at any resolution that a tap has here a position is wholly valid or wholly void.
-    target, mask = (x.repeat_interleave(4, 1).repeat_interleave(4, 2) for x in (coarse, valid))
-    return Batch(inputs[0], inputs[-1], target, index, mask)
+        target = torch.randint(CLASSES, (EXAMPLES,), generator=generator)
+        if needs.per_class:
+            classes = torch.randperm(CLASSES, generator=generator)[: EXAMPLES // needs.per_class]
+            target = classes.repeat_interleave(needs.per_class)
+        batch = Batch(inputs[0], inputs[-1], target, index)
+    else:
+        coarse = torch.randint(CLASSES, (EXAMPLES, SIDE // 4, SIDE // 4), generator=generator)
+        valid = torch.rand(EXAMPLES, SIDE // 4, SIDE // 4, generator=generator) > 0.25
+        valid[VOID_EXAMPLE] = False
+        # Blocks of pixels, so that at any resolution that a tap has here a position is wholly valid or wholly void.
+        target, mask = (x.repeat_interleave(4, 1).repeat_interleave(4, 2) for x in (coarse, valid))
+        batch = Batch(inputs[0], inputs[-1], target, index, mask)
+    return replace(batch, extra_input=_images(generator)) if needs.extra_view else batch
+
+
+def tiny_facts(form: Form = "images") -> Facts:
+    """The training set that the batches of seeds 0 to :data:`BATCHES` - 1 make up."""
+    labels = torch.cat([tiny_batch(seed).target for seed in range(BATCHES)]) if form == "images" else None
+    classes = None if form == "denoisers" else CLASSES
+    return Facts(BATCHES * EXAMPLES, classes, labels, steps=100, batch_size=EXAMPLES)
+
+
+def _images(generator: torch.Generator) -> Tensor:
+    images = torch.randn(EXAMPLES, 3, SIDE, SIDE, generator=generator)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _noising(clean: Tensor, generator: torch.Generator) -> Noising:

@@ -10,24 +10,26 @@ from torch import Tensor
 
 from adm_core import registry
 from adm_core.batch import Batch
-from adm_core.distiller import Distiller, Outcome, Regime
-from adm_core.method import Losses, PredictionKind, Scalar, Step, View
-from adm_core.optimizer import make_optimizers
+from adm_core.distiller import Distiller, Regime
+from adm_core.method import Losses, PredictionKind, Scalar, View
+from adm_core.optimizer import backward, make_optimizers
+from adm_core.outcome import Outcome
 from adm_core.recipe import Optimizer, Recipe
-from adm_core.testing.networks import EXAMPLES, Form, task_loss, tiny_batch, tiny_network
+from adm_core.taps import Network
+from adm_core.testing.networks import EXAMPLES, Form, task_loss, tiny_batch, tiny_facts, tiny_network
 
 SettingsByPart = dict[str, dict[str, Scalar]]
 
 
 @dataclass
-class Bench:
+class Setup:
     """A method set up on tiny networks in one regime, with its optimisers.
 
     Args:
         spec: method name or composition.
-        regime: ``offline`` or ``online``.
+        regime: ``offline``, ``online`` or ``peers``.
         settings: per part, what differs from the defaults.
-        widths: of student and teacher.
+        widths: of student and teacher; peers have the student's.
         form: what the networks predict.
     """
 
@@ -39,34 +41,52 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.method = registry.create(self.spec, self.settings)
-        student, teacher = (tiny_network(width, seed, self.form) for seed, width in enumerate(self.widths, start=1))
-        kind: PredictionKind = "noise" if self.form == "noise" else "class_logits"
+        kind: PredictionKind = "denoiser" if self.form == "denoisers" else "class_logits"
         batch = tiny_batch(form=self.form)
         example = tuple(given[:2] for given in (batch.student_input, *batch.conditions))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
-            self.distiller = Distiller(student, teacher, self.method, self.regime, task_loss, kind, example)
+            self.distiller = Distiller(
+                self._networks(), self.method, self.regime, task_loss, kind, example, tiny_facts(self.form)
+            )
         recipe = Recipe(epochs=1, batch_size=EXAMPLES, optimizer=Optimizer(name="sgd", lr=0.05))
         self.optimizers = make_optimizers(self.distiller, recipe)
+        if self.method.needs.teacher_pass and self.regime == "offline":
+            self.method.know(self.distiller.prepare(self.batch(seed) for seed in range(3)))
 
-    def twin(self) -> Bench:
+    def _networks(self) -> dict[str, Network]:
+        """The networks that regime and method ask for, each from a seed of its own."""
+        widths, needs = dict(zip(("student", "teacher"), self.widths, strict=True)), self.method.needs
+        if self.regime == "peers":
+            del widths["teacher"]
+            widths |= {f"peer{number}": self.widths[0] for number in range(1, needs.peers + 1)}
+        branches = needs.branches.count if needs.branches else 1
+        widths |= {f"branch{number}": self.widths[0] for number in range(2, branches + 1)}
+        return {role: tiny_network(w, seed, self.form) for seed, (role, w) in enumerate(widths.items(), start=1)}
+
+    def twin(self) -> Setup:
         """The same once more, from the same initial weights."""
-        return Bench(self.spec, self.regime, self.settings, self.widths, self.form)
+        return Setup(self.spec, self.regime, self.settings, self.widths, self.form)
 
     def loss(self, seed: int, progress: float = 0.5) -> Tensor:
         """The total loss of one random batch."""
+        return self.outcome(seed, progress).total
+
+    def outcome(self, seed: int, progress: float = 0.5) -> Outcome:
+        """What a forward pass on one random batch gives."""
         outcome: Outcome = self.distiller(self.batch(seed), progress, torch.Generator().manual_seed(seed))
-        return outcome.total
+        return outcome
 
     def step(self, seed: int, progress: float = 0.5) -> float:
         """One step of every optimiser; the loss before it."""
-        loss = self.loss(seed, progress)
-        loss.backward()
+        self.distiller.enter_phase(progress)
+        outcome = self.outcome(seed, progress)
+        backward(outcome, self.optimizers[0], 1.0, None)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.distiller.after_step()
-        return float(loss.detach())
+        return float(outcome.total.detach())
 
     def losses(self, seed: int = 0, progress: float = 0.5) -> Losses:
         """What the method returns for one random batch, before anything is summed."""
@@ -76,11 +96,11 @@ class Bench:
 
     def losses_of(self, views: Mapping[str, View], batch: Batch, progress: float = 0.5, seed: int = 0) -> Losses:
         """What the method returns for given views of a batch."""
-        if "teacher" not in views and not self.method.needs.copies:
-            return Losses()  # the method reads none, so the distiller asks it for nothing
-        step = Step(batch.target, progress, torch.Generator().manual_seed(seed), batch.mask, batch.noising)
+        if len(views) == 1 and not self.method.needs.copies and self.regime != "peers":
+            return Losses()  # the method reads no teacher, so the distiller asks it for nothing
+        step = self.distiller.step(batch, progress, torch.Generator().manual_seed(seed), views)
         return self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
 
     def batch(self, seed: int) -> Batch:
-        """A random batch, of two views where the method wants its own for each network."""
-        return tiny_batch(seed, 2 if self.method.needs.views == "own" else 1, self.form)
+        """A random batch with what the method asks of batches: own or stronger views, balanced classes."""
+        return tiny_batch(seed, self.method.needs, self.form)

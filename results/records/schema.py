@@ -175,6 +175,11 @@ class Cell(_Model):
         return _identity(self.model_dump_json())
 
     @property
+    def pair(self) -> str:
+        """``teacher > student``, or the network that is trained alone."""
+        return f"{self.teacher} > {self.student}" if self.teacher else self.student
+
+    @property
     def method_name(self) -> str:
         """Names of the parts joined by ``+``."""
         return "+".join(part.name for part in self.method)

@@ -48,6 +48,10 @@ class Store:
         """Where the picture of the images lies that a cell's networks make."""
         return self.root / "samples" / f"{cell_id}.png"
 
+    def ids(self) -> list[str]:
+        """The cells that have a record, sorted."""
+        return sorted(path.stem for path in self._records.glob("[0-9a-f]*.json"))
+
     def write_record(self, record: Record) -> Path:
         """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
 
@@ -82,7 +86,7 @@ class Store:
         found: dict[str, Record] = {}
         problems: list[RecordError] = []
         if ids is None:
-            ids = sorted(path.stem for path in self._records.glob("[0-9a-f]*.json"))
+            ids = self.ids()
         for cell_id in dict.fromkeys(ids):
             try:
                 record = self.read_record(cell_id)

@@ -1,4 +1,4 @@
-"""``adm list methods|tasks|benchmarks|networks|protocols|suites``."""
+"""``adm list methods|tasks|benchmarks|networks|protocols|suites|executors``."""
 
 from __future__ import annotations
 
@@ -127,6 +127,18 @@ def suites(as_json: AsJson = False) -> None:
         cells = sum(len(b.pairs) * len(b.methods) * len(b.seeds) for b in blocks)
         rows.append({"name": name, "cells": cells, "title": suite.title, "blocks": [b.title for b in blocks]})
     _show(rows, ("name", "cells", "title"), as_json)
+
+
+@app.command()
+def executors(as_json: AsJson = False) -> None:
+    """Where 'adm run' can train cells.
+
+    Example: adm list executors
+    """
+    from suites.executors import registry
+
+    rows = [{"name": name, "about": registry.get(name).about} for name in registry.names()]
+    _show(rows, ("name", "about"), as_json)
 
 
 def _blocks(suite: Suite) -> list[Block]:

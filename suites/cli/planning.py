@@ -81,7 +81,7 @@ def logs(
 
     records = Store(store)
     cell_id = cell_by_prefix(records, cell)
-    log = WorkFolder(store / "work" / cell_id).log
+    log = WorkFolder.of(store, cell_id).log
     text = log.read_text(errors="replace") if log.is_file() else ""
     typer.echo(text.rstrip("\n") if text.strip() else f"{cell_id} printed nothing")
     record = records.read_record(cell_id)

@@ -102,9 +102,10 @@ def _suffix(form: Form) -> str:
 def _load(store: Path, suite: str) -> Results:
     """The suite's records, read without garbage collection: it would walk them again and again and find nothing."""
     from results import report
+    from results.records.store import Store
 
     name = Path(suite).stem if suite.endswith((".yaml", ".yml")) or "/" in suite else suite
-    if not report.Store(store).manifest_path(name).is_file():
+    if not Store(store).manifest_path(name).is_file():
         raise _nothing_there(store, name)
     gc.disable()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,26 +27,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from results.records.schema import Manifest
-    from suites.executors.base import Executor
     from suites.plan.plan import Plan
     from suites.run.runner import Summary
     from suites.spec.expand import Expansion
     from suites.work.options import RunOptions
 
 
-class Executors(StrEnum):
-    """Where workers run."""
-
-    inline = "inline"
-    local = "local"
-
-
 def run(
     suite: SuiteName,
     store: StoreFolder = DEFAULT_STORE,
-    executor: Annotated[Executors, typer.Option(help="local: a process per cell; inline: in this one.")] = (
-        Executors.local
-    ),
+    executor: Annotated[str, typer.Option(help="Where cells are trained: adm list executors.")] = "local",
     workers: Workers = None,
     device: DeviceChoice = Device.auto,
     data_root: DataRoots = None,
@@ -65,6 +54,8 @@ def run(
     """
     from results.records.store import Store
     from suites.cli.console import make_console
+    from suites.executors import registry
+    from suites.executors.base import ExecutorOptions
     from suites.plan.plan import make_plan
     from suites.run.display import display_for
     from suites.run.runner import Runner
@@ -73,7 +64,7 @@ def run(
 
     files = absolute(method_file)
     expansion = expand(suite, files)
-    place = _executor(executor, device.value, workers, timeout)
+    place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, timeout))
     records = Store(store.absolute())
     options = RunOptions(
         device=device.value,
@@ -130,21 +121,6 @@ def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
             has = f"it has {', '.join(sorted(known.values()))}" if known else "it has none"
             raise AdmError(f"--trust {file}: suite '{expansion.suite.name}' has no such checkpoint; {has}")
     return tuple(digests)
-
-
-def _executor(kind: Executors, device: str, workers: int | None, timeout: float | None) -> Executor:
-    from adm_core.errors import AdmError
-    from suites.executors.inline import InlineExecutor
-    from suites.executors.local import LocalExecutor
-    from suites.executors.slots import slots
-
-    if kind is Executors.local:
-        return LocalExecutor(slots(device, workers), timeout)
-    if timeout is not None:
-        raise AdmError("--timeout needs --executor local: a cell in this process cannot be ended from outside")
-    if workers not in (None, 1):
-        raise AdmError(f"--workers {workers} needs --executor local: inline trains one cell at a time")
-    return InlineExecutor()
 
 
 def _manifest(expansion: Expansion) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from suites.work.folder import WorkFolder
 
@@ -46,6 +47,21 @@ class Ending:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """What ``adm run`` was asked for.
+
+    Attributes:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: how many jobs at once; None: as many as fit.
+        timeout: seconds after which a job is ended; None: never.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    timeout: float | None = None
+
+
 class Handle(ABC):
     """A job that was started."""
 
@@ -56,12 +72,25 @@ class Executor(ABC):
     """Runs jobs on a fixed number of slots.
 
     Attributes:
+        name: what ``adm run --executor`` calls it.
+        about: one line for ``adm list executors``.
         slots: how many jobs can run at once.
         blocking: whether :meth:`start` returns only when the job has ended.
     """
 
+    name: ClassVar[str]
+    about: ClassVar[str]
     slots: int
     blocking: bool = False
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, options: ExecutorOptions) -> Self:
+        """An executor as the command line asks for it.
+
+        Raises:
+            AdmError: it cannot do what is asked.
+        """
 
     @abstractmethod
     def start(self, job: Job) -> Handle:

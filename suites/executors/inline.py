@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from typing import Self
 
-from suites.executors.base import Ending, Executor, Handle, Job
+from adm_core.errors import AdmError
+from suites.executors.base import Ending, Executor, ExecutorOptions, Handle, Job
+from suites.executors.registry import register
 from suites.worker.entry import Train, run_cell
 
 
@@ -16,6 +19,7 @@ class _Done(Handle):
     ending: Ending
 
 
+@register
 class InlineExecutor(Executor):
     """One slot; a crash of the interpreter or a kill for lack of memory takes the runner with it.
 
@@ -23,11 +27,26 @@ class InlineExecutor(Executor):
         train: what trains a cell; default: :func:`suites.worker.training.train_cell`.
     """
 
+    name = "inline"
+    about = "one cell after the other in this process, for debugging"
     slots = 1
     blocking = True
 
     def __init__(self, train: Train | None = None) -> None:
         self._train = train
+
+    @classmethod
+    def from_options(cls, options: ExecutorOptions) -> Self:
+        """One slot in this process.
+
+        Raises:
+            AdmError: several workers, or a timeout.
+        """
+        if options.timeout is not None:
+            raise AdmError("--timeout needs --executor local: a cell in this process cannot be ended from outside")
+        if options.workers not in (None, 1):
+            raise AdmError(f"--workers {options.workers} needs --executor local: inline trains one cell at a time")
+        return cls()
 
     def start(self, job: Job) -> Handle:
         """Train the cell now. An interrupt ends it and is told by :meth:`poll`."""

@@ -6,14 +6,13 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, ClassVar, Self
 
-from suites.executors.base import Ending, Executor, Handle, Job
+from suites.executors.base import Ending, Executor, ExecutorOptions, Handle, Job
 from suites.executors.memory import memory_kills
 from suites.executors.nursery import Nursery
-from suites.executors.slots import Slot
-
-_WORKER = "suites.worker"
+from suites.executors.registry import register
+from suites.executors.slots import Slot, slots
 
 
 @dataclass
@@ -48,21 +47,36 @@ class _Worker(Handle):
             self.code = self.nursery.end(self.process)
 
 
+@register
 class LocalExecutor(Executor):
     """A process per cell, in a process group of its own, so that all it starts can be ended with it.
 
     Args:
         slots: where workers run, one at a time on each.
         timeout: seconds after which a worker is ended; None: never.
-        worker: module that is run as the worker.
+
+    Attributes:
+        worker: module that is run as the worker, with the work folder as its argument.
     """
 
-    def __init__(self, slots: list[Slot], timeout: float | None = None, worker: str = _WORKER) -> None:
+    name = "local"
+    about = "a process per cell, on the CPU cores or GPUs of this machine"
+    worker: ClassVar[str] = "suites.worker"
+
+    def __init__(self, slots: list[Slot], timeout: float | None = None) -> None:
         self.slots = len(slots)
         self._free = list(slots)
         self._timeout = timeout
-        self._worker = worker
         self._nurseries: dict[tuple[str, ...], Nursery] = {}
+
+    @classmethod
+    def from_options(cls, options: ExecutorOptions) -> Self:
+        """As many slots as asked for, or one per GPU or core.
+
+        Raises:
+            AdmError: ``cuda`` where there is no GPU.
+        """
+        return cls(slots(options.device, options.workers), options.timeout)
 
     def start(self, job: Job) -> Handle:
         """Have a worker started on a free slot, which :meth:`poll` does where what it needs is still being imported.
@@ -73,7 +87,7 @@ class LocalExecutor(Executor):
         worker = _Worker(job, slot, time.monotonic(), memory_kills())
         try:
             with job.folder.log.open("ab") as log:
-                worker.nursery = self._nursery(self._modules(job, slot), slot, log)
+                worker.nursery = self._nursery(self.preloaded(job, slot), slot, log)
         except OSError as error:
             worker.problem = f"the worker could not be started: {error}"
         self._launch(worker)
@@ -86,7 +100,7 @@ class LocalExecutor(Executor):
             if nursery is not None and not worker.process and nursery.ready:
                 arguments = [str(job.folder.path.resolve())]
                 with job.folder.log.open("ab") as log:
-                    worker.process = nursery.start(self._worker, arguments, worker.slot.environment, log, job.lock)
+                    worker.process = nursery.start(self.worker, arguments, worker.slot.environment, log, job.lock)
         except OSError as error:
             worker.nursery, worker.problem = None, f"the worker could not be started: {error}"
 
@@ -117,12 +131,12 @@ class LocalExecutor(Executor):
         while self._nurseries:
             self._nurseries.popitem()[1].close()
 
-    def _modules(self, job: Job, slot: Slot) -> tuple[str, ...]:
+    def preloaded(self, job: Job, slot: Slot) -> tuple[str, ...]:
         """What the worker would spend its first seconds importing, where it is safe to have that before a fork.
 
         On GPUs it is not: once CUDA has been touched, a fork can never use it.
         """
-        if self._worker != _WORKER or slot.on_gpu or sys.platform != "linux":
+        if slot.on_gpu or sys.platform != "linux":
             return ()
         # torch._dynamo: the first optimiser imports it
         return "suites.worker.training", "torch._dynamo", f"tasks.{job.task}.task"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from results.analysis.statistics import holm, paired_difference
 from results.records.schema import Cell, Record, digest
 from results.records.store import Store
 from results.tables.mixture import differing
-from suites.look.lookup import cell_by_prefix
+from suites.look.lookup import finished_cell, may_be_cell
 
 Group = dict[int, Record]
 """Seed to record, of cells that differ in nothing else."""
@@ -82,12 +81,11 @@ def compare(first: str, second: str, store: Store) -> list[Comparison]:
 def _kind(name: str) -> str:
     if (Path(name) / "records").is_dir():
         return "store"
-    return "cell" if re.fullmatch(r"[0-9a-f]{4,16}", name) and any(c.isdigit() for c in name) else "method"
+    return "cell" if may_be_cell(name) and any(c.isdigit() for c in name) else "method"
 
 
 def _finished(store: Store) -> list[Record]:
-    ids = sorted(path.stem for path in (store.root / "records").glob("*.json"))
-    found, problems = store.records(ids)
+    found, problems = store.records()
     if problems:
         raise problems[0]
     return [record for record in found.values() if record.status == "ok"]
@@ -106,10 +104,7 @@ def _by_row(store: Store) -> dict[str, Group]:
 
 
 def _row_of(prefix: str, store: Store) -> Group:
-    record = store.read_record(cell_by_prefix(store, prefix))
-    if record is None or record.status != "ok":
-        raise AdmError(f"cell '{prefix}' is not finished")
-    key = _row_key(record.cell)
+    key = _row_key(finished_cell(store, prefix).cell)
     return {other.cell.seed: other for other in _finished(store) if _row_key(other.cell) == key}
 
 
@@ -127,7 +122,7 @@ def _by_context(method: str, records: Iterable[Record]) -> dict[str, Group]:
         other = groups[context].get(record.cell.seed)
         if other is not None:
             raise AdmError(
-                f"method '{method}' was run with several settings on {_pair(record.cell)}; compare two of its cells "
+                f"method '{method}' was run with several settings on {record.cell.pair}; compare two of its cells "
                 f"instead, such as {other.id} and {record.id}"
             )
         groups[context][record.cell.seed] = record
@@ -147,7 +142,7 @@ def _check_same_data(first: Group, second: Group) -> None:
         if parts:
             told = ", ".join(f"{part} ({held['first']} / {held['second']})" for part, held in parts.items())
             raise AdmError(
-                f"cells {one.id} / {two.id} (seed {seed}, {_pair(one.cell)}) were trained or scored on different data: "
+                f"cells {one.id} / {two.id} (seed {seed}, {one.cell.pair}) were trained or scored on different data: "
                 f"{told}; run one of them again with the other's data"
             )
 
@@ -166,7 +161,7 @@ def _lines(first: Group, second: Group) -> list[Comparison]:
         lines.append(
             Comparison(
                 benchmark=one.cell.benchmark,
-                pair=" / ".join(dict.fromkeys([_pair(one.cell), _pair(two.cell)])),
+                pair=" / ".join(dict.fromkeys([one.cell.pair, two.cell.pair])),
                 regime=" / ".join(dict.fromkeys([one.cell.regime, two.cell.regime])),
                 method=" / ".join(dict.fromkeys([one.cell.method_name, two.cell.method_name])),
                 network=network,
@@ -179,7 +174,3 @@ def _lines(first: Group, second: Group) -> list[Comparison]:
             )
         )
     return lines
-
-
-def _pair(cell: Cell) -> str:
-    return f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student

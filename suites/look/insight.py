@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -23,8 +21,9 @@ from results.records.schema import Cell, Manifest, ManifestRow
 from results.records.store import Store
 from results.tables import Block, collect
 from results.tables.insight import Looked
-from suites.look.lookup import cell_by_prefix
+from suites.look.lookup import finished_cell, suite_meant
 from suites.look.trained import TrainedCells, named, require_weights
+from suites.spec.method_settings import settings_of
 from tasks import catalogue
 
 
@@ -134,13 +133,10 @@ class _Seen:
 
 def _manifest(name: str, store: Store) -> Manifest:
     """The manifest of a suite; of a cell, one that holds it alone."""
-    suite = re.sub(r"\.ya?ml$", "", name.rsplit("/", 1)[-1])
-    if suite in store.manifests() or not re.fullmatch(r"[0-9a-f]{4,16}", name):
+    suite = suite_meant(name, store)
+    if suite is not None:
         return store.read_manifest(suite)
-    record = store.read_record(cell_by_prefix(store, name))
-    if record is None or record.status != "ok":
-        raise AdmError(f"cell '{name}' is not finished")
-    cell = record.cell
+    cell = finished_cell(store, name).cell
     if cell.teacher is None:
         raise AdmError(f"cell '{name}' trained {cell.student} alone: there is no teacher to hold it against")
     row = ManifestRow(cell=cell, id=cell.id, label=cell.method_name, block=f"Cell {cell.id}, seed {cell.seed}")
@@ -193,7 +189,8 @@ def _adm_of(cell: Cell) -> ADM:
         Unsupported: what the cell was trained with cannot be had again.
     """
     own = next((part for part in cell.method if part.name == "adm"), None)
-    adm = cast(ADM, registry.create("adm", {"adm": dict(own.settings)} if own else None))  # type: ignore[dict-item]
+    adm = registry.create("adm", {"adm": settings_of(own)} if own else None)
+    assert isinstance(adm, ADM)
     if own and own.version != adm.card.version:
         raise Unsupported(f"trained with adm version {own.version}; here it is version {adm.card.version}")
     if adm.settings.width == "projector":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
@@ -11,13 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adm_core.errors import AdmError
+from adm_core.task import GenerativeTask
 from results.plots.samples import Grid, draw
 from results.records.schema import Record
 from results.records.store import Store
 from results.tables import collect
 from results.tables.metrics import metric_column
-from suites.look.lookup import cell_by_prefix
+from suites.look.lookup import finished_cell, suite_meant
 from suites.look.trained import TrainedCells, named, require_weights
+from tasks import catalogue
 
 
 def chosen(names: Collection[str], store: Store) -> tuple[list[Record], list[str]]:
@@ -35,8 +35,8 @@ def chosen(names: Collection[str], store: Store) -> tuple[list[Record], list[str
     found: dict[str, Record] = {}
     remarks: list[str] = []
     for name in names:
-        suite = re.sub(r"\.ya?ml$", "", name.rsplit("/", 1)[-1])
-        if suite in store.manifests() or not re.fullmatch(r"[0-9a-f]{4,16}", name):
+        suite = suite_meant(name, store)
+        if suite is not None:
             records, told = _of_suite(suite, store)
             remarks += told
         else:
@@ -65,6 +65,7 @@ def pictures(
         cell = record.cell
         tell(named(cell))
         task, networks = cells.task(cell), cells.networks(cell)
+        assert isinstance(task, GenerativeTask)
         grids = [Grid(_label(record, "student"), _images(task.samples(networks["student"], count), count))]
         if "teacher" in networks:
             # A frozen teacher makes the same images for all of its students.
@@ -98,17 +99,15 @@ def _of_suite(suite: str, store: Store) -> tuple[list[Record], list[str]]:
 
 
 def _of_cell(prefix: str, store: Store) -> Record:
-    record = store.read_record(cell_by_prefix(store, prefix))
-    if record is None or record.status != "ok":
-        raise AdmError(f"cell '{prefix}' is not finished")
+    record = finished_cell(store, prefix)
     if not _makes_samples(record.cell.task):
         raise AdmError(f"cell '{prefix}': its task makes no samples ({record.cell.task})")
     return record
 
 
 def _makes_samples(task: str) -> bool:
-    """Whether a task's networks make images; such a task has ``samples(network, count)``."""
-    return hasattr(importlib.import_module(f"tasks.{task}.task").TASK, "samples")
+    """Whether a task's networks make images."""
+    return issubclass(catalogue.task_class(task), GenerativeTask)
 
 
 def _images(samples: Tensor, count: int) -> NDArray[np.uint8]:
@@ -131,5 +130,4 @@ def _label(record: Record, role: str) -> str:
 
 
 def _networks(record: Record) -> str:
-    cell = record.cell
-    return f"{cell.teacher} → {cell.student}, {cell.regime}" if cell.teacher else f"{cell.student}, {cell.regime}"
+    return f"{record.cell.pair.replace('>', '→')}, {record.cell.regime}"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 from adm_core.errors import AdmError
 from adm_core.taps import Network
+from adm_core.task import Task
 from results.records.schema import Cell
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import sha256
 from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
-from suites.worker.training import initial_networks, load_weights, open_task, pick_device
+from suites.worker.opening import initial_networks, load_weights, open_task, pick_device
 
 _MOST_NAMED = 4
 
@@ -35,9 +35,9 @@ class TrainedCells:
     ) -> None:
         self._store, self._data_roots, self._device = store, data_roots, pick_device(device)
         self._trusted = tuple(sha256(file) for file in trusted)
-        self._tasks: dict[tuple[str, str], Any] = {}
+        self._tasks: dict[tuple[str, str], Task] = {}
 
-    def task(self, cell: Cell) -> Any:
+    def task(self, cell: Cell) -> Task:
         """The cell's task on its benchmark, opened once for all cells of one benchmark and protocol.
 
         Raises:
@@ -46,7 +46,7 @@ class TrainedCells:
         key = (cell.benchmark, cell.protocol_digest)
         if key not in self._tasks:
             protocol = _folder(self._store, cell).assignment().protocol
-            self._tasks[key] = open_task(cell, protocol, self._device, self._options(cell), "shared")
+            self._tasks[key] = open_task(cell, protocol, self._device, self._options(cell))
         return self._tasks[key]
 
     def networks(self, cell: Cell) -> dict[str, Network]:
@@ -93,7 +93,7 @@ def require_weights(name: str, store: Store, cells: Collection[Cell]) -> None:
 
 def named(cell: Cell) -> str:
     """A cell in words, e.g. ``online resnet14w16s2 > resnet8w8s2, dml+adm, seed 0``."""
-    return f"{cell.regime} {cell.teacher} > {cell.student}, {cell.method_name}, seed {cell.seed}"
+    return f"{cell.regime} {cell.pair}, {cell.method_name}, seed {cell.seed}"
 
 
 def _files(store: Store, cell: Cell) -> list[Path]:
@@ -104,4 +104,4 @@ def _files(store: Store, cell: Cell) -> list[Path]:
 
 
 def _folder(store: Store, cell: Cell) -> WorkFolder:
-    return WorkFolder(store.root / "work" / cell.id)
+    return WorkFolder.of(store.root, cell.id)

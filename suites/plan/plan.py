@@ -119,7 +119,7 @@ def needs_training(expansion: Expansion, store: Store) -> set[str]:
 
 def weights_exist(planned: PlannedCell, store: Store) -> bool:
     """Whether a teacher's weights lie in the store; true for cells that leave none."""
-    return planned.cell.regime != "alone" or WorkFolder(store.root / "work" / planned.id).weights.is_file()
+    return planned.cell.regime != "alone" or WorkFolder.of(store.root, planned.id).weights.is_file()
 
 
 class Costs:
@@ -142,8 +142,8 @@ class Costs:
 def _alike(expansion: Expansion, store: Store) -> Iterable[Record]:
     """Records in the store with a protocol of this suite; the others are not even parsed."""
     digests = {planned.cell.protocol_digest.encode() for planned in expansion.cells}
-    folder = store.root / "records"
-    ids = [path.stem for path in folder.glob("*.json") if any(mark in path.read_bytes() for mark in digests)]
+    contents = ((cell, store.record_path(cell).read_bytes()) for cell in store.ids())
+    ids = [cell for cell, content in contents if any(mark in content for mark in digests)]
     return store.records(ids)[0].values()
 
 
@@ -174,7 +174,7 @@ def _state(
         if record is not None and _is_done(record):
             return "done", record.reason or ""
         return "not needed", "every cell that needs it is done"
-    if is_held(store.root / "locks", planned.id):
+    if is_held(store.root, planned.id):
         return "running", "a runner is at it"
     if record is not None and not _is_done(record):
         return ("to do" if record.status == "interrupted" else "failed"), f"last time: {record.status}: {record.reason}"

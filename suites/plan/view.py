@@ -42,11 +42,11 @@ def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
             epoch = f"{found['epoch']}/{found['epochs']}" if "epochs" in found else "-"
             score = found.get("score")
             shown = f"{score:.2f}" if isinstance(score, int | float) else "-"
-            table.add_row(Text(row.planned.label), _pair(row), str(row.planned.cell.seed), epoch, shown)
+            table.add_row(Text(row.planned.label), row.planned.cell.pair, str(row.planned.cell.seed), epoch, shown)
         console.print(table)
     for row in failed:
         cell = row.planned.cell
-        text = f"{row.planned.id}  {cell.regime} {_pair(row)}  {row.planned.label}  seed {cell.seed}  {row.reason}"
+        text = f"{row.planned.id}  {cell.regime} {cell.pair}  {row.planned.label}  seed {cell.seed}  {row.reason}"
         console.print(Text.assemble(("failed ", "red"), text), soft_wrap=True)
     if plan.open:
         console.print(Text(_total(plan)))
@@ -54,7 +54,7 @@ def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
 
 def progress_of(cell_id: str, store: Store) -> dict[str, Any]:
     """The latest progress of a cell's worker."""
-    return WorkFolder(store.root / "work" / cell_id).progress()
+    return WorkFolder.of(store.root, cell_id).progress()
 
 
 def _show_checkpoints(console: Console, plan: Plan) -> None:
@@ -69,7 +69,7 @@ def _block(title: str, rows: list[PlanRow]) -> Table:
         table.add_column(name, justify="right" if name == "time" else "left", overflow="fold")
     groups: dict[tuple[str, ...], list[PlanRow]] = defaultdict(list)
     for row in rows:
-        groups[(row.planned.label, _pair(row), row.state, row.reason)].append(row)
+        groups[(row.planned.label, row.planned.cell.pair, row.state, row.reason)].append(row)
     for (label, pair, state, reason), members in groups.items():
         seeds = " ".join(str(row.planned.cell.seed) for row in members)
         known = [row.seconds for row in members if row.seconds is not None]
@@ -96,11 +96,6 @@ def _total(plan: Plan) -> str:
         return f"{len(plan.open)} cells to train with {workers}; nothing like them has been timed here yet"
     missing = f", {plan.unknown} cells without an estimate left out" if plan.unknown else ""
     return f"{len(plan.open)} cells to train with {workers}: about {duration(plan.seconds)}{missing}"
-
-
-def _pair(row: PlanRow) -> str:
-    cell = row.planned.cell
-    return f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student
 
 
 def duration(seconds: float) -> str:

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from suites.plan.plan import DONE
-from suites.plan.view import Plan, duration
+from suites.plan.plan import DONE, Plan
+from suites.plan.view import duration
 from suites.spec.expand import PlannedCell
 from suites.work.folder import WorkFolder
 
@@ -96,9 +96,9 @@ class LiveDisplay:
         if not running:
             return Group(head, bar)
         table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-        for name, justify in (("cell", "left"), ("pair", "left"), ("seed", "right"), ("epoch", "right"),
-                              ("", "left"), ("score", "right"), ("to go", "right")):  # fmt: skip
-            table.add_column(name, justify=justify, no_wrap=True, ratio=1 if not name else None)  # type: ignore[arg-type]
+        for name in ("cell", "pair", "seed", "epoch", "", "score", "to go"):
+            number = name in ("seed", "epoch", "score", "to go")
+            table.add_column(name, justify="right" if number else "left", no_wrap=True, ratio=None if name else 1)
         for active in running:
             table.add_row(*_cells(active, tally.estimate(active.planned)))
         return Group(head, bar, table)
@@ -209,7 +209,7 @@ def _cells(active: _Active, estimate: float | None) -> list[RenderableType]:
     cell, score = active.planned.cell, found.get("score")
     return [
         Text(f"{active.planned.label}"),
-        Text(_pair(active.planned), style="dim"),
+        Text(cell.pair, style="dim"),
         str(cell.seed),
         f"{found['epoch']}/{found['epochs']}" if "epochs" in found else "-",
         ProgressBar(total=1.0, completed=_share(found)),
@@ -218,13 +218,9 @@ def _cells(active: _Active, estimate: float | None) -> list[RenderableType]:
     ]
 
 
-def _pair(planned: PlannedCell) -> str:
-    cell = planned.cell
-    return f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student
-
-
 def _name(planned: PlannedCell) -> str:
-    return f"{planned.cell.regime} {_pair(planned)}  {planned.label}  seed {planned.cell.seed}"
+    cell = planned.cell
+    return f"{cell.regime} {cell.pair}  {planned.label}  seed {cell.seed}"
 
 
 def _problem(planned: PlannedCell, status: str, reason: str | None) -> Text:

@@ -143,7 +143,7 @@ class Runner:
         teacher = self.summary.statuses.get(planned.teacher.id) if planned.teacher else "ok"
         if teacher is None:
             return False
-        lock = acquire(self._store.root / "locks", planned.id)
+        lock = acquire(self._store.root, planned.id)
         if lock is None:
             return False  # another runner is at it; its record is looked at once the lock is free
         self._waiting.remove(planned)
@@ -237,7 +237,7 @@ class Runner:
         self._display.ended(planned, status, reason, seconds)
 
     def _folder(self, planned: PlannedCell) -> WorkFolder:
-        return WorkFolder(self._store.root / "work" / planned.id)
+        return WorkFolder.of(self._store.root, planned.id)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -232,7 +232,7 @@ def suite_file(name: str) -> Path:
     Raises:
         AdmError: no such suite or file.
     """
-    if not _is_path(name):
+    if not is_path(name):
         if name not in suite_names():
             own = f"; did you mean the file {name}.yaml?" if Path(f"{name}.yaml").is_file() else ""
             raise AdmError(f"unknown suite '{name}'{own}") if own else unknown("suite", name, suite_names())
@@ -245,14 +245,18 @@ def suite_file(name: str) -> Path:
     return path
 
 
+def suite_name(name: str) -> str:
+    """The name that a suite goes by, given that or the path of its file, which need not exist."""
+    return Path(name).stem if is_path(name) else name
+
+
 def load_suite(name: str) -> Suite:
     """A suite by name or by path.
 
     Raises:
         AdmError: no such suite, or a mistake in its file (file, key and value are named).
     """
-    path = suite_file(name)
-    return read_model(path, Suite, name=path.stem)
+    return read_model(suite_file(name), Suite, name=suite_name(name))
 
 
 def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tuple[str, Protocol]:
@@ -266,7 +270,7 @@ def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tup
     Raises:
         AdmError: no such protocol, or a mistake in its file.
     """
-    if _is_path(name):
+    if is_path(name):
         path = (beside or Path()) / Path(name).expanduser()
         if not path.is_file():
             raise AdmError(f"{where}: {name}: no such file" if where else f"protocol file {name}: no such file")
@@ -276,5 +280,6 @@ def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tup
     return name, read_model(PROTOCOLS / f"{name}.yaml", Protocol)
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a suite or a protocol is given by the path of its file rather than by name."""
     return name.endswith((".yaml", ".yml")) or "/" in name

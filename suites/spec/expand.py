@@ -11,7 +11,7 @@ from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
 from results.records.schema import Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
-from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_protocol, load_suite, suite_file
+from suites.spec.definition import Block, MethodEntry, Pair, Suite, is_path, load_protocol, load_suite, suite_file
 from suites.spec.method_settings import MethodSettings, method_parts
 from suites.spec.networks import Checkpoint, OwnNetworks
 from tasks import catalogue
@@ -123,7 +123,7 @@ def expand_suite(suite: Suite, file: Path | None = None, within: tuple[Path | No
 
 def _included(name: str, file: Path | None, within: tuple[Path | None, ...], where: str) -> Expansion:
     """A suite that another one holds; a path is relative to that one's file."""
-    if name.endswith((".yaml", ".yml")) and file is not None:
+    if is_path(name) and file is not None:
         name = str(file.parent / Path(name).expanduser())
     try:
         return expand_suite(load_suite(name), suite_file(name), within)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 from adm_core import registry
 from adm_core.compose import parts_of
@@ -83,7 +84,7 @@ class MethodSettings:
         key = f"{spec} {canonical_json(settings)}"
         try:
             if key not in self._made:
-                self._made[key] = registry.create(spec, settings)  # type: ignore[arg-type]
+                self._made[key] = registry.create(spec, settings)
         except AdmError as error:
             raise AdmError(f"{where}: {error}") from error
         method = self._made[key]
@@ -95,7 +96,7 @@ class MethodSettings:
     def _hint(self, override: Override) -> str:
         """The first word of an override that nothing in the suite answers to."""
         pairs = [pair for block in self._suite.blocks for pair in block.pairs]
-        known = {
+        known: dict[str, set[str]] = {
             "teacher": {pair.teacher for pair in pairs},
             "student": {pair.student for pair in pairs},
             "method": self._parts,
@@ -116,6 +117,11 @@ def method_parts(method: Method) -> tuple[MethodPart, ...]:
         MethodPart(name=part.card.name, version=part.card.version, settings=_plain(part.resolved()))
         for part in parts_of(method)
     )
+
+
+def settings_of(part: MethodPart) -> dict[str, Any]:
+    """The settings of a method that a cell names, as :func:`adm_core.registry.create` takes them."""
+    return dict(part.settings)
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:

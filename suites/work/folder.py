@@ -21,6 +21,7 @@ WEIGHTS = "weights.safetensors"
 TEACHER_WEIGHTS = "teacher.safetensors"
 EXPORT = "student"
 CHECKPOINT = "checkpoint.pt"
+_FOLDER = "work"
 
 
 class Assignment(BaseModel):
@@ -41,6 +42,16 @@ class WorkFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @classmethod
+    def of(cls, store: Path, cell_id: str) -> WorkFolder:
+        """The work folder of a cell in the store at a path."""
+        return cls(store / _FOLDER / cell_id)
+
+    @staticmethod
+    def ids(store: Path) -> list[str]:
+        """The cells that have a work folder in the store at a path, sorted."""
+        return sorted(path.name for path in (store / _FOLDER).glob("*") if path.is_dir())
 
     @property
     def log(self) -> Path:

@@ -24,30 +24,36 @@ class CellLock:
         os.close(self.descriptor)
 
 
-def acquire(folder: Path, cell_id: str) -> CellLock | None:
+def acquire(store: Path, cell_id: str) -> CellLock | None:
     """Lock a cell, or None when somebody else holds it.
 
     Args:
-        folder: where lock files lie; made if absent.
+        store: path of the store, in which lock files lie in a folder of their own; made if absent.
         cell_id: the cell.
     """
-    return _lock(folder, cell_id, fcntl.LOCK_EX)
+    file = _file(store, cell_id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return _lock(file, fcntl.LOCK_EX)
 
 
-def is_held(folder: Path, cell_id: str) -> bool:
+def is_held(store: Path, cell_id: str) -> bool:
     """Whether somebody is at work on a cell."""
-    if not (folder / f"{cell_id}.lock").exists():
+    file = _file(store, cell_id)
+    if not file.exists():
         return False
-    lock = _lock(folder, cell_id, fcntl.LOCK_SH)  # shared: two onlookers do not take each other for a runner
+    lock = _lock(file, fcntl.LOCK_SH)  # shared: two onlookers do not take each other for a runner
     if lock is None:
         return True
     lock.release()
     return False
 
 
-def _lock(folder: Path, cell_id: str, kind: int) -> CellLock | None:
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / f"{cell_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _file(store: Path, cell_id: str) -> Path:
+    return store / "locks" / f"{cell_id}.lock"
+
+
+def _lock(file: Path, kind: int) -> CellLock | None:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

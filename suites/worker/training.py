@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import resource
 import sys
 import time
@@ -12,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from adm_core import checkpoint, registry
+from adm_core import registry
 from adm_core.compose import parts_of
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
@@ -24,15 +21,14 @@ from adm_core.method import Method
 from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
+from adm_core.task import Task
 from adm_core.train import Trained, Trainer
-from results.records.schema import Cell, Record
-from results.records.store import Store
-from suites.spec.expand import teacher_cell
-from suites.spec.networks import checkpoint_of, definition_of
+from results.records.schema import Cell
+from suites.spec.method_settings import settings_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from suites.work.options import RunOptions
+from suites.worker.opening import initial_networks, open_task, pick_device
 from suites.worker.provenance import environment
-from tasks import datasets
 
 
 def train_cell(
@@ -58,10 +54,9 @@ def train_cell(
     """
     began = time.perf_counter()
     device = pick_device(options.device)
-    method = registry.create(cell.method_name, {part.name: dict(part.settings) for part in cell.method})
+    method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
     _check_versions(cell, method)
-    views = "own" if method.needs.views == "own" else "shared"
-    task = open_task(cell, protocol, device, options, views)
+    task = open_task(cell, protocol, device, options, method.needs)
     networks, identity = initial_networks(cell, task, options)
     torch.manual_seed(derive(cell.seed, "method parts"))
     distiller = Distiller(
@@ -94,22 +89,6 @@ def train_cell(
     }
 
 
-def pick_device(wanted: str) -> torch.device:
-    """The device to train on; ``auto`` is a GPU where one is visible.
-
-    Raises:
-        AdmError: ``cuda`` is asked for and there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise AdmError("device cuda: no GPU is visible to torch; use --device cpu, or see adm doctor")
-    if wanted == "cpu" or not torch.cuda.is_available():
-        torch.set_num_threads(1)
-        return torch.device("cpu")
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    return torch.device("cuda", 0)
-
-
 def save_weights(network: Network, path: Path) -> None:
     """Write a network's weights and buffers as safetensors, whole or not at all."""
     temporary = path.with_suffix(".tmp")
@@ -117,83 +96,17 @@ def save_weights(network: Network, path: Path) -> None:
     temporary.replace(path)
 
 
-def load_weights(network: Network, path: Path) -> None:
-    """Load a network's weights from safetensors.
-
-    Raises:
-        AdmError: no such file, damaged, or of another network.
-    """
-    try:
-        network.module.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise AdmError(f"weights of teacher '{network.name}' are missing: {path.parent.name}/{path.name}") from None
-    except SafetensorError as error:
-        raise AdmError(
-            f"weights of teacher '{network.name}' cannot be read: {path.parent.name}/{path.name}: {error}; "
-            "delete its record and run again to train it anew"
-        ) from error
-    except RuntimeError as error:
-        raise AdmError(f"{path.parent.name}/{path.name} holds no weights of '{network.name}': {error}") from error
-
-
-def open_task(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions, views: str) -> Any:
-    """The cell's task, opened on its benchmark: ``tasks/<task>/task.py`` names its class ``TASK``."""
-    roots = [*options.data_roots, *datasets.roots_from_environment()]
-    opened = importlib.import_module(f"tasks.{cell.task}.task").TASK
-    artefacts = options.store / "artefacts"
-    return opened(cell.benchmark, protocol, cell.seed, device, roots, views, options.download, artefacts)
-
-
-def initial_networks(cell: Cell, task: Any, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:
-    """The cell's networks by role, initialised or loaded, and the identity of a frozen teacher."""
-    torch.manual_seed(derive(cell.seed, "student"))
-    networks = {"student": task.network(cell.student, definition_of(cell, cell.student, options.files))}
-    if cell.regime == "alone" or cell.teacher is None:
-        return networks, None
-    torch.manual_seed(derive(cell.seed, "teacher"))
-    networks["teacher"] = task.network(cell.teacher, definition_of(cell, cell.teacher, options.files))
-    brought = checkpoint_of(cell, options.files)
-    if brought is not None:
-        weights = checkpoint.load_foreign(brought, trusted=cell.checkpoint in options.trusted)
-        task.load(networks["teacher"], weights, f"teacher '{cell.teacher}', {brought.name}")
-        task.inherit(networks["student"], networks["teacher"])
-        return networks, {"checkpoint": brought.name, "digest": cell.checkpoint}
-    alone = teacher_cell(cell)
-    if alone is None:
-        return networks, None
-    weights_file = options.store / "work" / alone.id / WEIGHTS
-    load_weights(networks["teacher"], weights_file)
-    task.inherit(networks["student"], networks["teacher"])
-    record = Store(options.store).read_record(alone.id)
-    _check_scored_alike(alone, record, task.data_digest())
-    return networks, {
-        "cell_id": alone.id,
-        "digest": hashlib.sha256(weights_file.read_bytes()).hexdigest(),
-        "score": record.scores["student"][task.metric] if record else None,
-    }
-
-
-def _check_scored_alike(alone: Cell, record: Record | None, digest: str | None) -> None:
-    """Stop where a teacher's score, which stands beside its students', was taken on something else."""
-    there = record.data_digest if record else None
-    if there and digest and there != digest:
-        raise AdmError(
-            f"teacher '{alone.student}' (cell {alone.id}) was trained or scored on other data: {there}, here it is "
-            f"{digest}; delete its record and run again to train it anew"
-        )
-
-
 def _scored(identity: dict[str, Any] | None, score: float | None) -> dict[str, Any] | None:
     """The identity with a score: that of a teacher from elsewhere is taken here, beside the student's."""
     return identity if identity is None or "score" in identity else identity | {"score": finite(score)}
 
 
-def _primary(task: Any, protocol: Protocol) -> dict[str, Any]:
+def _primary(task: Task, protocol: Protocol) -> dict[str, Any]:
     """Which score ranks, as a record tells it."""
     return {
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,
-        "unit": str(task.spec["metric"]["unit"]),
+        "unit": task.unit,
         "selection": protocol.recipe.selection,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,9 +15,8 @@ from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
-from adm_core.recipe import Protocol
 from adm_core.taps import Network
-from adm_core.task import Scores, Task
+from adm_core.task import Scores, Task, TaskContext
 from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
@@ -41,14 +40,7 @@ class ClassificationTask(Task):
     """A benchmark with its splits in place, batches drawn from a seed, and an evaluation.
 
     Args:
-        benchmark: ``name@version``.
-        protocol: its ``data`` part says how the splits are made and augmented.
-        seed: of the batches.
-        device: where images live.
-        data_roots: folders in which data sets are looked for.
-        views: ``own`` gives the teacher its own augmentation of each image.
-        download: fetch a missing data set where its publisher allows it.
-        artefacts: folder for what cells share; this task keeps nothing there.
+        context: with views of its own the teacher gets its own augmentation of each image.
 
     Raises:
         AdmError: unknown benchmark, invalid data settings, missing or damaged data.
@@ -56,30 +48,23 @@ class ClassificationTask(Task):
 
     kind: Literal["class_logits"] = "class_logits"
 
-    def __init__(
-        self,
-        benchmark: str,
-        protocol: Protocol,
-        seed: int,
-        device: torch.device,
-        data_roots: Sequence[Path] = (),
-        views: str = "shared",
-        download: bool = False,
-        artefacts: Path | None = None,
-    ) -> None:
+    def __init__(self, context: TaskContext) -> None:
         known = benchmarks()
-        if benchmark not in known:
-            raise unknown("benchmark", benchmark, known)
-        self.benchmark, self.spec = benchmark, known[benchmark]
+        self.benchmark, protocol = context.benchmark, context.protocol
+        if self.benchmark not in known:
+            raise unknown("benchmark", self.benchmark, known)
+        self.spec = known[self.benchmark]
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
-        self.device, self.classes = device, int(self.spec["classes"])
+        self.device, self.classes = context.device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
+        self.unit = str(self.spec["metric"]["unit"])
         name = str(self.spec["dataset"])
-        opened = open_splits(self.settings, lambda split: datasets.load(name, split, data_roots, download))
+        roots, download = context.data_roots, context.download
+        opened = open_splits(self.settings, lambda split: datasets.load(name, split, roots, download))
         self.train, self.validation, self.test = opened
-        views_count = 2 if views == "own" else 1
-        self.loader = self._make_loader(protocol.recipe.batch_size, seed, views_count)
+        views = 2 if context.needs.views == "own" else 1
+        self.loader = self._make_loader(protocol.recipe.batch_size, context.seed, views)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.has_validation = self.validation is not None
 
@@ -91,7 +76,7 @@ class ClassificationTask(Task):
             definition: what a network of the suite's own is.
         """
         built = networks.build(name, self.classes, int(self.spec["image_size"]), definition)
-        built.module.to(self.device, memory_format=torch.channels_last)
+        built.module.to(self.device).to(memory_format=torch.channels_last)
         return built
 
     def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
@@ -148,7 +133,7 @@ class ClassificationTask(Task):
         if not isinstance(self.test, ImageSet) or self.test.masks is None:
             raise AdmError(f"the images of {self.spec['title']} have no object masks")
         chosen, start = self.test.limit(count), 0
-        masks = torch.from_numpy(chosen.masks).bool().to(self.device)  # type: ignore[arg-type]
+        masks = torch.from_numpy(chosen.masks).bool().to(self.device)
         pixels = torch.from_numpy(chosen.images)
         for inputs, target in evaluation_batches(
             chosen, EVALUATION_BATCH, self.device, self.spec["mean"], self.spec["std"]
@@ -157,9 +142,6 @@ class ClassificationTask(Task):
             index = torch.arange(part.start, part.stop, device=self.device)
             yield ObjectExamples(Batch(inputs, inputs, target, index), masks[part], pixels[part])
             start = part.stop
-
-    def export(self, network: Network, folder: Path) -> None:
-        """Nothing: these networks have no library of their own, their safetensors file is the whole of them."""
 
     def data_digest(self) -> str | None:
         """Digest of the images trained and scored on; None for folders, which are not read through."""

@@ -60,20 +60,20 @@ class ExampleLoader:
         Raises:
             AdmError: an example cannot be made; the data set's own text.
         """
-        self._sampler.batches = [requests[i : i + batch_size] for i in range(0, len(requests), batch_size)]
+        self._sampler.batches = [list(requests[i : i + batch_size]) for i in range(0, len(requests), batch_size)]
         for made in self._loader:
             if isinstance(made, str):
                 raise AdmError(made)
             yield Example(*(part.to(self._device, non_blocking=True) for part in made))
 
 
-class _Told(Sampler[Sequence[Request]]):
+class _Told(Sampler[list[Request]]):
     """The batches of the pass that begins next."""
 
     def __init__(self) -> None:
-        self.batches: list[Sequence[Request]] = []
+        self.batches: list[list[Request]] = []
 
-    def __iter__(self) -> Iterator[Sequence[Request]]:
+    def __iter__(self) -> Iterator[list[Request]]:
         return iter(self.batches)
 
     def __len__(self) -> int:

@@ -65,7 +65,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""
-        return (self.second(self.first(x).relu()) + self.shortcut(x)).relu()
+        output: Tensor = (self.second(self.first(x).relu()) + self.shortcut(x)).relu()
+        return output
 
 
 class Classifier(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMPipeline
+from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
 
 from tasks.diffusion.networks.denoiser import Denoiser
 

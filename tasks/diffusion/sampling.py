@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from adm_core.errors import AdmError, Diverged, unknown
@@ -47,13 +47,14 @@ class Schedule:
 
         At each step the image that the prediction means is clipped to [-1, 1], as DDPM does.
         """
-        return DDIMScheduler(
+        scheduler: DDIMScheduler = DDIMScheduler(
             num_train_timesteps=self.timesteps,
             beta_schedule=SCHEDULES[self.name],
             prediction_type=self.prediction,
             timestep_spacing="trailing",
             clip_sample=True,
         )
+        return scheduler
 
     def process(self, device: torch.device | str = "cpu") -> NoiseProcess:
         """The same schedule for training: α and σ as the scheduler has them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,72 +13,58 @@ from torch import Tensor
 from adm_core import checkpoint
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
-from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
-from adm_core.recipe import Protocol
-from adm_core.taps import Network
-from adm_core.task import Scores, Task
+from adm_core.taps import Network, unwrap
+from adm_core.task import GenerativeTask, Scores, TaskContext
 from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.splits import open_splits
 from tasks.diffusion import data_settings, evaluation, export, extractor, networks
 from tasks.diffusion.batches import NoisyBatches
 from tasks.diffusion.evaluation import RealImages, Sampling
+from tasks.diffusion.networks.denoiser import Denoiser
 from tasks.diffusion.networks.inheritance import inherit
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
 
 _BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
 
 
-class DiffusionTask(Task):
+class DiffusionTask(GenerativeTask):
     """A benchmark with its images in place, batches of noisy images drawn from a seed, and an evaluation by sampling.
 
     Args:
-        benchmark: ``name@version``.
-        protocol: its ``data`` part says how images are noised and how they are made for scoring.
-        seed: of the batches.
-        device: where images and networks live.
-        data_roots: folders in which data sets, classifiers and Inception's weights are looked for.
-        views: must be ``shared``: both networks see the same noisy images.
-        download: fetch a missing data set where its publisher allows it.
-        artefacts: folder for what cells share, here the features of the training images; None: nothing is kept.
+        context: classifiers and Inception's weights are looked for where data sets are; what cells share are the
+            features of the training images; views of their own cannot be had, as both networks see the same noisy
+            images.
 
     Raises:
         AdmError: unknown benchmark, invalid data settings, missing or damaged data, no extractor, too few samples.
     """
 
-    kind: Literal["noise"] = "noise"
+    kind: Literal["denoiser"] = "denoiser"
 
-    def __init__(
-        self,
-        benchmark: str,
-        protocol: Protocol,
-        seed: int,
-        device: torch.device,
-        data_roots: Sequence[Path] = (),
-        views: str = "shared",
-        download: bool = False,
-        artefacts: Path | None = None,
-    ) -> None:
+    def __init__(self, context: TaskContext) -> None:
         known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
-        if benchmark not in known:
-            raise unknown("benchmark", benchmark, known)
-        if views == "own":
+        self.benchmark, protocol, device = context.benchmark, context.protocol, context.device
+        if self.benchmark not in known:
+            raise unknown("benchmark", self.benchmark, known)
+        if context.needs.views == "own":
             raise AdmError("diffusion: both networks see the same noisy images; the method asks for views of its own")
-        self.benchmark, self.spec, self.device = benchmark, known[benchmark], device
+        self.spec, self.device = known[self.benchmark], device
         self.settings = settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
-        self._artefacts, self._roots = artefacts, tuple(data_roots)
+        self.unit = str(self.spec["metric"]["unit"])
+        self._artefacts, self._roots = context.artefacts, tuple(context.data_roots)
         dataset = str(self.spec["dataset"])
-        opened = open_splits(settings, lambda split: datasets.load(dataset, split, data_roots, download))
+        opened = open_splits(settings, lambda split: datasets.load(dataset, split, self._roots, context.download))
         self.train, self.validation, self.test = opened
         self.has_validation = self.validation is not None
         noise, drawn = settings.noise, settings.sampling
         self.schedule = Schedule(noise.schedule, noise.timesteps, noise.prediction)
         self.process = self.schedule.process(device)
         self.sampling = Sampling(drawn.samples, drawn.steps, drawn.further_steps, drawn.batch_size)
-        self.extractor = extractor.open_extractor(str(self.spec["extractor"]), dataset, data_roots, device)
+        self.extractor = extractor.open_extractor(str(self.spec["extractor"]), dataset, self._roots, device)
         self.sampling.check(self.schedule, self.extractor, len(self.train))
         self._images, labels = extractor.as_tensors(self.train)
         self.loader = NoisyBatches(
@@ -86,7 +72,7 @@ class DiffusionTask(Task):
             labels if settings.conditional else None,
             self.process,
             protocol.recipe.batch_size,
-            seed,
+            context.seed,
             device,
             settings.flip,
             self._classify,
@@ -178,17 +164,11 @@ class DiffusionTask(Task):
         labels = None if self.classes is None else torch.arange(len(noise), device=self.device) % self.classes
         return sample(network.module, noise, self.schedule, self.sampling.steps, labels, self.sampling.batch_size)
 
-    def object_examples(self, count: int) -> Iterator[ObjectExamples]:
-        """None: what is foreground in these images is not known.
-
-        Raises:
-            AdmError: always.
-        """
-        raise AdmError(f"{self.spec['title']} has no object masks")
-
     def export(self, network: Network, folder: Path) -> None:
         """Write a pipeline folder that Diffusers' ``DDIMPipeline`` and ``DDPMPipeline`` load."""
-        export.save(network.module, folder, self.schedule.scheduler())  # type: ignore[arg-type]
+        module = unwrap(network.module)
+        assert isinstance(module, Denoiser)
+        export.save(module, folder, self.schedule.scheduler())
 
     def data_digest(self) -> str | None:
         """Digest of what is trained and scored on, and of the extractor's weights."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +15,14 @@ from tasks.segmentation.batches import Scored
 from tasks.segmentation.data_settings import Sliding
 from tasks.segmentation.networks.segmentor import Segmentor
 
-Areas = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Pixels per class [K]: intersection, union, predicted, labelled."""
+
+class Areas(NamedTuple):
+    """Pixels per class [K]."""
+
+    intersection: Tensor
+    union: Tensor
+    predicted: Tensor
+    labelled: Tensor
 
 
 def evaluate(
@@ -32,18 +39,19 @@ def evaluate(
         classes: their names.
         sliding: windows; None: the whole image at once.
     """
-    totals = {role: tuple(torch.zeros(len(classes), dtype=torch.float64) for _ in range(4)) for role in networks}
+    none = torch.zeros(len(classes), dtype=torch.float64)
+    totals = {role: Areas(none, none, none, none) for role in networks}
     same = labelled = 0
     for batch in batches:
         predicted = {role: predict(network, batch.images, sliding) for role, network in networks.items()}
         for role, found in predicted.items():
             new = areas(found, batch.labels, len(classes))
-            totals[role] = tuple(total + area for total, area in zip(totals[role], new, strict=True))
+            totals[role] = Areas(*(total + area for total, area in zip(totals[role], new, strict=True)))
         if "teacher" in predicted:
             valid = batch.labels != VOID
             same += int(((predicted["student"] == predicted["teacher"]) & valid).sum())
             labelled += int(valid.sum())
-    result: Scores = {role: scores(total, classes) for role, total in totals.items()}  # type: ignore[arg-type]
+    result: Scores = {role: scores(total, classes) for role, total in totals.items()}
     if "teacher" in networks:
         result["student"]["agreement"] = 100 * same / labelled
     return result
@@ -80,8 +88,7 @@ def areas(predicted: Tensor, labels: Tensor, classes: int) -> Areas:
     from mmseg.evaluation import IoUMetric
 
     found = IoUMetric.intersect_and_union(predicted, labels.to(predicted), classes, VOID)
-    intersection, union, ours, theirs = (area.double() for area in found)
-    return intersection, union, ours, theirs
+    return Areas(*(area.double() for area in found))
 
 
 def scores(found: Areas, classes: tuple[str, ...]) -> dict[str, float | None]:

@@ -49,6 +49,7 @@ class TrainingExamples(Dataset[Example | str]):
         return len(self._set)
 
     def __getitem__(self, request: Request) -> Example | str:
+        assert request.epoch is not None
         try:
             image, labels = read(self._set, request.position)
         except AdmError as error:

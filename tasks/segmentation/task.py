@@ -16,9 +16,8 @@ from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
 from adm_core.network_definition import NetworkDefinition
-from adm_core.recipe import Protocol
-from adm_core.taps import Network
-from adm_core.task import Scores, Task
+from adm_core.taps import Network, unwrap
+from adm_core.task import Scores, Task, TaskContext
 from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.scenes import VOID, SegmentationSet
@@ -26,6 +25,7 @@ from tasks.datasets.source import Split
 from tasks.datasets.splits import open_splits
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
+from tasks.segmentation.networks.segmentor import Segmentor
 
 EVALUATION_BATCH = 16
 compat.load()  # with this module, so that workers forked from a process that has imported it need not do it again
@@ -36,14 +36,7 @@ class SegmentationTask(Task):
     """A benchmark with its splits in place, batches drawn from a seed, and an evaluation.
 
     Args:
-        benchmark: ``name@version``.
-        protocol: its ``data`` part says how the splits are made and augmented.
-        seed: of the batches.
-        device: where networks live.
-        data_roots: folders in which data sets are looked for.
-        views: ``own`` gives the teacher its own colours of each crop.
-        download: fetch a missing data set where its publisher allows it.
-        artefacts: folder for what cells share; this task keeps nothing there.
+        context: with views of its own the teacher gets its own colours of each crop.
 
     Raises:
         AdmError: unknown benchmark, invalid data settings, missing or damaged data, MMSegmentation missing.
@@ -51,29 +44,22 @@ class SegmentationTask(Task):
 
     kind: Literal["class_logits"] = "class_logits"
 
-    def __init__(
-        self,
-        benchmark: str,
-        protocol: Protocol,
-        seed: int,
-        device: torch.device,
-        data_roots: Sequence[Path] = (),
-        views: str = "shared",
-        download: bool = False,
-        artefacts: Path | None = None,
-    ) -> None:
+    def __init__(self, context: TaskContext) -> None:
         known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
-        if benchmark not in known:
-            raise unknown("benchmark", benchmark, known)
-        self.benchmark, self.spec = benchmark, known[benchmark]
+        self.benchmark, protocol = context.benchmark, context.protocol
+        if self.benchmark not in known:
+            raise unknown("benchmark", self.benchmark, known)
+        self.spec = known[self.benchmark]
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
-        self.device, self.classes = device, int(self.spec["classes"])
+        self.device, self.classes = context.device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
-        opened = open_splits(self.settings, lambda split: self._load(split, data_roots, download))
+        self.unit = str(self.spec["metric"]["unit"])
+        opened = open_splits(self.settings, lambda split: self._load(split, context.data_roots, context.download))
         self.train, self.validation, self.test = opened
+        views = 2 if context.needs.views == "own" else 1
         self.loader = TrainingBatches(
-            self.train, self.settings, protocol.recipe.batch_size, seed, device, 2 if views == "own" else 1
+            self.train, self.settings, protocol.recipe.batch_size, context.seed, self.device, views
         )
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.has_validation = self.validation is not None
@@ -86,7 +72,7 @@ class SegmentationTask(Task):
             definition: what a network of the suite's own is.
         """
         built = networks.build(name, self.classes, self.settings.pretrained, definition)
-        built.module.to(self.device, memory_format=torch.channels_last)
+        built.module.to(self.device).to(memory_format=torch.channels_last)
         return built
 
     def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
@@ -120,9 +106,9 @@ class SegmentationTask(Task):
         chosen = self.validation if split == "validation" else self.test
         if chosen is None:
             raise AdmError("this protocol has no validation split; set data.validation")
-        modules = {role: network.module for role, network in evaluated.items()}
+        modules = {role: _segmentor(network) for role, network in evaluated.items()}
         batches = evaluation_batches(chosen, EVALUATION_BATCH, self.device)
-        return evaluation.evaluate(modules, batches, chosen.classes, self.settings.sliding)  # type: ignore[arg-type]
+        return evaluation.evaluate(modules, batches, chosen.classes, self.settings.sliding)
 
     def object_examples(self, count: int) -> Iterator[ObjectExamples]:
         """Images of the split that is scored with the pixels of their object classes, always the same ones in order.
@@ -147,7 +133,7 @@ class SegmentationTask(Task):
 
     def export(self, network: Network, folder: Path) -> None:
         """Write ``config.py`` and ``weights.pth`` for MMSegmentation's ``init_model``."""
-        export.save(network.module, folder, self.train.classes, self.train.palette, self.settings.sliding)
+        export.save(_segmentor(network), folder, self.train.classes, self.train.palette, self.settings.sliding)
 
     def data_digest(self) -> str | None:
         """Digest of what is trained and scored on; None for sets of files, which are not read through."""
@@ -160,6 +146,12 @@ class SegmentationTask(Task):
         if len(loaded.classes) != self.classes:
             raise AdmError(f"{name} has {len(loaded.classes)} classes, benchmark {self.benchmark} {self.classes}")
         return loaded
+
+
+def _segmentor(network: Network) -> Segmentor:
+    module = unwrap(network.module)
+    assert isinstance(module, Segmentor)
+    return module
 
 
 TASK = SegmentationTask

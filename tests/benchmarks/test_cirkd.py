@@ -21,12 +21,15 @@ from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.memory import ClassQueue
+from adm_core.method import Facts
 from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
 from adm_core.testing.networks import task_loss
 from suites.worker.entry import keep_freed_memory
 from tests.benchmarks.test_step import bare, take_turns
+
+FACTS = Facts(examples=2, classes=4, labels=None, steps=1, batch_size=2)
 
 CLASSES, BATCH, HEIGHT, WIDTH = 19, 8, 256, 512
 
@@ -83,7 +86,13 @@ def side(method: str) -> Callable[[], None]:
         networks.append(Network(f"fpn{width}", module, {"penultimate": "penultimate"}))
     batch = scenes()
     model = Distiller(
-        *networks, registry.create(method), "offline", task_loss, "class_logits", (batch.student_input[:2],)
+        dict(zip(("student", "teacher"), networks, strict=True)),
+        registry.create(method),
+        "offline",
+        task_loss,
+        "class_logits",
+        (batch.student_input[:2],),
+        FACTS,
     )
     for part in model.parts.values():
         if isinstance(part, ClassQueue):

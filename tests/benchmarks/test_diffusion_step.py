@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
+from adm_core.method import Facts
 from adm_core.recipe import Recipe
 from adm_core.registry import create
 from adm_core.taps import Network
@@ -32,6 +33,8 @@ from tasks.diffusion import data_settings, networks
 from tasks.diffusion.batches import NoisyBatches
 from tasks.diffusion.sampling import Schedule
 from tasks.diffusion.task import DiffusionTask
+
+FACTS = Facts(examples=2, classes=4, labels=None, steps=1, batch_size=2)
 
 TEACHER, STUDENT = "unet-w16", "unet-w8"
 PROTOCOL = load_protocol("digits-quick")[1]
@@ -45,7 +48,7 @@ METHODS = ("output", "output+fitnet", "bksdm", "koala", "adm", "output+adm")
 class Denoising:
     """Random images as the diffusion task hands them to the loop, without a set on disk and an evaluation."""
 
-    kind, metric, higher_is_better, has_validation = "noise", "frechet", False, False
+    kind, metric, higher_is_better, has_validation = "denoiser", "frechet", False, False
     task_loss = DiffusionTask.task_loss
 
     def __init__(self, data: dict, channels: int, side: int, batch: int, steps: int) -> None:
@@ -71,7 +74,10 @@ class Denoising:
     def distiller(self, method: str, regime: str) -> Distiller:
         example = (self.images[:2], torch.zeros(2, dtype=torch.int64))
         chosen = {part: SETTINGS[part] for part in method.split("+") if part in SETTINGS}
-        return Distiller(*self.pair(), create(method, chosen), regime, self.task_loss, "noise", example)
+        return Distiller(
+            dict(zip(("student", "teacher"), self.pair(), strict=True)), create(method, chosen), regime, self.task_loss,
+            "denoiser", example, FACTS,
+        )  # fmt: skip
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from adm_core.distiller import Distiller
+from adm_core.method import Facts
 from adm_core.recipe import Optimizer, Protocol, Recipe
 from adm_core.registry import create
+from adm_core.task import TaskContext
 from adm_core.train import Trainer
 from suites.worker.entry import keep_freed_memory
 from tasks.datasets.shape_scenes import shape_scenes
@@ -25,6 +27,8 @@ from tasks.segmentation import compat, networks
 from tasks.segmentation.networks import configs
 from tasks.segmentation.pipeline import as_results
 from tasks.segmentation.task import TASK
+
+FACTS = Facts(examples=2, classes=4, labels=None, steps=1, batch_size=2)
 
 STEPS, BATCH, ROUNDS = 24, 16, 3
 TEACHER, STUDENT = "pspnet-r18w16", "pspnet-r18w8"
@@ -36,10 +40,12 @@ def ours() -> float:
     """CPU seconds of one epoch of STEPS steps in our loop."""
     recipe = Recipe(epochs=1, batch_size=BATCH, optimizer=ADAMW)
     protocol = Protocol(title="benchmark", source="own", task="segmentation", recipe=recipe, data=DATA)
-    task = TASK("shape-scenes@1", protocol, 0, torch.device("cpu"))
+    task = TASK(TaskContext("shape-scenes@1", protocol, 0, torch.device("cpu")))
     kd = create("kd", {"kd": {"temperature": 1.0, "weight": 1.0, "task_weight": 1.0}})
     teacher, student = task.network(TEACHER), task.network(STUDENT)
-    model = Distiller(student, teacher, kd, "offline", task.task_loss, task.kind, task.example())
+    model = Distiller(
+        {"student": student, "teacher": teacher}, kd, "offline", task.task_loss, task.kind, task.example(), task.facts()
+    )
     trainer = Trainer(model, task, recipe, 0)
     began = time.process_time()
     trainer.run()
@@ -152,7 +158,15 @@ def test_the_two_sides_have_the_same_losses():
     from adm_core.batch import Batch
 
     kd = create("kd", {"kd": {"temperature": 1.0, "weight": 1.0, "task_weight": 1.0}})
-    model = Distiller(student, teacher, kd, "offline", TASK.task_loss.__get__(object()), "class_logits", (x,))
+    model = Distiller(
+        {"student": student, "teacher": teacher},
+        kd,
+        "offline",
+        TASK.task_loss.__get__(object()),
+        "class_logits",
+        (x,),
+        FACTS,
+    )
     ours = model(Batch(x, x, y, torch.arange(2)), 0.5, torch.Generator())
     expected = sum(value for key, value in found.items() if "loss" in key)
     torch.testing.assert_close(ours.total, expected, rtol=1e-4, atol=1e-5)

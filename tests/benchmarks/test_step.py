@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
+from adm_core.method import Facts
 from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
@@ -29,6 +30,8 @@ from tasks.classification import networks
 from tasks.classification.batches import InMemoryBatches
 from tasks.datasets.images import ImageSet
 from tests.benchmarks.test_data_path import MEAN, STD, PerImage
+
+FACTS = Facts(examples=2, classes=4, labels=None, steps=1, batch_size=2)
 
 CLASSES, BATCH = 100, 64
 SGD = Optimizer(name="sgd", lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -68,7 +71,15 @@ def distiller(pair: tuple[str, str], method: str, regime: str, side: int = 32) -
     teacher, student = (build(name) for name in pair)
     example = torch.zeros(2, 3, side, side).contiguous(memory_format=torch.channels_last)
     task_loss = FixedTask(lambda *_: iter(()), 1).task_loss
-    return Distiller(student, teacher, registry.create(method), regime, task_loss, "class_logits", (example,))
+    return Distiller(
+        {"student": student, "teacher": teacher},
+        registry.create(method),
+        regime,
+        task_loss,
+        "class_logits",
+        (example,),
+        FACTS,
+    )
 
 
 def noise(count: int, side: int = 32, size: int = BATCH) -> list[Batch]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adm_core.errors import AdmError
+from adm_core.task import TaskContext
 from suites.spec.definition import load_protocol
 from tasks import datasets
 from tasks.classification import data_settings
@@ -15,7 +16,8 @@ from tasks.classification.task import ClassificationTask
 def test_a_protocol_scored_on_validation_never_reads_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     read, load = [], datasets.load
     monkeypatch.setattr(datasets, "load", lambda name, split, *rest: read.append(split) or load(name, split, *rest))
-    task = ClassificationTask("digit-scenes@1", load_protocol("digit-scenes-choose")[1], 0, torch.device("cpu"))
+    protocol = load_protocol("digit-scenes-choose")[1]
+    task = ClassificationTask(TaskContext("digit-scenes@1", protocol, 0, torch.device("cpu")))
     network = {"student": task.network("resnet8w8s2")}
     scores = task.evaluate(network, "test")
     assert sorted(read) == ["train", "validation"]

@@ -7,8 +7,10 @@ import torch
 
 from adm_core import registry
 from adm_core.errors import AdmError
-from adm_core.method import Step, View
-from adm_core.testing.setup import Bench
+from adm_core.method import View
+from adm_core.testing.networks import tiny_facts
+from adm_core.testing.setup import Setup
+from tests.core.toy import make_step
 
 B, C, H, W, K = 3, 6, 4, 4, 5
 PLAIN = {"ramp": 0.0, "consensus": 1.0, "divergence": 1.0}
@@ -29,12 +31,12 @@ def adm(student, teacher, **settings):
     method = registry.create("adm", {"adm": {**PLAIN, **settings}})
     shapes = [{"prediction": (B, K), "last": (B, C, H, W), "head": (K, C)}] * 2
     assert method.supports(*shapes, "online") is None
-    method.parts = method.build(*shapes)
+    method.parts = method.build(*shapes, tiny_facts())
     return method
 
 
 def step(progress=1.0):
-    return Step(torch.tensor([0, 4, 2]), progress, torch.Generator())
+    return make_step(torch.tensor([0, 4, 2]), progress, torch.Generator())
 
 
 def weights(s, t, sign, tau):
@@ -104,8 +106,8 @@ def test_form_w_on_dense_predictions_resizes_the_weights_and_skips_void():
     s, t = dense
     method = registry.create("adm", {"adm": {**PLAIN, "weighting": "uniform"}})
     shapes = {"prediction": (B, K, 8, 8), "last": (B, C, H, W)}
-    method.build(shapes, shapes)
-    losses = method.losses(s, t, Step(torch.zeros(B), 1.0, torch.Generator(), mask))
+    method.build(shapes, shapes, tiny_facts())
+    losses = method.losses(s, t, make_step(torch.zeros(B), 1.0, torch.Generator(), mask))
     assert float(losses.teacher["divergence"]) == pytest.approx(float(t.task_loss[:, 4:].mean()), rel=1e-5)
     ls, lt = s.prediction.log_softmax(1), t.prediction.log_softmax(1)
     expected = (lt.exp() * (lt - ls)).sum(1)[:, 4:].mean()
@@ -150,14 +152,14 @@ def test_logs_similarity_and_entropies():
 
 
 def test_frozen_teacher_keeps_consensus_alone():
-    losses = Bench("adm", "offline", {}).losses()
+    losses = Setup("adm", "offline", {}).losses()
     assert set(losses.student) == {"consensus"} and not losses.teacher
 
 
 def test_student_pulled_by_form_m_comes_closer_and_the_teacher_moves_away():
     base = {"form": "M", "width": "pool", "ramp": 0.0}
     for consensus, divergence, sign in ((20.0, 0.0, 1), (0.0, 20.0, -1)):
-        bench = Bench("adm", "online", {"adm": {**base, "consensus": consensus, "divergence": divergence}})
+        bench = Setup("adm", "online", {"adm": {**base, "consensus": consensus, "divergence": divergence}})
         before = float(bench.losses(0).log["similarity_mean"])
         for _ in range(8):
             bench.step(0)
@@ -175,4 +177,4 @@ def test_student_pulled_by_form_m_comes_closer_and_the_teacher_moves_away():
 )
 def test_settings_that_make_no_sense_are_refused_with_a_reason(settings, words):
     with pytest.raises(AdmError, match=words.replace("[", r"\[").replace("]", r"\]")):
-        Bench("adm", "online", {"adm": settings})
+        Setup("adm", "online", {"adm": settings})

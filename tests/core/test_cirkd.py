@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from adm_core import registry
 from adm_core.losses import cross_image
 from adm_core.memory import ClassQueue
-from adm_core.method import Step, View
-from adm_core.testing.setup import Bench
+from adm_core.method import View
+from adm_core.testing.networks import tiny_facts
+from adm_core.testing.setup import Setup
+from tests.core.toy import make_step
 
 CLASSES, TAU = 3, 0.1
 
@@ -272,7 +274,7 @@ def method(student, teacher, **settings):
     ]
     assert made.supports(*shapes, "offline") is None
     torch.manual_seed(0)
-    made.parts = made.build(*shapes)
+    made.parts = made.build(*shapes, tiny_facts())
     return made
 
 
@@ -287,7 +289,7 @@ def test_three_steps_are_the_literal_terms_with_a_deque_per_class():
     target, mask = labels(), valid_positions()
     for seed in range(3):
         student, teacher = maps(10 + seed, 3, 4, 3, 4), maps(20 + seed, 3, 6, 3, 4)
-        step = Step(target, 0.5, torch.Generator().manual_seed(seed), mask)
+        step = make_step(target, 0.5, torch.Generator().manual_seed(seed), mask)
         ours = cirkd.losses(view(student), view(teacher), step).student
         pixels = cross_image.choose_pixels(teacher, target, mask, CLASSES, 5, torch.Generator().manual_seed(seed))
         for name, rows in (("pixel", pixels), ("region", cross_image.class_regions(teacher, target, mask, CLASSES))):
@@ -315,7 +317,7 @@ def test_the_projector_is_two_convolutions_around_norm_and_relu():
 
 def test_maps_larger_than_the_positions_are_compared_on_a_grid():
     student, teacher, mask = maps(0, 3, 4, 6, 8), maps(1, 3, 6, 12, 16), valid_positions(3, 3, 4)
-    step = Step(labels(3, 12, 16), 0.5, torch.Generator(), mask.repeat_interleave(4, 1).repeat_interleave(4, 2))
+    step = make_step(labels(3, 12, 16), 0.5, torch.Generator(), mask.repeat_interleave(4, 1).repeat_interleave(4, 2))
     ours = method(student, teacher, positions=12, pixel=0.0, region=0.0).losses(view(student), view(teacher), step)
     cells = F.avg_pool2d(student, 2), F.avg_pool2d(teacher, 4)
     assert float(ours.student["minibatch"]) == pytest.approx(literal_minibatch(*cells, mask), rel=1e-4)
@@ -325,7 +327,7 @@ def test_every_batch_of_an_accumulated_step_joins_the_queues_once_the_step_is_do
     features = maps(0, 3, 4, 3, 4), maps(0, 3, 6, 3, 4)
     cirkd, target, mask = method(*features), labels(), valid_positions()
     for _ in range(2):
-        cirkd.losses(*(view(f) for f in features), Step(target, 0.5, torch.Generator(), mask))
+        cirkd.losses(*(view(f) for f in features), make_step(target, 0.5, torch.Generator(), mask))
         assert int(cirkd.parts["pixel"].written.sum()) == 0
     cirkd.after_step()
     assert int(cirkd.parts["pixel"].written.sum()) == 2 * int(mask.sum())
@@ -342,13 +344,13 @@ def test_every_batch_of_an_accumulated_step_joins_the_queues_once_the_step_is_do
     ],
 )
 def test_a_term_of_weight_zero_is_left_out_with_its_memory(settings, parts):
-    bench = Bench("cirkd", "offline", {"cirkd": settings}, form="pixels")
+    bench = Setup("cirkd", "offline", {"cirkd": settings}, form="pixels")
     assert set(bench.distiller.parts) == parts
     assert set(bench.losses().student) == {"minibatch", *parts} - {"projector"}
 
 
 def test_the_memory_travels_in_checkpoints():
-    bench = Bench("cirkd", "offline", {}, form="pixels")
+    bench = Setup("cirkd", "offline", {}, form="pixels")
     bench.step(0)
     state = bench.distiller.state_dict()
     assert int(state["parts.pixel.written"].sum()) > 0 and int(state["parts.region.written"].sum()) > 0

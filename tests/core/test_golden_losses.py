@@ -22,10 +22,12 @@ import torch
 
 from adm_core import registry
 from adm_core.batch import Batch, noisy_batch
-from adm_core.method import Step, View
+from adm_core.method import View
 from adm_core.network_copy import NetworkCopy
 from adm_core.noising import NoiseProcess, Noising
 from adm_core.testing import networks as tiny
+from adm_core.testing.networks import tiny_facts
+from tests.core.toy import make_step
 
 FILE = Path(__file__).with_name("golden_losses.json")
 RENEW = bool(os.environ.get("ADM_RENEW_GOLDEN"))
@@ -133,7 +135,7 @@ def noise_view(role, trains):
         for place, (tap, side) in enumerate(BLOCK_SIDES.items())
     }
     prediction = waves(BATCH, 3, PIXEL_SIDE, PIXEL_SIDE, phase=phase + 8).requires_grad_(trains)
-    return View(prediction, "noise", features, (prediction - noising().target).pow(2).mean(1))
+    return View(prediction, "denoiser", features, (prediction - noising().target).pow(2).mean(1))
 
 
 def noising():
@@ -177,7 +179,7 @@ def shapes(seen, taps):
 def both_views(method, regime):
     """Views of both networks on images, on pixels where the method declines images, or on noise; and their shapes."""
     reasons = []
-    for make in (noise_view,) if method.needs.prediction == "noise" else (view, pixel_view):
+    for make in (noise_view,) if method.needs.prediction == "denoiser" else (view, pixel_view):
         student, teacher = make("student", True), make("teacher", regime == "online")
         both = shapes(student, method.needs.taps), shapes(teacher, method.needs.taps)
         reasons.append(method.supports(*both, regime))
@@ -188,7 +190,7 @@ def both_views(method, regime):
 
 def gradient(total, seen):
     """Norm of a loss's gradient at a network's own maps: what flows through weights and targets shows here alone."""
-    denoises = seen.kind == "noise"
+    denoises = seen.kind == "denoiser"
     maps = [seen.prediction, *seen.features.values()] if denoises else [seen.features[tap] for tap in SIDES]
     found = torch.autograd.grad(total, maps, retain_graph=True, allow_unused=True)
     return float(torch.cat([g.flatten() for g in found if g is not None]).norm())
@@ -202,7 +204,7 @@ def measure(name, regime, settings):
         student, teacher, both = both_views(method, regime)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
-            method.take(method.build(*both) | copies(method.needs))
+            method.take(method.build(*both, tiny_facts()) | copies(method.needs))
         for index, part in enumerate(p for m in method.parts.values() for p in m.parameters()):
             with torch.no_grad():
                 part.copy_(0.5 + 0.5 * waves(*part.shape, phase=float(index)))
@@ -223,12 +225,12 @@ def measure(name, regime, settings):
 def circumstances(method, seen, progress):
     """The step on what a view shows; noisy inputs as the method wants them."""
     generator = torch.Generator().manual_seed(0)
-    if seen.kind == "noise":
+    if seen.kind == "denoiser":
         batch = method.inputs(noisy_batch(noising(), torch.arange(BATCH)), progress, generator)
-        return Step(batch.target, progress, generator, noising=batch.noising)
+        return make_step(batch.target, progress, generator, noising=batch.noising)
     if seen.prediction.dim() == 2:
-        return Step(target(), progress, generator)
-    return Step(pixel_target(), progress, generator, pixel_mask())
+        return make_step(target(), progress, generator)
+    return make_step(pixel_target(), progress, generator, pixel_mask())
 
 
 def resolved(name, settings):

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from adm_core import registry
 from adm_core.insight import activation, auc, iou, measures, top_share, unit_range
-from adm_core.method import Step, View
+from adm_core.method import View
+from adm_core.testing.networks import tiny_facts
+from tests.core.toy import make_step
 
 B, SIDE = 6, 16
 
@@ -154,8 +156,8 @@ def test_adm_shows_the_maps_its_losses_use() -> None:
         views.append(View(f.mean((2, 3)), "class_logits", {"last": f}, torch.zeros(2), torch.nn.Linear(4, 4)))
     shapes = {"prediction": (2, 4), "last": (2, 4, 3, 3), "head": (4, 4)}
     adm = registry.create("adm", {"adm": {"temperature": 0.3}})
-    adm.parts = adm.build(shapes, shapes)
-    step = Step(torch.tensor([0, 1]), 1.0, torch.Generator())
+    adm.parts = adm.build(shapes, shapes, tiny_facts())
+    step = make_step(torch.tensor([0, 1]), 1.0, torch.Generator())
     maps = adm.maps(*views, step)  # type: ignore[attr-defined]
     assert adm.places == "last (identity)"  # type: ignore[attr-defined]
     s, t = (view.features["last"].detach() for view in views)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from adm_core import registry
-from adm_core.method import Step, View
-from adm_core.testing.setup import Bench
+from adm_core.method import View
+from adm_core.testing.setup import Setup
+from tests.core.toy import make_step
 
 
 def view(logits):
@@ -13,7 +14,7 @@ def view(logits):
 
 
 def switch(student, teacher, target):
-    return registry.create("switokd").losses(view(student), view(teacher), Step(target, 0.5, torch.Generator()))
+    return registry.create("switokd").losses(view(student), view(teacher), make_step(target, 0.5, torch.Generator()))
 
 
 def test_switokd_pauses_a_teacher_far_ahead_and_only_then():
@@ -40,7 +41,7 @@ def test_switokd_threshold_is_the_papers():
 
 
 def test_a_paused_teacher_does_not_move():
-    bench = Bench("switokd", "online", {})
+    bench = Setup("switokd", "online", {})
     with torch.no_grad():
         bench.distiller.teacher.head.weight.zero_()
         bench.distiller.teacher.head.bias.zero_()
@@ -56,24 +57,24 @@ def test_a_paused_teacher_does_not_move():
 
 @pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (1 / 24, 0.5), (0.5, 1.0)])
 def test_dkd_warms_up_over_a_twelfth_of_training(progress, share):
-    full = float(Bench("dkd", "offline", {"dkd": {"warmup": 0.0}}).losses(0, progress).student["dkd"].detach())
-    ours = float(Bench("dkd", "offline", {}).losses(0, progress).student["dkd"].detach())
+    full = float(Setup("dkd", "offline", {"dkd": {"warmup": 0.0}}).losses(0, progress).student["dkd"].detach())
+    ours = float(Setup("dkd", "offline", {}).losses(0, progress).student["dkd"].detach())
     assert ours == pytest.approx(share * full, rel=1e-5)
 
 
 def test_kdcl_shares_the_loss_between_task_and_ensemble():
-    losses = Bench("kdcl", "online", {"kdcl": {"alpha": 0.3}}).losses()
+    losses = Setup("kdcl", "online", {"kdcl": {"alpha": 0.3}}).losses()
     assert losses.student_task == losses.teacher_task == pytest.approx(0.7)
 
 
 def test_fitnet_regressor_learns_the_hint():
-    bench = Bench("fitnet", "offline", {"fitnet": {"weight": 1.0}})
+    bench = Setup("fitnet", "offline", {"fitnet": {"weight": 1.0}})
     first, *_, last = [float(bench.losses(0).student["hint"].detach()) for _ in range(30) if bench.step(0)]
     assert last < 0.7 * first
 
 
 def test_detached_view_is_constant_in_every_way():
-    bench = Bench("adm", "online", {})
+    bench = Setup("adm", "online", {})
     v = bench.distiller.views(bench.batch(0))[0]["teacher"].detached()
     x = torch.randn(2, v.features["last"].shape[1], requires_grad=True)
     out = v.head(x)

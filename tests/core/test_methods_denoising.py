@@ -11,11 +11,11 @@ from adm_core.batch import noisy_batch
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Unsupported
 from adm_core.losses import denoising
-from adm_core.method import Step, View
+from adm_core.method import View
 from adm_core.recipe import Recipe
-from adm_core.testing.networks import EXAMPLES, LEVELS, task_loss, tiny_batch, tiny_network
-from adm_core.testing.setup import Bench
-from tests.core.toy import NoisyTask, denoising_trainer
+from adm_core.testing.networks import EXAMPLES, LEVELS, task_loss, tiny_batch, tiny_facts, tiny_network
+from adm_core.testing.setup import Setup
+from tests.core.toy import NoisyTask, denoising_trainer, make_step
 
 KINDS = ("epsilon", "v_prediction", "sample")
 STEPPING = ("progressive", "consistency", "rcfd")
@@ -32,7 +32,7 @@ def squared(a, b):
 
 
 def bench(method, regime="offline", widths=(8, 8), **settings):
-    return Bench(method, regime, {method: settings}, widths, "noise")
+    return Setup(method, regime, {method: settings}, widths, "denoisers")
 
 
 def both(b):
@@ -88,7 +88,7 @@ def shown(seed):
     prediction = torch.randn(BLOCKS["prediction"], generator=g).requires_grad_()
     features = {tap: torch.randn(SHAPE, generator=g).requires_grad_() for tap in ("last", "mid")}
     noise = torch.randn(BLOCKS["prediction"], generator=torch.Generator().manual_seed(9))
-    return View(prediction, "noise", features, (prediction - noise).pow(2).mean(1)), noise
+    return View(prediction, "denoiser", features, (prediction - noise).pow(2).mean(1)), noise
 
 
 def softmax_at(similarity, sign, tau):
@@ -105,8 +105,8 @@ def test_adm_on_noise_weighs_squared_errors_or_matches_features(form, taps):
     own = {"form": form, "taps": taps, "ramp": 0.0, "consensus": 1.0, "divergence": 1.0, "temperature": 0.3}
     method = registry.create("adm", {"adm": own | {"margin": 0.1}})
     assert method.supports(BLOCKS, BLOCKS, "online") is None
-    method.take(method.build(BLOCKS, BLOCKS))
-    found = method.losses(s, t, Step(noise, 1.0, torch.Generator()))
+    method.take(method.build(BLOCKS, BLOCKS, tiny_facts()))
+    found = method.losses(s, t, make_step(noise, 1.0, torch.Generator()))
     co = di = 0.0
     for b in range(3):
         similarity = {}
@@ -129,7 +129,7 @@ def test_adm_on_noise_weighs_squared_errors_or_matches_features(form, taps):
 
 
 def noised(kind, timestep):
-    noising = tiny_batch(form="noise").noising
+    noising = tiny_batch(form="denoisers").noising
     return replace(noising, process=replace(noising.process, prediction=kind), timestep=timestep)
 
 
@@ -161,7 +161,7 @@ def two_steps(noising, network, b, middle, end):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_student_that_predicts_the_two_step_target_lands_where_the_teachers_two_steps_lead(kind):
-    teacher = tiny_network(8, 3, "noise").module
+    teacher = tiny_network(8, 3, "denoisers").module
     for steps in (1, 2, 5, 10):
         index = denoising.draw_steps(EXAMPLES, steps, torch.Generator().manual_seed(steps))
         noising = noised(kind, denoising.step_ends(LEVELS, steps, index))
@@ -352,7 +352,7 @@ def test_two_parts_cannot_both_choose_the_timesteps():
 
 
 def test_a_composition_gives_each_part_its_own_copies():
-    b = Bench("output+consistency", "offline", {}, (8, 8), "noise")
+    b = Setup("output+consistency", "offline", {}, (8, 8), "denoisers")
     output, consistency = b.method.methods
     assert list(b.distiller.parts) == ["consistency_average"] and not output.parts
     assert consistency.parts["average"] is b.distiller.parts["consistency_average"]
@@ -362,16 +362,24 @@ def test_a_composition_gives_each_part_its_own_copies():
 
 
 def test_methods_for_denoisers_decline_classifiers_and_the_reverse():
-    with pytest.raises(Unsupported, match="'output' reads noise, this task predicts class_logits"):
-        Bench("output", "offline", {})
+    with pytest.raises(Unsupported, match="'output' reads denoiser, this task predicts class_logits"):
+        Setup("output", "offline", {})
     with pytest.raises(Unsupported, match="'kd' reads class_logits, this task predicts noise"):
-        Bench("kd", "offline", {}, form="noise")
+        Setup("kd", "offline", {}, form="denoisers")
 
 
 def test_a_student_alone_needs_no_copies():
-    batch, student = tiny_batch(form="noise"), tiny_network(8, 0, "noise")
+    batch, student = tiny_batch(form="denoisers"), tiny_network(8, 0, "denoisers")
     example = (batch.student_input, *batch.conditions)
-    alone = Distiller(student, None, registry.create("consistency"), "alone", task_loss, "noise", example)
+    alone = Distiller(
+        {"student": student},
+        registry.create("consistency"),
+        "alone",
+        task_loss,
+        "denoiser",
+        example,
+        tiny_facts("denoisers"),
+    )
     assert list(alone(batch, 0.5, torch.Generator()).terms) == ["student.task"]
 
 

@@ -9,9 +9,11 @@ from adm_core import registry
 from adm_core.critic import Critic, SpectralConv
 from adm_core.errors import Unsupported
 from adm_core.losses import adversarial, channels, relations
-from adm_core.method import Step, View, constant
+from adm_core.method import View, constant
 from adm_core.testing.checks import check_method
-from adm_core.testing.setup import Bench
+from adm_core.testing.networks import tiny_facts
+from adm_core.testing.setup import Setup
+from tests.core.toy import make_step
 
 CLASSES, SIDE = 5, 8
 
@@ -29,7 +31,7 @@ def view(seed, width, side, taps):
 
 def step(valid=None):
     target = torch.randint(CLASSES, (2, 2 * SIDE, 2 * SIDE), generator=torch.Generator().manual_seed(3))
-    return Step(target, 0.5, torch.Generator().manual_seed(4), valid)
+    return make_step(target, 0.5, torch.Generator().manual_seed(4), valid)
 
 
 def built(name, student, teacher, **settings):
@@ -40,7 +42,7 @@ def built(name, student, teacher, **settings):
     ]
     assert method.supports(*shapes, "offline") is None
     torch.manual_seed(0)
-    method.parts = method.build(*shapes)
+    method.parts = method.build(*shapes, tiny_facts())
     return method
 
 
@@ -86,7 +88,7 @@ def test_the_larger_map_is_pooled_to_the_smaller():
     ],
 )
 def test_a_part_of_weight_zero_is_left_out_with_its_modules_and_taps(name, left_out, kept):
-    bench = Bench(name, "offline", {name: left_out}, form="pixels")
+    bench = Setup(name, "offline", {name: left_out}, form="pixels")
     found, needs = bench.losses(), bench.method.needs
     assert set(found.student) == kept
     assert bool(needs.taps) == bool(kept & {"features", "pair", "pixel"})
@@ -121,7 +123,7 @@ def test_the_parts_that_read_features_alone_run_on_image_labels(name, settings):
 )
 def test_what_makes_no_sense_on_image_labels_is_declined_with_the_way_out(name, settings, reason):
     with pytest.raises(Unsupported, match=reason):
-        Bench(name, "offline", {name: settings}, form="images")
+        Setup(name, "offline", {name: settings}, form="images")
 
 
 def test_cwd_is_the_loss_on_aligned_features_and_on_logits():
@@ -159,7 +161,7 @@ def test_mgd_with_a_generator_that_changes_nothing_is_the_distance_to_the_hidden
 
 
 def test_mgd_learns_to_restore():
-    bench = Bench("mgd", "offline", {"mgd": {"weight": 1e-3}}, form="pixels")
+    bench = Setup("mgd", "offline", {"mgd": {"weight": 1e-3}}, form="pixels")
     first, *_, last = [number(bench.losses(0).student["restored"]) for _ in range(30) if bench.step(0)]
     assert last < 0.7 * first
 
@@ -260,7 +262,7 @@ def test_critic_sees_nothing_of_void_positions():
 
 
 def test_critic_has_an_adam_of_its_own_and_its_norms_follow_its_weights():
-    bench = Bench("kd+skd", "offline", {}, form="pixels")
+    bench = Setup("kd+skd", "offline", {}, form="pixels")
     first, own = bench.optimizers
     critic = bench.distiller.parts["skd_critic"]
     assert isinstance(own, torch.optim.Adam) and own.defaults["betas"] == (0.9, 0.99)
@@ -273,8 +275,8 @@ def test_critic_has_an_adam_of_its_own_and_its_norms_follow_its_weights():
 
 @pytest.mark.parametrize("spec", ["kd+cwd", "kd+skd", "cwd+adm", "kd+skd+ifvd"])
 def test_compositions_add_the_parts_terms(spec):
-    found = Bench(spec, "offline", {}, form="pixels").losses()
+    found = Setup(spec, "offline", {}, form="pixels").losses()
     for name in spec.split("+"):
-        alone = Bench(name, "offline", {}, form="pixels").losses()
+        alone = Setup(name, "offline", {}, form="pixels").losses()
         assert {key for key in found.student if key.startswith(f"{name}.")} == {f"{name}.{k}" for k in alone.student}
         assert {key for key in found.parts if key.startswith(f"{name}.")} == {f"{name}.{k}" for k in alone.parts}

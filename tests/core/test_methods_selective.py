@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from adm_core import registry
 from adm_core.align import resize_map
 from adm_core.losses import difficulty, logits
-from adm_core.method import Step, View
+from adm_core.method import View
 from adm_core.testing.checks import check_method
-from adm_core.testing.setup import Bench
+from adm_core.testing.setup import Setup
+from tests.core.toy import make_step
 
 B, K, SIDE = 3, 4, 6
 
@@ -44,7 +45,7 @@ def view(prediction, target):
 
 
 def losses(name, student, teacher, target, mask, progress=0.5, **settings):
-    step = Step(target, progress, torch.Generator(), mask)
+    step = make_step(target, progress, torch.Generator(), mask)
     method = registry.create(name, {name: settings})
     return method.losses(view(student, target), view(teacher, target), step)
 
@@ -129,7 +130,7 @@ def test_rdd_beside_kd_replaces_the_tasks_loss():
     """The authors' training; KD's own share of the task's loss would contradict it."""
     kd = {"temperature": 1.0, "weight": 1.0, "task_weight": 0.0}
     assert [c for c in check_method("kd+rdd", {"kd": kd}) if not c.passed] == []
-    bench = Bench("kd+rdd", "offline", {"kd": kd}, form="pixels")
+    bench = Setup("kd+rdd", "offline", {"kd": kd}, form="pixels")
     found = bench.losses()
     assert found.student_task == 0.0 and set(found.student) == {"kd.kd", "rdd.task"}
 

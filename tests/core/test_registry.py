@@ -134,6 +134,6 @@ def test_shared_views_win_over_own_ones():
 
 
 def test_task_weights_of_a_composition_are_those_of_the_part_that_sets_them():
-    from adm_core.testing.setup import Bench
+    from adm_core.testing.setup import Setup
 
-    assert Bench("kd+adm", "offline", {}).losses().student_task == pytest.approx(0.1)
+    assert Setup("kd+adm", "offline", {}).losses().student_task == pytest.approx(0.1)

@@ -9,7 +9,7 @@ from torch import nn
 from adm_core.errors import AdmError, Unsupported
 from adm_core.taps import Network, check_fired, probe, record
 from adm_core.testing.networks import tiny_network
-from adm_core.testing.setup import Bench
+from adm_core.testing.setup import Setup
 
 
 def hooks(module):
@@ -64,7 +64,7 @@ def test_taps_fire_under_real_ddp():
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     torch.distributed.init_process_group("gloo", rank=0, world_size=1, init_method="tcp://127.0.0.1:29877")
     try:
-        bench = Bench("dml+adm", "online", {})
+        bench = Setup("dml+adm", "online", {})
         plain = float(bench.loss(0).detach())
         d = bench.distiller
         d.networks = {
@@ -78,9 +78,9 @@ def test_taps_fire_under_real_ddp():
 
 def test_a_network_without_a_tap_that_the_method_reads_is_unsupported_with_a_reason():
     with pytest.raises(Unsupported, match="network 'tiny8': unknown tap 'stage9'; did you mean stage"):
-        Bench("adm", "online", {"adm": {"taps": ["stage9"]}})
+        Setup("adm", "online", {"adm": {"taps": ["stage9"]}})
 
 
 def test_a_method_of_the_wrong_regime_is_unsupported_with_a_reason():
     with pytest.raises(Unsupported, match="'dml' runs online, not offline"):
-        Bench("dml", "offline", {})
+        Setup("dml", "offline", {})

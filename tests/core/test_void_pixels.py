@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from adm_core import registry
-from adm_core.method import Step, View
+from adm_core.method import View
+from adm_core.testing.networks import tiny_facts
+from tests.core.toy import make_step
 
 B, K, SIDE, C = 3, 4, 5, 6
 
@@ -38,11 +40,11 @@ def losses(name, online=False, **settings):
         for v in (STUDENT, TEACHER)
     ]
     assert method.supports(*shapes, "online" if online else "offline") is None
-    method.parts = method.build(*shapes)
+    method.parts = method.build(*shapes, tiny_facts())
     teacher = TEACHER
     if online:  # what a co-trained teacher shows carries a graph
         teacher = View(TEACHER.prediction.clone().requires_grad_(), "class_logits", TEACHER.features, TEACHER.task_loss)
-    return method.losses(STUDENT, teacher, Step(TARGET, 1.0, torch.Generator(), MASK)), method
+    return method.losses(STUDENT, teacher, make_step(TARGET, 1.0, torch.Generator(), MASK)), method
 
 
 def softmax(values, temperature=1.0):
@@ -139,7 +141,7 @@ def weights(sign, temperature=0.5):
 def test_adms_weights_have_mean_one_over_valid_positions(sign):
     _, method = losses("adm", online=True)
     similarity = F.cosine_similarity(STUDENT.features["last"], TEACHER.features["last"], dim=1)
-    ours = method._weights(similarity, float(sign), Step(TARGET, 1.0, torch.Generator(), MASK))
+    ours = method._weights(similarity, float(sign), make_step(TARGET, 1.0, torch.Generator(), MASK))
     literal = weights(sign)
     for b in range(B):
         own = [place for place in PLACES if place[0] == b]

@@ -8,11 +8,19 @@ import torch.nn.functional as F
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
+from adm_core.method import Facts, Step
 from adm_core.seeds import derive
-from adm_core.testing.networks import task_loss, tiny_batch, tiny_network
+from adm_core.testing.networks import task_loss, tiny_batch, tiny_facts, tiny_network
 from adm_core.train import Trainer
 
 CLASSES = 4
+
+
+def make_step(target, progress, generator, mask=None, noising=None):
+    """The circumstances of a batch for losses that look at no input."""
+    empty = torch.zeros(len(target), 3, 1, 1)
+    batch = Batch(empty, empty, target, torch.arange(len(target)), mask, noising=noising)
+    return Step(batch, progress, generator)
 
 
 class ToyTask:
@@ -56,9 +64,10 @@ def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settin
     nets = [tiny_network(w, seed + i) for i, w in enumerate((8, 12))]
     for net in nets:
         net.module.head = torch.nn.Linear(net.module.head.in_features, CLASSES)
+    networks = dict(zip(("student", "teacher"), nets[: 1 if regime == "alone" else 2], strict=False))
     distiller = Distiller(
-        nets[0], None if regime == "alone" else nets[1], registry.create(method, settings), regime, task.task_loss,
-        "class_logits", (torch.zeros(2, 3, 16, 16),),
+        networks, registry.create(method, settings), regime, task.task_loss, "class_logits",
+        (torch.zeros(2, 3, 16, 16),), Facts(16, CLASSES, None, 6, 16),
     )  # fmt: skip
     return Trainer(distiller, task, recipe, seed, **kwargs)
 
@@ -70,7 +79,7 @@ def weights(t):
 class NoisyTask:
     """Random images under noise, for denoisers."""
 
-    kind, metric, higher_is_better, has_validation = "noise", "none", False, False
+    kind, metric, higher_is_better, has_validation = "denoiser", "none", False, False
 
     def __init__(self, steps_per_epoch, stop_at=None):
         self.steps_per_epoch, self.stop_at, self.seen = steps_per_epoch, stop_at, []
@@ -80,7 +89,7 @@ class NoisyTask:
             if (epoch, step) == self.stop_at:
                 raise InterruptedError
             self.seen.append((epoch, step))
-            yield tiny_batch(derive(0, epoch, step), form="noise")
+            yield tiny_batch(derive(0, epoch, step), form="denoisers")
 
     def task_loss(self, prediction, batch):
         return task_loss(prediction, batch)
@@ -88,8 +97,9 @@ class NoisyTask:
 
 def denoising_trainer(recipe, method, task, **kwargs):
     """A trainer of two tiny denoisers of one architecture, the teacher frozen."""
-    pair = [tiny_network(8, seed, "noise") for seed in (0, 1)]
-    batch = tiny_batch(form="noise")
+    pair = {role: tiny_network(8, seed, "denoisers") for seed, role in enumerate(("student", "teacher"))}
+    batch = tiny_batch(form="denoisers")
     example = (batch.student_input, *batch.conditions)
-    distiller = Distiller(*pair, registry.create(method), "offline", task.task_loss, "noise", example)
+    facts = tiny_facts("denoisers")
+    distiller = Distiller(pair, registry.create(method), "offline", task.task_loss, "denoiser", example, facts)
     return Trainer(distiller, task, recipe, 0, **kwargs)

@@ -6,8 +6,10 @@ from diffusers import DDIMPipeline
 
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
+from adm_core.method import Needs
 from adm_core.recipe import Optimizer, Protocol, Recipe
 from adm_core.registry import create
+from adm_core.task import TaskContext
 from adm_core.train import Trainer
 from tasks.diffusion import extractor
 from tasks.diffusion.sampling import initial_noise
@@ -50,7 +52,7 @@ ONLINE += [("mutual+adm", {"mutual.mutual", "adm.consensus"}, {"mutual.mutual", 
 
 def open_task(benchmark="digits@1", views="shared", recipe=RECIPE, seed=0, **data):
     protocol = Protocol(title="test", source="test", task="diffusion", recipe=recipe, data=DATA | data)
-    return TASK(benchmark, protocol, seed, CPU, (), views)
+    return TASK(TaskContext(benchmark, protocol, seed, CPU, needs=Needs(views=views)))
 
 
 def distiller(task, method="none", regime="offline", settings=None):

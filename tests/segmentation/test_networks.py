@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
+from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
 from adm_core.registry import create
 from adm_core.taps import probe, record
 from tasks.segmentation import compat, networks
 from tasks.segmentation.networks import configs, segmentor
 from tasks.segmentation.task import SegmentationTask
+
+FACTS = Facts(examples=2, classes=4, labels=None, steps=1, batch_size=2)
 
 CLASSES = 5
 LISTED = {entry["name"]: entry for entry in networks.catalogue()}
@@ -85,7 +88,7 @@ def test_the_training_loss_is_mmsegmentations_own_auxiliary_heads_and_cascades_i
     expected = sum(value for key, value in theirs.items() if "loss" in key)
 
     task_loss = SegmentationTask.task_loss.__get__(object())
-    d = Distiller(built, None, create("none"), "alone", task_loss, "class_logits", (x,))
+    d = Distiller({"student": built}, create("none"), "alone", task_loss, "class_logits", (x,), FACTS)
 
     ours = d(Batch(x, x, y, torch.arange(2), torch.ones_like(y, dtype=torch.bool)), 0.5, torch.Generator())
     torch.testing.assert_close(ours.total, expected, rtol=1e-4, atol=1e-5)

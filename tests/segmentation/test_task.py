@@ -9,8 +9,10 @@ from PIL import Image
 
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
+from adm_core.method import Needs
 from adm_core.recipe import Optimizer, Protocol, Recipe, Schedule
 from adm_core.registry import create
+from adm_core.task import TaskContext
 from adm_core.train import Trainer
 from tasks import datasets
 from tasks.datasets.scenes import VOID
@@ -31,7 +33,7 @@ DATA = {"crop": [64, 64], "flip": False, "train_limit": 64, "test_limit": 24}
 
 def open_task(benchmark="shape-scenes@1", views="shared", recipe=RECIPE, roots=(), **data):
     protocol = Protocol(title="test", source="test", task="segmentation", recipe=recipe, data=DATA | data)
-    return TASK(benchmark, protocol, 0, CPU, roots, views)
+    return TASK(TaskContext(benchmark, protocol, 0, CPU, roots, Needs(views=views)))
 
 
 def distiller(task, method="none", regime="alone", teacher=None):

@@ -16,23 +16,32 @@ from rich.console import Console
 from results.errors import RecordError
 from results.records.schema import Record
 from results.records.store import Store
+from suites.executors.base import Job
 from suites.executors.local import LocalExecutor
-from suites.executors.slots import slots
+from suites.executors.slots import Slot, slots
 from suites.plan.plan import make_plan
 from suites.run.display import PlainDisplay
 from suites.run.runner import Runner, Summary
 from suites.spec.expand import PlannedCell, expand
 from suites.work.options import RunOptions
 
-WORKER = "suite_test_worker"
 DRIVER = [sys.executable, __file__]
+
+
+class ShortTraining(LocalExecutor):
+    """A process per cell whose training is a short sum."""
+
+    worker = "suite_test_worker"
+
+    def preloaded(self, job: Job, slot: Slot) -> tuple[str, ...]:
+        return ()
 
 
 def drive(suite: Path, store: Path, workers: int = 2, timeout: float | None = None, fail_fast: bool = False) -> Summary:
     """Run a suite file with the test worker on CPU slots."""
     expansion, records = expand(str(suite)), Store(store)
     plan = make_plan(expansion, records, workers)
-    executor = LocalExecutor(slots("cpu", workers), timeout, WORKER)
+    executor = ShortTraining(slots("cpu", workers), timeout)
     options = RunOptions(device="cpu", store=store)
     display = PlainDisplay(plan, expansion.suite.title, Console(file=sys.stdout, width=200, highlight=False))
     return Runner(expansion, records, executor, options, display, fail_fast).run()

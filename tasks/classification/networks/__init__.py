@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
+from tasks.offer import ListedNetwork, listed
 
 if TYPE_CHECKING:
     from adm_core.taps import Network
@@ -24,16 +25,9 @@ EXTERNAL = ("torchvision/", "timm/")
 _LIST = Path(__file__).with_name("networks.yaml")
 
 
-def catalogue() -> list[dict[str, Any]]:
-    """The networks of this task in the order of their file, without torch.
-
-    Returns:
-        For each: ``name``, ``family``, ``parameters`` (trainable, at 100 classes), ``taps`` (names), ``source``.
-    """
-    return [
-        {"name": name, "taps": list(_taps(entry))} | {key: entry[key] for key in ("family", "parameters", "source")}
-        for name, entry in _entries().items()
-    ]
+def catalogue() -> list[ListedNetwork]:
+    """The networks of this task in the order of their file, without torch; parameters are at 100 classes."""
+    return [listed(name, _taps(entry), entry) for name, entry in _entries().items()]
 
 
 def check_definition(definition: NetworkDefinition) -> None:

@@ -69,14 +69,14 @@ def _from_torchvision(name: str, num_classes: int, image_size: int | None) -> _B
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("network", f"torchvision/{name}", (f"torchvision/{other}" for other in known))
-    options: dict[str, object] = {}
+    options: dict[str, int] = {}
     if name in ("googlenet", "inception_v3"):
         # Auxiliary classifiers would make the training-mode output a tuple.
         options = {"aux_logits": False, "init_weights": True}
     if name.startswith("vit_") and image_size:
         options = {"image_size": image_size}
     model = models.get_model(name, weights=None, num_classes=num_classes, **options)
-    return _Built(model, int(options.get("image_size", _PROBE_SIZE)))  # type: ignore[call-overload]
+    return _Built(model, int(options.get("image_size", _PROBE_SIZE)))
 
 
 def _from_timm(name: str, num_classes: int, image_size: int | None) -> _Built:

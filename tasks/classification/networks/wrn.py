@@ -32,7 +32,7 @@ def wrn(num_classes: int, depth: int, factor: int) -> nn.Sequential:
     ]
     network = assemble(stem, stages, widths[-1], num_classes)
     initialise_convolutions(network)
-    nn.init.zeros_(network.get_submodule("head").bias)  # type: ignore[arg-type]
+    nn.init.zeros_(network.get_parameter("head.bias"))
     return network
 
 

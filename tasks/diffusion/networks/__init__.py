@@ -26,11 +26,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from adm_core.errors import AdmError
 from adm_core.network_definition import NetworkDefinition
 from tasks.diffusion.networks import configs, folders
+from tasks.offer import FilePart, ListedNetwork, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,18 +45,12 @@ EXTERNAL = (folders.HUB,)
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def catalogue() -> list[dict[str, Any]]:
+def catalogue() -> list[ListedNetwork]:
     """The networks of this task in the order of their file, without torch.
 
-    Returns:
-        For each: ``name``, ``family``, ``parameters`` (trainable, at 3 channels and without classes), ``taps`` (names),
-        ``source``.
+    Parameters are at 3 channels and without classes.
     """
-    return [
-        {"name": name, "taps": list(configs.taps(configs.resolve(name)))}
-        | {key: entry[key] for key in ("family", "parameters", "source")}
-        for name, entry in configs.entries().items()
-    ]
+    return [listed(name, configs.taps(configs.resolve(name)), entry) for name, entry in configs.entries().items()]
 
 
 def check(name: str, where: str) -> None:
@@ -104,7 +99,7 @@ def build(
     return denoiser.build(name, configs.adapted(config, name, channels, image_size, classes))
 
 
-def locate(place: str, part: Literal["config", "weights"], where: str) -> Path:
+def locate(place: str, part: FilePart, where: str) -> Path:
     """The file that a network's config or weights are read from, for a place that is no file itself.
 
     Args:

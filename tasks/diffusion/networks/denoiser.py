@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
 from adm_core.errors import AdmError

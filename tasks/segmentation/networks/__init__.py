@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adm_core.errors import AdmError, unknown
+from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
+from tasks.offer import ListedNetwork, listed
 
 if TYPE_CHECKING:
     from adm_core.taps import Network
@@ -24,16 +26,9 @@ TAPS = ("stage1", "stage2", "stage3", "stage4", "penultimate", "logits")
 """Outputs of the backbone, what the last head's classifier reads, and what it gives; most networks have all."""
 
 
-def catalogue() -> list[dict[str, Any]]:
-    """The networks of this task in the order of their file, without torch.
-
-    Returns:
-        For each: ``name``, ``family``, ``parameters`` (trainable, at 19 classes), ``taps`` (names), ``source``.
-    """
-    return [
-        {"name": name, "taps": list(entry["taps"])} | {key: entry[key] for key in ("family", "parameters", "source")}
-        for name, entry in entries().items()
-    ]
+def catalogue() -> list[ListedNetwork]:
+    """The networks of this task in the order of their file, without torch; parameters are at 19 classes."""
+    return [listed(name, entry["taps"], entry) for name, entry in entries().items()]
 
 
 def check(name: str, where: str) -> None:
@@ -67,7 +62,7 @@ def config_files(file: Path) -> list[Path]:
     return [found for path in own for found in (path, *config_files(path))]
 
 
-def build(name: str, classes: int, pretrained: bool = False, definition: Any = None) -> Network:
+def build(name: str, classes: int, pretrained: bool = False, definition: NetworkDefinition | None = None) -> Network:
     """A network initialised from torch's global generator.
 
     Args:

@@ -77,9 +77,10 @@ class Segmentor(nn.Module):
                 auxiliary = self.model.auxiliary_head
                 for head in auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]:
                     head(maps)
-            logits: Any = None
-            for head in self._heads():
-                logits = head(maps) if logits is None else head(maps, logits)
+            first, *further = self._heads()
+            logits: Tensor = first(maps)
+            for head in further:
+                logits = head(maps, logits)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -87,7 +88,7 @@ class Segmentor(nn.Module):
                 f"network '{self.name}' normalises over the batch where its map is a single position (image pooling), "
                 "so that a batch of one has no statistics: batch_size / accumulate must be 2 or more"
             ) from error
-        return logits  # type: ignore[no-any-return]
+        return logits
 
 
 def build(name: str, config: dict[str, Any]) -> Network:
@@ -101,11 +102,11 @@ def build(name: str, config: dict[str, Any]) -> Network:
         AdmError: the configuration cannot be built, or the network is trained by losses of its heads' own.
     """
     module = Segmentor(name, config)
-    heads = [
+    heads: list[tuple[str, Any]] = [
         (f"model.decode_head{'.' + str(i) if len(module._heads()) > 1 else ''}", head)
         for i, head in enumerate(module._heads())
     ]
-    auxiliary: list[tuple[str, nn.Module]] = []
+    auxiliary: list[tuple[str, Any]] = []
     if module.model.with_auxiliary_head:
         given = module.model.auxiliary_head
         auxiliary = (
@@ -128,7 +129,7 @@ def build(name: str, config: dict[str, Any]) -> Network:
 def _check_head(name: str, head: nn.Module) -> None:
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-    kind = type(head)
+    kind: Any = type(head)
     if not isinstance(head, BaseDecodeHead) or kind.loss_by_feat is not BaseDecodeHead.loss_by_feat:
         raise AdmError(
             f"network '{name}': its {kind.__name__} is trained by a loss of its own, which is not distilled here"
@@ -163,7 +164,8 @@ def _look(name: str, module: Segmentor, taps: dict[str, str]) -> set[str]:
     if not isinstance(logits, Tensor) or logits.dim() != 4:
         raise AdmError(f"network '{name}' gives {type(logits).__name__}, not one map of logits")
     if any(tensor._version != version for tensor, version in seen.values()):
-        for part in module.modules():
+        parts: list[Any] = list(module.modules())
+        for part in parts:
             if getattr(part, "inplace", False) is True:
-                part.inplace = False  # type: ignore[assignment]
+                part.inplace = False
     return set(seen)

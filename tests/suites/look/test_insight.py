@@ -14,6 +14,7 @@ from command_line import adm, refusal
 from matplotlib.image import imread
 
 from adm_core.errors import AdmError
+from adm_core.task import TaskContext
 from results.records.schema import Manifest, ManifestRow, Primary, Record
 from results.records.store import Store
 from suites.spec.definition import load_protocol
@@ -120,7 +121,7 @@ def test_a_cell_is_looked_at_alone_and_agrees_with_its_suite(trained: Path) -> N
 
 def test_examples_come_with_their_own_masks() -> None:
     protocol = load_protocol("smoke")[1]
-    task = ClassificationTask("digit-scenes@1", protocol, 0, torch.device("cpu"))
+    task = ClassificationTask(TaskContext("digit-scenes@1", protocol, 0, torch.device("cpu")))
     shown = list(task.object_examples(50))
     images, objects = (torch.cat([getattr(one, name) for one in shown]) for name in ("images", "objects"))
     assert images.dtype == torch.uint8 and objects.dtype == torch.bool and len(images) == len(objects) == 50

@@ -19,7 +19,7 @@ from suites.spec.expand import expand
 from suites.work.folder import WorkFolder
 
 ADM = Path(sys.executable).with_name("adm")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def process(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +32,7 @@ def process(*arguments: object, cwd: Path | None = None, **environment: str) -> 
 def test_help_names_every_command_with_an_example():
     answer = adm("--help")
     assert answer.code == 0
-    commands = "list plan run status logs report compare insight check new-method doctor"
+    commands = "list plan run status logs report compare insight samples check new-method doctor"
     for command in commands.split():
         assert f"  {command} " in answer.out
         assert "Example: adm" in adm(command, "--help").out
@@ -48,7 +48,8 @@ def test_networks_have_name_parameters_and_taps():
 
 def test_every_list_is_complete_and_the_same_for_people_and_scripts():
     expected = {"methods": registry.names(), "suites": suite_names(), "protocols": protocol_names()}
-    for what in ("methods", "tasks", "benchmarks", "networks", "suites", "protocols"):
+    expected["executors"] = ["inline", "local"]
+    for what in ("methods", "tasks", "benchmarks", "networks", "suites", "protocols", "executors"):
         rows, shown = adm("list", what, "--json").json, adm("list", what)
         assert shown.code == 0 and rows
         assert all(row["name"] in shown.out for row in rows)

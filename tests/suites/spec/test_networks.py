@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import adm, refusal
@@ -15,7 +18,7 @@ from results.records.schema import Cell, NetworkIdentity
 from suites.spec.expand import expand, teacher_cell
 from suites.spec.networks import checkpoint_of, config_digest, definition_of, sha256
 from tasks import catalogue
-from tasks.classification import networks as classification
+from tasks.classification import offer
 
 SUITE = """title: mine
 networks:
@@ -49,9 +52,14 @@ def write(tmp_path: Path):
 
 
 @pytest.fixture
-def takes_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the classification task take config files and overrides, as another task does."""
-    monkeypatch.setattr(classification, "check_definition", lambda definition: None)
+def offering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the classification task take config files and overrides, and offer more, as another task does."""
+
+    def change(**changes: Any) -> None:
+        monkeypatch.setattr(offer, "OFFER", replace(offer.OFFER, **changes))
+
+    change(check_definition=lambda definition: None)
+    return change
 
 
 def ids(file: Path) -> list[str]:
@@ -118,7 +126,7 @@ def test_a_library_network_may_be_the_base(write):
     assert only(write(SUITE.replace("resnet14w16s2", "timm/resnet10t"))).networks["own"].base == "timm/resnet10t"
 
 
-def test_config_files_are_known_by_name_and_content(write, takes_files):
+def test_config_files_are_known_by_name_and_content(write, offering):
     text = SUITE.replace("resnet14w16s2", "model.py, overrides: {head: {width: 3}}")
     file = write(text)
     cell = only(file)
@@ -132,27 +140,27 @@ def test_config_files_are_known_by_name_and_content(write, takes_files):
     assert ids(write(text.replace("width: 3", "width: 4"))) != ids(write(text))
 
 
-def test_a_config_that_builds_upon_others_is_known_by_all_of_them(tmp_path, takes_files, monkeypatch):
+def test_a_config_that_builds_upon_others_is_known_by_all_of_them(tmp_path, offering):
     parts = [tmp_path / "a.py", tmp_path / "b.py"]
     for part in parts:
         part.write_text("x = 1\n")
     alone = config_digest("classification", parts[0])
     assert alone == sha256(parts[0])
-    monkeypatch.setattr(classification, "config_files", lambda file: parts[1:], raising=False)
+    offering(config_files=lambda file: parts[1:])
     both = config_digest("classification", parts[0])
     parts[1].write_text("x = 2\n")
     assert len({alone, both, config_digest("classification", parts[0])}) == 3
 
 
 @pytest.mark.parametrize("base", ["brought", "./brought"])
-def test_a_folder_stands_for_the_files_that_the_task_finds_in_it(write, takes_files, monkeypatch, base):
+def test_a_folder_stands_for_the_files_that_the_task_finds_in_it(write, offering, base):
     def locate(place: str, part: str, where: str) -> Path:
         names = {"config": "net.cfg", "weights": "net.bin"}
         if not Path(place).is_dir():
             raise AdmError(f"{where}: {place} cannot be had")
         return Path(place) / names[part]
 
-    monkeypatch.setattr(classification, "locate", locate, raising=False)
+    offering(locate=locate)
     text = SUITE.replace("resnet14w16s2", base).replace("weights/teacher.pth", "brought")
     file = write(text)
     folder = file.parent / "brought"
@@ -192,7 +200,7 @@ def test_a_u_net_of_diffusers_may_be_given_as_its_folder(tmp_path):
         catalogue.locate("diffusion", "pipeline", tmp_path, "weights", "x")
 
 
-def test_a_file_that_changes_or_goes_after_the_plan_is_told(write, takes_files):
+def test_a_file_that_changes_or_goes_after_the_plan_is_told(write, offering):
     file = write(SUITE.replace("resnet14w16s2", "model.py"))
     cell, files = only(file), expand(str(file)).files
     weights, config = file.parent / "weights" / "teacher.pth", file.parent / "model.py"
@@ -241,7 +249,7 @@ def test_a_mistake_is_told_with_its_place(write, old, new, message):
 
 
 def test_the_suites_of_the_documentation_expand(tmp_path):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "suites.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text()
     suites = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if text.startswith("title:")]
     (tmp_path / "teacher.safetensors").write_bytes(b"weights")
     cells = []

@@ -15,7 +15,7 @@ import pytest
 from results.records.store import Store
 from tests.results.factory import one_block, write
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STUDENTS = {"none": (70.0, 71.0, 72.0), "kd": (74.0, 75.5, 76.1), "at": (73.0, None, 75.0)}
 FILES = 13
 

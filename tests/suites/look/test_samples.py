@@ -16,7 +16,7 @@ from results.records.store import Store
 from suites.look.samples import chosen
 from suites.spec.expand import expand
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPE = """title: two batches
 source: tests
 task: diffusion

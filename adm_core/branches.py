@@ -1,0 +1,108 @@
+"""Branches: copies of the end of a network that share its beginning, without running the beginning again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adm_core.errors import Unsupported
+from adm_core.taps import Network, resolve, unwrap
+
+
+class _Passed(nn.Module):
+    """Stands where a part of the shared beginning was: hands its first input on."""
+
+    def forward(self, x: Any, *_: Any, **__: Any) -> Any:
+        """The input."""
+        return x
+
+
+class _Given(nn.Module):
+    """Stands where the branch begins: gives the map that the student's own forward pass made."""
+
+    value: Tensor | None = None
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        """The map."""
+        assert self.value is not None
+        return self.value
+
+
+class Branch(nn.Module):
+    """The end of a network of the student's architecture, begun from the output of one of the student's own modules.
+
+    Whatever the network finishes before that place is cut off: it is neither run nor trained nor counted. This works
+    for any network whose beginning consists of modules that run once and before those of its end.
+
+    Args:
+        network: of the student's architecture, with weights of its own; it is cut in place.
+        after: tap whose output the branch starts from.
+        example: arguments of the forward for a few examples, to find the order in which modules run.
+
+    Raises:
+        Unsupported: the place gives no single tensor, or modules before it run again after it.
+    """
+
+    def __init__(self, network: Network, after: str, example: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        root, place = unwrap(network.module), resolve(network, (after,))[after]
+        finished = _order(network, root, example)
+        end = finished[id(place)][0]
+        if len(finished[id(place)]) > 1:
+            raise Unsupported(f"network '{network.name}' runs '{after}' more than once, so it cannot branch there")
+        before = {key for key, times in finished.items() if max(times) <= end}
+        if any(min(times) < end < max(times) for times in finished.values()):
+            raise Unsupported(f"network '{network.name}' runs parts of its beginning again after '{after}'")
+        self._start = _Given()
+        self.network = replace(network, module=root)
+        self.own = {tap for tap, module in _tapped(network, root).items() if id(module) not in before}
+        _cut(root, place, before, self._start)
+        self.module = root
+
+    def start_from(self, value: Tensor) -> None:
+        """The map [B, C, H, W] from which the next forward pass begins."""
+        self._start.value = value
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The prediction; of the inputs only those that the end itself reads matter."""
+        prediction: Tensor = self.module(*inputs)
+        self._start.value = None
+        return prediction
+
+
+def _order(network: Network, root: nn.Module, example: tuple[Tensor, ...]) -> dict[int, list[int]]:
+    """The moments at which each module finishes in a forward pass, by the module's id."""
+    finished: dict[int, list[int]] = {}
+    clock = iter(range(1 << 30))
+
+    def note(module: nn.Module, _inputs: Any, _output: Any) -> None:
+        finished.setdefault(id(module), []).append(next(clock))
+
+    handles = [module.register_forward_hook(note) for module in root.modules()]
+    was_training = root.training
+    try:
+        with torch.no_grad():
+            root.eval()(*example)
+    finally:
+        root.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return finished
+
+
+def _tapped(network: Network, root: nn.Module) -> dict[str, nn.Module]:
+    return {tap: root.get_submodule(path) for tap, path in network.taps.items()}
+
+
+def _cut(parent: nn.Module, place: nn.Module, before: set[int], start: nn.Module) -> None:
+    """Replace the place by what gives its output, and the largest modules that finish before it by nothing."""
+    for name, child in list(parent.named_children()):
+        if child is place:
+            setattr(parent, name, start)
+        elif id(child) in before:
+            setattr(parent, name, _Passed())
+        else:
+            _cut(child, place, before, start)

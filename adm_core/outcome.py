@@ -1,0 +1,93 @@
+"""What a forward pass of the distiller gives: the scalar to differentiate, and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from adm_core.errors import AdmError
+from adm_core.method import Losses
+
+TASK, DISTILLATION = "task", "distillation"
+"""Groups of gradients that an optimiser may treat apart."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one forward pass gave.
+
+    Attributes:
+        total: the scalar to differentiate.
+        terms: every weighted term, detached, by ``role.name``; the task loss is ``role.task`` (unweighted), that of
+            auxiliary predictions ``role.auxiliary`` (weighted as the network says); the method's own ``parts.name``.
+        log: what the method logs, detached.
+        groups: the total split into the networks' own losses (``task``) and the method's terms (``distillation``);
+            empty unless the method asks for it.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    log: Mapping[str, Tensor]
+    groups: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def collect(
+    method: str, losses: Losses, tasks: Mapping[str, Tensor], auxiliary: Mapping[str, Tensor], grouped: bool
+) -> Outcome:
+    """Sum up the losses of a batch.
+
+    Args:
+        method: its name, for messages.
+        losses: what it asks for.
+        tasks: the task loss of each network that trains, by role; scalars.
+        auxiliary: the weighted loss of auxiliary predictions, by role.
+        grouped: whether task and distillation are summed apart as well.
+
+    Raises:
+        AdmError: a term is no scalar tensor, trains nothing, or is for a network that there is none of.
+    """
+    total, terms = tasks["student"].new_zeros(()), {}
+    groups: dict[str, Tensor] = {}
+    for name, weight, term, group in _weighted(method, losses, tasks, auxiliary):
+        part = term if weight is None else weight * term
+        total = total + part
+        terms[name] = term.detach()
+        if grouped:
+            groups[group] = groups[group] + part if group in groups else part
+    return Outcome(total, terms, {name: value.detach() for name, value in losses.log.items()}, groups)
+
+
+def _weighted(
+    method: str, losses: Losses, tasks: Mapping[str, Tensor], auxiliary: Mapping[str, Tensor]
+) -> Iterator[tuple[str, float | None, Tensor, str]]:
+    """Name, weight where it is not yet in the term, term and group of gradients, role by role."""
+    own = {"student": losses.student, "teacher": losses.teacher, **losses.peers}
+    weights = {"student": losses.student_task, "teacher": losses.teacher_task}
+    for role, extra in own.items():
+        if role not in tasks and extra:
+            raise AdmError(f"method '{method}': terms for '{role}' ({', '.join(extra)}), which does not train here")
+    for role, task in tasks.items():
+        if role == "teacher" and losses.teacher_paused:
+            continue
+        weight = weights.get(role, losses.peers_task)
+        yield f"{role}.task", weight, task, TASK
+        if role in auxiliary:
+            yield f"{role}.auxiliary", weight, auxiliary[role], TASK
+        for name, term in own.get(role, {}).items():
+            _check_term(method, role, name, term)
+            yield f"{role}.{name}", None, term, DISTILLATION
+    for name, term in losses.parts.items():
+        _check_term(method, "parts", name, term)
+        yield f"parts.{name}", None, term, DISTILLATION
+
+
+def _check_term(method: str, role: str, name: str, term: Tensor) -> None:
+    where = f"method '{method}': {role} term '{name}'"
+    if not isinstance(term, Tensor) or term.dim() != 0:
+        shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+        raise AdmError(f"{where} must be a scalar tensor, not {shape}")
+    if torch.is_grad_enabled() and not term.requires_grad:
+        raise AdmError(f"{where} does not depend on any trainable weight, so it would train nothing")

@@ -1,0 +1,88 @@
+"""Where a run stands: step, curves, and the sums of the epoch that is under way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adm_core.errors import Diverged
+from adm_core.outcome import Outcome
+
+Curves = dict[str, list[float | None]]
+
+
+@dataclass
+class Progress:
+    """Where a run stands; everything but tensors is JSON, so that it travels in a checkpoint.
+
+    Attributes:
+        step: optimiser steps done.
+        seconds: spent in them, over all attempts.
+        curves: one value per epoch: ``epoch``, ``lr``, ``train.*``, ``log.*``, ``validation.*``.
+        best: best validation score so far, larger is better; None before the first.
+        best_epoch: its epoch, counted from 1.
+        sums: of every term since the epoch began.
+        counts: how many values each sum holds.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    curves: Curves = field(default_factory=dict)
+    best: float | None = None
+    best_epoch: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in the terms of a forward pass."""
+        values = {f"train.{name}": value for name, value in outcome.terms.items()}
+        values |= {f"log.{name}": value for name, value in outcome.log.items()}
+        for name, value in values.items():
+            if name in self.sums:
+                self.sums[name] += value
+                self.counts[name] += 1
+            else:
+                self.sums[name], self.counts[name] = value.double(), 1
+
+    def check_finite(self, steps_per_epoch: int, epochs: int) -> None:
+        """Look whether all sums are finite, which waits for the device.
+
+        Raises:
+            Diverged: names the terms and the epoch.
+        """
+        if not self.sums or bool(torch.stack(list(self.sums.values())).isfinite().all()):
+            return
+        bad = [name for name, value in self.sums.items() if not bool(value.isfinite())]
+        epoch = 1 + (self.step - 1) // steps_per_epoch
+        raise Diverged(f"{', '.join(bad)} became {self.sums[bad[0]].item()} in epoch {epoch} of {epochs}")
+
+    def means(self) -> dict[str, float | None]:
+        """The mean of every term since the epoch began; the sums begin anew."""
+        means: dict[str, float | None] = {name: float(s) / self.counts[name] for name, s in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+    def note(self, epoch: int, values: Mapping[str, float | None]) -> None:
+        """Add an epoch's values to the curves; a curve without a value in some epoch holds None there."""
+        for name, value in values.items():
+            column = self.curves.setdefault(name, [])
+            column.extend([None] * (epoch - 1 - len(column)))
+            column.append(value)
+        for column in self.curves.values():
+            column.extend([None] * (epoch - len(column)))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        numbers = {key: value for key, value in self.__dict__.items() if key != "sums"}
+        return {"progress": json.dumps(numbers), "sums": self.sums}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], device: torch.device) -> Progress:
+        """The progress that a checkpoint holds, sums on the device."""
+        sums = {name: value.to(device) for name, value in state["sums"].items()}
+        return cls(**json.loads(state["progress"]), sums=sums)

@@ -1,0 +1,94 @@
+"""Running networks on a batch and turning what they give into views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from adm_core import align
+from adm_core.batch import Batch
+from adm_core.branches import Branch
+from adm_core.card import PredictionKind
+from adm_core.losses.spatial import masked_mean
+from adm_core.taps import Network, check_fired, record
+from adm_core.view import View
+
+TaskLoss = Callable[[Tensor, Batch], Tensor]
+"""(prediction, batch) → loss per example [B] or per position of the target [B, H, W], not reduced."""
+
+
+class Showing:
+    """How the networks of a distiller are run and what is read from them.
+
+    Args:
+        kind: what the networks predict.
+        task_loss: the task's loss per element.
+        taps: what the method reads.
+        head: whether it applies the networks' classifiers.
+    """
+
+    def __init__(self, kind: PredictionKind, task_loss: TaskLoss, taps: Sequence[str], head: bool) -> None:
+        self.kind, self.task_loss, self.taps, self.head = kind, task_loss, tuple(taps), head
+
+    def show(
+        self, network: Network, inputs: Tensor, batch: Batch, gradients: bool, auxiliary: bool
+    ) -> tuple[View, Tensor | None]:
+        """A network's view of inputs, and the weighted loss of its auxiliary predictions where there are any.
+
+        Args:
+            network: is run once.
+            inputs: [B, C, H, W].
+            batch: conditions and target.
+            gradients: whether it is to be differentiated.
+            auxiliary: whether its auxiliary predictions count.
+        """
+        further = dict(network.auxiliary) if auxiliary else {}
+        listened = (*self.taps, *(tap for tap in further if tap not in self.taps))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and gradients), record(network, listened) as seen:
+            prediction = network.module(inputs, *batch.conditions).float()
+        check_fired(network, listened, seen)
+        weighted = [
+            weight * masked_mean(self.task_loss(seen[tap].float(), batch), batch.mask)
+            for tap, weight in further.items()
+        ]
+        view = self._view(network, prediction, {tap: seen[tap].float() for tap in self.taps}, batch)
+        return view, sum(weighted[1:], weighted[0]) if weighted else None
+
+    def show_branches(
+        self, student: Network, branches: Sequence[Branch], after: str, inputs: Tensor, batch: Batch
+    ) -> View:
+        """The student's view with those of its branches; its beginning is run once for all of them."""
+        listened = self.taps if after in self.taps else (*self.taps, after)
+        with record(student, listened) as seen:
+            prediction = student.module(inputs, *batch.conditions).float()
+        check_fired(student, listened, seen)
+        features = {tap: seen[tap].float() for tap in self.taps}
+        view = self._view(student, prediction, features, batch)
+        views = [view]
+        for branch in branches:
+            own = tuple(tap for tap in self.taps if tap in branch.own)
+            branch.start_from(seen[after])
+            with record(branch.network, own) as ending:
+                prediction = branch(inputs, *batch.conditions).float()
+            check_fired(branch.network, own, ending)
+            read = features | {tap: ending[tap].float() for tap in own}
+            views.append(self._view(branch.network, prediction, read, batch))
+        return replace(view, branches=tuple(views))
+
+    def _view(self, network: Network, prediction: Tensor, features: Mapping[str, Tensor], batch: Batch) -> View:
+        head = network.classifier() if self.head else None
+        return View(prediction, self.kind, features, self.task_loss(prediction, batch), head)
+
+
+def match_predictions(views: Mapping[str, View]) -> dict[str, View]:
+    """Views whose dense predictions have all the size of the finest."""
+    sizes = [tuple(view.prediction.shape[2:]) for view in views.values()]
+    finest = reduce(lambda a, b: tuple(map(max, a, b)), sizes)
+    if len(finest) != 2:
+        return dict(views)
+    size = (finest[0], finest[1])
+    return {role: replace(v, prediction=align.resize_map(v.prediction, size)) for role, v in views.items()}

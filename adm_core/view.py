@@ -1,0 +1,142 @@
+"""What a method is given: views of networks on a batch, and the circumstances of the step. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from adm_core.card import PredictionKind
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from adm_core.batch import Batch
+    from adm_core.noising import Noising
+
+
+@dataclass(frozen=True)
+class View:
+    """What one network shows a method on one batch. All tensors are float32.
+
+    Attributes:
+        prediction: [B, K] or [B, K, h, w] class logits, or [B, C, h, w] a denoiser's prediction; of the same shape in
+            all views of a step (the coarser of dense predictions is interpolated).
+        kind: which of these it is.
+        features: tap name to feature map [B, C, H, W] (``penultimate``, what the classifier reads, is [B, C] where
+            the prediction is one per image).
+        task_loss: the task's loss of this network per example [B] or per position of the target [B, H, W], not
+            reduced.
+        head: the network's own classifier, mapping [..., C] to [..., K]; None where there is none.
+        branches: views of the student's branches, its own end first; empty without ``needs.branches``.
+    """
+
+    prediction: Tensor
+    kind: PredictionKind
+    features: Mapping[str, Tensor]
+    task_loss: Tensor
+    head: Callable[[Tensor], Tensor] | None = None
+    branches: tuple[View, ...] = ()
+
+    def group(self, name: str) -> tuple[Tensor, ...]:
+        """The maps of a group of taps, such as ``all-stages``, in order."""
+        return tuple(tensor for tap, tensor in self.features.items() if tap.rpartition(".")[0] == name)
+
+    def detached(self) -> View:
+        """The same view as a target: no gradient flows back into the network through its tensors."""
+        return replace(
+            self,
+            prediction=self.prediction.detach(),
+            features={tap: tensor.detach() for tap, tensor in self.features.items()},
+            task_loss=self.task_loss.detach(),
+            head=None if self.head is None else constant(self.head),
+            branches=tuple(branch.detached() for branch in self.branches),
+        )
+
+
+def constant(module: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A module as a function whose weights are constants; gradients still pass to its input.
+
+    For a network's classifier as a target, or a critic that judges a network without being trained by it.
+    """
+
+    def apply(features: Tensor) -> Tensor:
+        from torch.func import functional_call
+
+        weights = {name: p.detach() for name, p in module.named_parameters()}  # type: ignore[attr-defined]
+        result: Tensor = functional_call(module, weights, (features,))  # type: ignore[arg-type]
+        return result
+
+    return apply
+
+
+class ViewsOnDemand(Mapping[str, View]):
+    """Views that are made when they are first asked for, so that a copy that is not looked at costs nothing.
+
+    Args:
+        makers: name to what makes the view.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], View]]) -> None:
+        self._makers, self._made = dict(makers), dict[str, View]()
+
+    def __getitem__(self, name: str) -> View:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def under(self, prefix: str) -> ViewsOnDemand:
+        """Those whose name begins with a prefix, by the rest of it."""
+        own = [name for name in self._makers if name.startswith(prefix)]
+        return ViewsOnDemand({name.removeprefix(prefix): lambda name=name: self[name] for name in own})  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The circumstances of one batch.
+
+    Attributes:
+        batch: inputs, target, mask and the examples' positions in the training set.
+        progress: share of training done, in [0, 1].
+        generator: source of randomness on the batch's device, seeded by cell and step.
+        views: what every network shows, by role: ``student``, ``teacher``, ``peer1``, ...
+        extra: the same on the stronger augmentation, where ``needs.extra_view`` asks for it.
+        copies: what the copies of ``needs.copies`` show on the batch, evaluation mode, without gradients; each is run
+            when it is first asked for.
+        phase: name of the phase of ``needs.phases``; empty in the last.
+    """
+
+    batch: Batch
+    progress: float
+    generator: Generator
+    views: Mapping[str, View] = field(default_factory=dict)
+    extra: Mapping[str, View] = field(default_factory=dict)
+    copies: ViewsOnDemand = field(default_factory=lambda: ViewsOnDemand({}))
+    phase: str = ""
+
+    @property
+    def target(self) -> Tensor:
+        """What the prediction is held against: class indices [B] or [B, H, W], or what denoises, [B, C, H, W].
+
+        A dense prediction may be coarser than it.
+        """
+        return self.batch.target
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Bool [B, H, W] of the target's positions, true where it is valid; None: everywhere.
+
+        Elsewhere the target holds some class all the same, so that it can index; no term may depend on which.
+        """
+        return self.batch.mask
+
+    @property
+    def noising(self) -> Noising | None:
+        """How noisy inputs came about; set where the networks are denoisers."""
+        return self.batch.noising

@@ -1,0 +1,126 @@
+"""Cells opened: the device they run on, their task, and their networks with the weights they begin with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from adm_core import checkpoint
+from adm_core.errors import AdmError
+from adm_core.method import Needs
+from adm_core.recipe import Protocol
+from adm_core.seeds import derive
+from adm_core.taps import Network
+from adm_core.task import Task, TaskContext
+from results.records.schema import Cell, Record
+from results.records.store import Store
+from suites.spec.expand import teacher_cell
+from suites.spec.networks import checkpoint_of, definition_of
+from suites.work.folder import WorkFolder
+from suites.work.options import RunOptions
+from tasks import catalogue, datasets
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device to train on; ``auto`` is a GPU where one is visible.
+
+    Raises:
+        AdmError: ``cuda`` is asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise AdmError("device cuda: no GPU is visible to torch; use --device cpu, or see adm doctor")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        torch.set_num_threads(1)
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda", 0)
+
+
+def open_task(
+    cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions, needs: Needs | None = None
+) -> Task:
+    """The cell's task, opened on its benchmark.
+
+    Args:
+        cell: which benchmark, and the seed of the batches.
+        protocol: the recipe.
+        device: where networks live.
+        options: where data lie, and the store.
+        needs: of the method that will be trained; None: nothing will be.
+    """
+    return catalogue.task_class(cell.task)(
+        TaskContext(
+            benchmark=cell.benchmark,
+            protocol=protocol,
+            seed=cell.seed,
+            device=device,
+            data_roots=[*options.data_roots, *datasets.roots_from_environment()],
+            needs=needs or Needs(),
+            download=options.download,
+            artefacts=options.store / "artefacts",
+        )
+    )
+
+
+def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:
+    """The cell's networks by role, initialised or loaded, and the identity of a frozen teacher."""
+    torch.manual_seed(derive(cell.seed, "student"))
+    networks = {"student": task.network(cell.student, definition_of(cell, cell.student, options.files))}
+    if cell.regime == "alone" or cell.teacher is None:
+        return networks, None
+    torch.manual_seed(derive(cell.seed, "teacher"))
+    networks["teacher"] = task.network(cell.teacher, definition_of(cell, cell.teacher, options.files))
+    brought = checkpoint_of(cell, options.files)
+    if brought is not None:
+        weights = checkpoint.load_foreign(brought, trusted=cell.checkpoint in options.trusted)
+        task.load(networks["teacher"], weights, f"teacher '{cell.teacher}', {brought.name}")
+        task.inherit(networks["student"], networks["teacher"])
+        return networks, {"checkpoint": brought.name, "digest": cell.checkpoint}
+    alone = teacher_cell(cell)
+    if alone is None:
+        return networks, None
+    weights_file = WorkFolder.of(options.store, alone.id).weights
+    load_weights(networks["teacher"], weights_file)
+    task.inherit(networks["student"], networks["teacher"])
+    record = Store(options.store).read_record(alone.id)
+    _check_scored_alike(alone, record, task.data_digest())
+    return networks, {
+        "cell_id": alone.id,
+        "digest": hashlib.sha256(weights_file.read_bytes()).hexdigest(),
+        "score": record.scores["student"][task.metric] if record else None,
+    }
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Load a network's weights from safetensors.
+
+    Raises:
+        AdmError: no such file, damaged, or of another network.
+    """
+    try:
+        network.module.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise AdmError(f"weights of teacher '{network.name}' are missing: {path.parent.name}/{path.name}") from None
+    except SafetensorError as error:
+        raise AdmError(
+            f"weights of teacher '{network.name}' cannot be read: {path.parent.name}/{path.name}: {error}; "
+            "delete its record and run again to train it anew"
+        ) from error
+    except RuntimeError as error:
+        raise AdmError(f"{path.parent.name}/{path.name} holds no weights of '{network.name}': {error}") from error
+
+
+def _check_scored_alike(alone: Cell, record: Record | None, digest: str | None) -> None:
+    """Stop where a teacher's score, which stands beside its students', was taken on something else."""
+    there = record.data_digest if record else None
+    if there and digest and there != digest:
+        raise AdmError(
+            f"teacher '{alone.student}' (cell {alone.id}) was trained or scored on other data: {there}, here it is "
+            f"{digest}; delete its record and run again to train it anew"
+        )

@@ -1,0 +1,16 @@
+"""What diffusion offers, told without torch."""
+
+from __future__ import annotations
+
+from tasks.diffusion import data_settings, networks
+from tasks.offer import Offer
+
+OFFER = Offer(
+    networks=networks.catalogue,
+    read_data=data_settings.read,
+    external=networks.EXTERNAL,
+    check_external=networks.check,
+    check_definition=networks.check_definition,
+    locate=networks.locate,
+    student_keys=data_settings.STUDENT_KEYS,
+)

@@ -1,0 +1,90 @@
+"""What a task tells about its networks and its data settings before torch is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypedDict
+
+from adm_core.network_definition import NetworkDefinition
+from tasks.datasets.splits import SplitSettings
+
+FilePart = Literal["config", "weights"]
+"""What is read from a network's files."""
+
+
+class ListedNetwork(TypedDict):
+    """A network that a task knows by name.
+
+    Attributes:
+        name: the word used in pairs.
+        family: of architectures.
+        parameters: trainable ones, as the task's own list counts them.
+        taps: names of the feature maps that it has.
+        source: where its definition comes from.
+    """
+
+    name: str
+    family: str
+    parameters: int
+    taps: list[str]
+    source: str
+
+
+def listed(name: str, taps: Iterable[str], entry: Mapping[str, Any]) -> ListedNetwork:
+    """A network of a task's own list, whose entry tells ``family``, ``parameters`` and ``source``."""
+    family, parameters, source = (entry[key] for key in ("family", "parameters", "source"))
+    return ListedNetwork(name=name, taps=list(taps), family=family, parameters=parameters, source=source)
+
+
+class ReadData(Protocol):
+    """Reads the ``data`` part of a protocol; raises AdmError for a key or a value that the task does not take."""
+
+    def __call__(self, data: Mapping[str, Any], where: str) -> SplitSettings:
+        """The settings; ``where`` names the protocol in messages."""
+
+
+class Locate(Protocol):
+    """Finds a network's file by what is no file itself; raises AdmError where there is none."""
+
+    def __call__(self, place: str, part: FilePart, where: str) -> Path:
+        """The file; ``place`` is a folder or one of a library's names, ``where`` the file and key that named it."""
+
+
+def _accept(_name: str, _where: str) -> None:
+    """Of a library's names the library judges, once it is loaded."""
+
+
+def _accept_definition(_definition: NetworkDefinition) -> None:
+    """Whether it can be built shows once it is."""
+
+
+def _no_further_files(_file: Path) -> Sequence[Path]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What ``tasks/<task>/offer.py`` holds as ``OFFER``. Neither the file nor any function here loads torch.
+
+    Attributes:
+        networks: the networks that the task knows, in the order in which they are listed.
+        read_data: reads the ``data`` part of a protocol.
+        external: beginnings of the names that libraries answer to, e.g. ``timm/``.
+        check_external: called with such a name and where it stands; raises AdmError where it can be told that the
+            library has no such network.
+        check_definition: raises AdmError for a network of a suite's own that the task cannot build.
+        locate: finds a file by a folder or a library's name; None: the task reads networks from files alone.
+        config_files: the further files that a network's config file builds upon.
+        student_keys: keys of ``data`` that say nothing about a teacher trained alone.
+    """
+
+    networks: Callable[[], Sequence[ListedNetwork]]
+    read_data: ReadData
+    external: tuple[str, ...] = ()
+    check_external: Callable[[str, str], None] = _accept
+    check_definition: Callable[[NetworkDefinition], None] = _accept_definition
+    locate: Locate | None = None
+    config_files: Callable[[Path], Sequence[Path]] = _no_further_files
+    student_keys: tuple[str, ...] = ()

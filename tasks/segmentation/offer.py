@@ -1,0 +1,14 @@
+"""What semantic segmentation offers, told without torch."""
+
+from __future__ import annotations
+
+from tasks.offer import Offer
+from tasks.segmentation import data_settings, networks
+
+OFFER = Offer(
+    networks=networks.catalogue,
+    read_data=data_settings.read,
+    external=networks.EXTERNAL,
+    check_external=networks.check,
+    config_files=networks.config_files,
+)
