@@ -1,4 +1,4 @@
-# make setup | bench | test | lint: everything happens in .venv, with the versions pinned in constraints.txt.
+# make setup | bench | test | lint | wheel | pictures: everything happens in .venv, with the versions pinned in constraints.txt.
 
 # The first of these that runs and is 3.11 to 3.13; make PYTHON=... takes another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup bench test lint
+.PHONY: setup bench test lint wheel pictures
 
 setup: $(STAMP)
 
@@ -35,3 +35,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+wheel: setup
+	.ci/wheel
+
+# The README's pictures, from committed records; the last is of a cell that is trained first, in a minute and a half.
+pictures: setup
+	$(BIN)/python docs/pictures.py
+	$(BIN)/adm run docs/pictures/agreement.yaml --store runs/pictures
+	$(BIN)/adm insight agreement --store runs/pictures --pictures 3 --out runs/pictures/insight
+	cp runs/pictures/insight/examples.png docs/pictures/insight.png

@@ -4,46 +4,145 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
+import sys
+import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib
 import pytest
+import typer
+from ruamel.yaml import YAML
+from typer.core import TyperGroup
 
 from results import report
 from results.records.store import Store
+from suites.cli import app
 from suites.spec.definition import load_suite, protocol_names, suite_names
 from suites.spec.expand import expand
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = sorted(path for path in (ROOT / "results" / "leaderboards").glob("*") if path.is_dir())
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+SHELLS = ("", "sh", "bash", "shell", "console")
+PLACES = ("adm_core", "tasks", "suites", "results", "tests", "docs", ".ci")
+USAGE = re.compile(r"[|…<\[]")
+"""What a line shows that is a form to fill in and no command."""
 
 
-def generated() -> dict[str, str]:
-    """The pages as the code gives them now."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def script(name: str) -> ModuleType:
+    """A script of the docs folder, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     spec.loader.exec_module(module)
-    pages: dict[str, str] = module.pages()
-    return pages
+    return module
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return FENCE.sub("", page.read_text())
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every command that a page shows, in words: lines of blocks for a shell, and spans of code in the prose."""
+    text = page.read_text()
+    scripts = [block.replace("\\\n", " ") for language, block in FENCE.findall(text) if language in SHELLS]
+    blocks = [line for script in scripts for line in script.splitlines()]
+    spans = [span for span in SPAN.findall(prose(page)) if not USAGE.search(span)]
+    shown = [part for line in [*blocks, *spans] for part in re.split(r" (?:&&|[|>]) ", re.sub(r"(^|\s)#.*", "", line))]
+    found = [re.match(r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:adm|make) [a-z].*)", one) for one in shown]
+    return [shlex.split(match[1]) for match in found if match]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link into a page may name: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_generated_pages_are_up_to_date() -> None:
-    stale = [name for name, text in generated().items() if (ROOT / "docs" / name).read_text() != text]
+    pages: dict[str, str] = script("generate").pages()
+    stale = [name for name, text in pages.items() if (ROOT / "docs" / name).read_text() != text]
     assert not stale, f"run python docs/generate.py: {stale}"
+
+
+def test_pictures_are_what_the_committed_records_give() -> None:
+    drawn = script("pictures")
+    if matplotlib.__version__ != drawn.MADE_WITH.read_text().strip():
+        pytest.skip("another version of matplotlib draws other bytes")
+    stale = [name for name, content in drawn.pictures() if (drawn.PICTURES / name).read_bytes() != content]
+    assert not stale, f"run python docs/pictures.py: {stale}"
+
+
+def test_pictures_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "pictures").glob("*.png")}
+    assert len(sizes) >= 5 and max(sizes.values()) < 300_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
-    dead = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    text = prose(page)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"(?:src|srcset|href)=\"([^\"]+)\"", text)
+    dead = []
+    for target in targets:
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(target)
     assert not dead
 
 
-def test_the_readme_names_every_suite() -> None:
-    named = set(re.findall(r"^\| (.*?) \|", (ROOT / "README.md").read_text(), re.MULTILINE))
-    told = {name for cell in named for name in re.findall(r"`([a-z0-9-]+)`", cell)}
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_paths_that_are_named_exist(page: Path) -> None:
+    """Spans of code that begin with one of this project's folders; ``<task>`` and upper case stand for any name."""
+    spans = [span.rstrip("/") for span in SPAN.findall(prose(page)) if re.match(rf"({'|'.join(PLACES)})/[^ ]*$", span)]
+    patterns = {span: re.sub(r"<\w+>|\b[A-Z]{2,}\b", "*", span) for span in spans}
+    assert not [span for span, pattern in patterns.items() if not list(ROOT.glob(pattern))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_that_are_shown_can_be_typed(page: Path) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for program, name, *arguments in commands(page):
+        if program == "make":
+            assert {name, *arguments} <= targets, f"make {name}"
+            continue
+        context = group.make_context("adm", [name, *arguments])
+        command = group.get_command(context, name)
+        assert command is not None, f"adm {name}: there is no such command"
+        if not arguments:  # mentioned, not shown
+            continue
+        try:
+            command.make_context(name, [*arguments], parent=context)
+        except Exception as error:
+            raise AssertionError(f"adm {shlex.join([name, *arguments])}: {error}") from error
+
+
+def test_the_front_page_shows_its_commands() -> None:
+    shown = commands(ROOT / "README.md")
+    assert ["make", "test"] in shown and ["make", "bench"] in shown
+    assert len([one for one in shown if one[0] == "adm"]) >= 10
+
+
+def test_the_citation_names_this_version_and_licence() -> None:
+    citation = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_suite_stands_in_the_table_of_suites() -> None:
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs" / "benchmarks.md").read_text(), re.MULTILINE)
+    told = {name for cell in rows for name in re.findall(r"`([a-z0-9-]+)`", cell)}
     assert set(suite_names()) <= told
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-_ROOT = Path(__file__).resolve().parents[2]
+_THIS_FILE = Path(__file__).resolve()
 
 
 def environment(device: torch.device, precision: str) -> dict[str, str | int | bool | None]:
@@ -50,14 +50,20 @@ def _cpu_name() -> str:
 
 @functools.cache
 def _checkout() -> dict[str, str | bool | None]:
-    """Commit and whether tracked files differ from it; None outside a git checkout."""
+    """Commit and whether tracked files differ from it; None where no git checkout holds this code.
+
+    An installed copy may lie inside the checkout of another project, whose commit says nothing about it.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, timeout=10)
+            command, here = ["git", *arguments], _THIS_FILE.parent
+            done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
+    if git("ls-files", "--error-unmatch", _THIS_FILE.name) is None:
+        return {"git_commit": None, "git_dirty": None}
     commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit, "git_dirty": None if status is None else bool(status)}

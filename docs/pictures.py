@@ -1,0 +1,270 @@
+"""Draws the README's pictures from committed records and sample grids: ``python docs/pictures.py``.
+
+Each is drawn twice, for light and for dark pages. ``insight.png`` is not drawn here: it is what ``adm insight`` writes
+of a trained cell, and ``make pictures`` trains that cell first.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from results import report  # noqa: E402
+from results.analysis.blocks import Block, Line  # noqa: E402
+from results.analysis.ranking import best_lines, ranked  # noqa: E402
+from results.analysis.statistics import Summary, summarize  # noqa: E402
+
+PICTURES = HERE / "pictures"
+MADE_WITH = PICTURES / "matplotlib.txt"
+"""The version of matplotlib, which decides the last bytes of a picture."""
+LEADERBOARDS = HERE.parent / "results" / "leaderboards"
+
+PANELS = (
+    ("quick", "Classification", "top-1 in %, digit-scenes"),
+    ("seg-quick", "Segmentation", "mIoU in %, shape-scenes"),
+    ("diffusion-digits", "Diffusion", "Fréchet distance ↓, digits"),
+)
+"""Suite, heading, and what the scores are: one column of the leaderboard picture each."""
+REGIMES = (("Offline", "a frozen teacher"), ("Online", "both train together"))
+SHOWN = (
+    ("397c3bbfef532521", "teacher"),
+    ("97c9475948350457", "output+fitnet"),
+    ("2816fb804402a986", "none"),
+    ("426427f89ca17f9d", "mutual+adm"),
+)
+"""Cells of ``diffusion-digits``, seed 0, and which of the two networks in a cell's grid is shown."""
+NOISES = 15
+"""How many of a grid's sixty-four noises are shown."""
+_DPI = 200
+_PX = 72 / 96
+"""Points in a pixel of a page; every length below is in such pixels."""
+_WIDTH, _LEFT, _BETWEEN, _RIGHT = 1080, 120, 172, 56
+_EDGE, _TOP, _HEAD, _ROW, _SCALE, _FOOT = 16, 56, 50, 24, 30, 36
+_LEGEND = (
+    "Diamond: mean over three seeds (dots). Bar: its 95 % interval, with an arrow where it goes on. "
+    "Further right is better. Bold: the best, and what a paired test cannot tell from it. Orange: with ADM."
+)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one kind of page; hexadecimal.
+
+    Attributes:
+        name: ends the files' names.
+        paper: background, that of the page.
+        ink: text and means.
+        muted: what is read second.
+        grid: lines of the scale.
+        plain: rows of other methods.
+        adm: rows with ADM in them.
+    """
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    plain: str
+    adm: str
+
+
+THEMES = (
+    Theme("light", "#ffffff", "#1f2328", "#59636e", "#e4e8ec", "#2f6fba", "#c2570c"),
+    Theme("dark", "#0d1117", "#e6edf3", "#9198a1", "#252b33", "#6cb0f5", "#f0883e"),
+)
+
+
+def pictures() -> Iterator[tuple[str, bytes]]:
+    """File name to PNG of every picture that is drawn here; the same bytes for the same data and matplotlib."""
+    for theme in THEMES:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(_style(theme))
+            yield f"leaderboard-{theme.name}.png", leaderboard(theme)
+            yield f"samples-{theme.name}.png", samples(theme)
+
+
+def leaderboard(theme: Theme) -> bytes:
+    """A PNG of the score of every row: a column per task, offline above online; further right is better."""
+    found = {suite: report.load(LEADERBOARDS / suite, suite).blocks for suite, _, _ in PANELS}
+    rows = [
+        [next(block for block in found[suite] if block.cell.regime == regime.lower()) for suite, _, _ in PANELS]
+        for regime, _ in REGIMES
+    ]
+    tall = [_ROW * max(len(block.lines) for block in blocks) for blocks in rows]
+    height = _TOP + sum(tall) + (_HEAD + _SCALE) * len(rows) + _FOOT
+    side = (_WIDTH - _LEFT - _RIGHT - _BETWEEN * (len(PANELS) - 1)) / len(PANELS)
+    lefts = [_LEFT + number * (side + _BETWEEN) for number in range(len(PANELS))]
+    figure = Figure(figsize=(_WIDTH * _PX / 72, height * _PX / 72), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    for (_, heading, about), left in zip(PANELS, lefts, strict=True):
+        figure.text(left / _WIDTH, 1 - 12 / height, heading, size=13, weight="bold", va="top")
+        figure.text(left / _WIDTH, 1 - 35 / height, about, size=8.5, color=theme.muted, va="top")
+    y = float(_TOP)
+    for blocks, (regime, about), room in zip(rows, REGIMES, tall, strict=True):
+        figure.text(_EDGE / _WIDTH, 1 - (y + 10) / height, regime, size=10, weight="bold", va="top")
+        figure.text(_EDGE / _WIDTH, 1 - (y + 26) / height, about, size=8.5, color=theme.muted, va="top")
+        y += _HEAD
+        for block, left in zip(blocks, lefts, strict=True):
+            own = _ROW * len(block.lines)
+            _scores(figure.add_axes((left / _WIDTH, 1 - (y + own) / height, side / _WIDTH, own / height)), block, theme)
+        y += room + _SCALE
+    figure.text(_EDGE / _WIDTH, 14 / height, _LEGEND, size=8, color=theme.muted, va="bottom")
+    return _png(figure)
+
+
+def _scores(axes: Axes, block: Block, theme: Theme) -> None:
+    """One block: for every row its mean, the mean's 95 % interval, its seeds, and the mean in figures."""
+    lines, best = ranked(block), {id(line) for line in best_lines(block)}
+    summaries = [_summary(line) for line in lines]
+    low, high = _limits(block, lines, summaries)
+    assert block.primary is not None
+    axes.set_xlim((low, high) if block.primary.higher_is_better else (high, low))
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_yticks(range(len(lines)), [line.label for line in lines])
+    for tick, line in zip(axes.get_yticklabels(), lines, strict=True):
+        tick.set_color(_color(line, theme))
+        tick.set_fontweight("bold" if id(line) in best else "normal")
+    for label, value, dashes in _references(block):
+        axes.axvline(value, color=theme.muted, linewidth=0.9, dashes=dashes, zorder=1)
+        axes.annotate(label, (value, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+                      size=7.5, color=theme.muted, ha="center")  # fmt: skip
+    for place, (line, summary) in enumerate(zip(lines, summaries, strict=True)):
+        color = _color(line, theme)
+        if summary.low is not None and summary.high is not None:
+            axes.hlines(place, max(summary.low, low), min(summary.high, high), color=color, alpha=0.35, linewidth=5)
+            for end in [low] * (summary.low < low) + [high] * (summary.high > high):
+                arrow = "<" if end == axes.get_xlim()[0] else ">"
+                axes.plot(end, place, marker=arrow, color=color, markersize=4, clip_on=False)
+        axes.plot(list(line.values("student").values()), [place] * summary.n, linestyle="none", marker="o",
+                  markersize=3, color=color, markeredgewidth=0, alpha=0.75)  # fmt: skip
+        axes.plot(summary.mean, place, marker="D", markersize=5, color=color, markeredgecolor=theme.paper,
+                  markeredgewidth=0.8, zorder=4)  # fmt: skip
+        axes.annotate(f"{summary.mean:.2f}", (1, place), (6, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", va="center", size=9, color=color,
+                      weight="bold" if id(line) in best else "normal")  # fmt: skip
+
+
+def _summary(line: Line) -> Summary:
+    summary = summarize(list(line.values("student").values()))
+    assert summary is not None, f"{line.label} has no score"
+    return summary
+
+
+def _references(block: Block) -> list[tuple[str, float, tuple[int, int]]]:
+    """What rows are held against, with a kind of line: the student without a teacher, and the teacher."""
+    assert block.baseline is not None
+    teacher = summarize(list(block.solo_teacher.values()))
+    return [
+        ("none", _summary(block.baseline).mean, (1, 2)),
+        ("teacher", teacher.mean if teacher else block.frozen_teacher[0], (4, 3)),
+    ]
+
+
+def _limits(block: Block, lines: Sequence[Line], summaries: Sequence[Summary]) -> tuple[float, float]:
+    """Ends of the scale: seeds and references are inside; intervals as far as half of these reach."""
+    inside = [value for line in lines for value in line.values("student").values()]
+    inside += [value for _, value, _ in _references(block)]
+    low, high = min(inside), max(inside)
+    reach = 0.5 * (high - low)
+    ends = [end for s in summaries for end in (s.low, s.high) if end is not None]
+    low, high = max(min([*ends, low]), low - reach), min(max([*ends, high]), high + reach)
+    return low - 0.04 * (high - low), high + 0.04 * (high - low)
+
+
+def _color(line: Line, theme: Theme) -> str:
+    if line.method == "none":
+        return theme.muted
+    return theme.adm if "adm" in line.method.split("+") else theme.plain
+
+
+def samples(theme: Theme) -> bytes:
+    """A PNG of what denoisers make of the same noises: a row per network, a column per noise."""
+    blocks = report.load(LEADERBOARDS / "diffusion-digits", "diffusion-digits").blocks
+    records = {record.id: record for block in blocks for record in block.records()}
+    left, cell, gap, edge, top = 172, 54, 5, 12, 12
+    width = left + NOISES * (cell + gap) - gap + edge
+    height = top + len(SHOWN) * (cell + gap) - gap + top
+    figure = Figure(figsize=(width * _PX / 72, height * _PX / 72), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    for row, (cell_id, network) in enumerate(SHOWN):
+        record, teacher = records[cell_id], network == "teacher"
+        score = record.teacher.score if teacher and record.teacher else record.score("student")
+        about = "frozen" if teacher else record.cell.regime
+        middle = 1 - (top + row * (cell + gap) + cell / 2) / height
+        figure.text(edge / width, middle + 2 / height, network, size=11, weight="bold", va="bottom")
+        figure.text(
+            edge / width, middle - 3 / height, f"{about}, Fréchet {score:.2f}", size=9, color=theme.muted, va="top"
+        )
+        for column, image in enumerate(_images(cell_id, teacher)[:NOISES]):
+            x, y = left + column * (cell + gap), top + row * (cell + gap)
+            axes = figure.add_axes((x / width, 1 - (y + cell) / height, cell / width, cell / height))
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_axis_off()
+    return _png(figure)
+
+
+def _images(cell_id: str, teacher: bool) -> NDArray[np.float32]:
+    """The 8×8 images of one grid of a cell's sample picture, [N, 8, 8] in [0, 1], in the order of their noises."""
+    picture = imread(LEADERBOARDS / "diffusion-digits" / "samples" / f"{cell_id}.png")[..., 0]
+    enlarged, pitch, across = 6, 50, 8  # as adm samples draws them: six times as large, two pixels between
+    left, top = (434 if teacher else 12), 62
+    square = picture[top : top + pitch * across - 2, left : left + pitch * across - 2]
+    cells = [square[y : y + 48, x : x + 48] for y in range(0, 400, pitch) for x in range(0, 400, pitch)]
+    small = np.stack([one[::enlarged, ::enlarged] for one in cells])
+    if not np.array_equal(small.repeat(enlarged, 1).repeat(enlarged, 2), np.stack(cells)):
+        raise ValueError(f"{cell_id}.png: no grid of 8×8 images of 8×8 pixels where adm samples used to draw it")
+    return small
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
+def _style(theme: Theme) -> dict[Any, Any]:
+    return {
+        "axes.edgecolor": theme.grid,
+        "axes.facecolor": "none",
+        "axes.grid": True,
+        "axes.grid.axis": "x",
+        "axes.axisbelow": True,
+        "axes.spines.left": False,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.facecolor": theme.paper,
+        "font.family": "DejaVu Sans",  # comes with matplotlib, so that the picture is the same everywhere
+        "font.size": 9,
+        "grid.color": theme.grid,
+        "text.color": theme.ink,
+        "text.parse_math": False,
+        "xtick.bottom": False,
+        "xtick.color": theme.muted,
+        "xtick.labelsize": 8,
+        "ytick.left": False,
+    }
+
+
+if __name__ == "__main__":
+    PICTURES.mkdir(exist_ok=True)
+    for name, content in pictures():
+        (PICTURES / name).write_bytes(content)
+        print(f"docs/pictures/{name}: {len(content) / 1000:.0f} kB")
+    MADE_WITH.write_text(f"{mpl.__version__}\n")
