@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from adm_core.errors import AdmError
-from adm_core.method import Needs, PredictionKind
+from adm_core.errors import AdmError, Unsupported
+from adm_core.method import Facts, Needs, PredictionKind
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,25 @@ class TaskContext:
     needs: Needs = field(default_factory=Needs)
     download: bool = False
     artefacts: Path | None = None
+
+    def offer(self, *, own_views: bool = True, extra_view: bool = False, balanced: bool = False) -> None:
+        """Say what batches a task can make; it calls this first when it is opened.
+
+        Args:
+            own_views: an augmentation of its own for each of two networks.
+            extra_view: a second, stronger one.
+            balanced: as many examples of each of the batch's classes.
+
+        Raises:
+            Unsupported: the method needs what is not offered.
+        """
+        task, needs = self.protocol.task, self.needs
+        if needs.views == "own" and not own_views:
+            raise Unsupported(f"the method gives each network a view of its own, which {task} does not have")
+        if needs.extra_view and not extra_view:
+            raise Unsupported(f"the method needs a second, {needs.extra_view} view, which {task} does not have")
+        if needs.per_class and not balanced:
+            raise Unsupported(f"the method needs batches with balanced classes, which {task} does not draw")
 
 
 class Task(ABC):
@@ -113,6 +132,10 @@ class Task(ABC):
     @abstractmethod
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (from 0) from step ``start`` on; a pure function of seed, epoch and step."""
+
+    @abstractmethod
+    def facts(self) -> Facts:
+        """What there is to train on: number of examples, classes, labels, steps, batch size."""
 
     @abstractmethod
     def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:

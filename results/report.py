@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from results.claims.claims import load_claims
+from results.analysis.blocks import MISSING, Block, collect
 from results.errors import RecordError
 from results.records.schema import Manifest
 from results.records.store import Store, write_atomically
-from results.render import csv, latex, markdown, terminal
-from results.tables import Block, Table, claims, collect, cost, scores, slices, summary
-from results.tables.blocks import MISSING
+from results.render import terminal
+from results.render.forms import FORMS, FileForm
+from results.table import Table
+from results.tables import registry
+from results.tables.registry import Made
 
-TABLES = ("scores", "slices", "cost", "claims", "summary")
-"""The tables that can be asked for; there are slices only where a metric comes in parts."""
-FORMS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "md": markdown.render,
-    "tex": latex.render,
-    "csv": csv.render,
-}
-"""File suffix to the renderer of tables that are written to files, one file per table and form."""
 PAGE = "leaderboard.html"
 _DIFF_LINES = 20
 
@@ -71,23 +65,37 @@ def tables_of(results: Results, table: str = "scores") -> list[Table]:
 
     Args:
         results: the suite.
-        table: scores, slices, cost, claims or summary.
+        table: its name, one of ``registry.names()``.
 
     Raises:
         RecordError: there is no such table; the nearest is named.
     """
-    if table not in TABLES:
-        near = difflib.get_close_matches(table, TABLES, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise RecordError(f"table '{table}': there is no such table; there are {', '.join(TABLES)}{hint}")
-    if table == "claims":
-        return claims(results.blocks, load_claims())
-    makers = {"scores": scores, "slices": slices, "cost": cost, "summary": summary}
-    return makers[table](results.blocks)
+    return registry.get(table).tables(results.blocks)
+
+
+def text_of(results: Results, table: str, form: str, width: int = 100, color: bool = False) -> str:
+    """One kind of table of a suite as text to print, or a line that says why there is none.
+
+    Args:
+        results: the suite.
+        table: its name.
+        form: ``terminal``, ``md``, ``latex`` or ``csv``.
+        width: of the terminal; other forms have none.
+        color: whether the terminal shows colours.
+
+    Raises:
+        RecordError: there is no such table, or it has no such form.
+    """
+    kind = registry.get(table)
+    if form != "terminal" and _suffix(form) not in kind.forms:
+        has = ", ".join(["terminal", *("latex" if suffix == "tex" else suffix for suffix in kind.forms)])
+        raise RecordError(f"table '{table}': has no form '{form}'; it has {has}")
+    tables = kind.tables(results.blocks)
+    return render(tables, form, width, color) if tables else f"{kind.nothing}\n"
 
 
 def render(tables: Sequence[Table], form: str, width: int = 100, color: bool = False) -> str:
-    """Tables as text to print: ``terminal``, ``md``, ``latex`` (or ``tex``) or ``csv``.
+    """Tables as text to print: ``terminal``, ``md``, ``latex`` or ``csv``.
 
     Args:
         tables: what to show.
@@ -97,7 +105,12 @@ def render(tables: Sequence[Table], form: str, width: int = 100, color: bool = F
     """
     if form == "terminal":
         return terminal.render(tables, width, color)
-    return FORMS["tex" if form == "latex" else form](tables)
+    return FORMS[_suffix(form)](tables)
+
+
+def _suffix(form: str) -> FileForm:
+    suffixes: Mapping[str, FileForm] = {"md": "md", "latex": "tex", "csv": "csv"}
+    return suffixes[form]
 
 
 def page(results: Results) -> str:
@@ -106,10 +119,17 @@ def page(results: Results) -> str:
     Raises:
         RecordError: a sample picture cannot be read, or is no PNG.
     """
+    return _page(results, _made(results))
+
+
+def _made(results: Results) -> list[Made]:
+    return [kind.make(results.blocks) for kind in registry.kinds()]
+
+
+def _page(results: Results, made: Sequence[Made]) -> str:
     from results.render import html  # loads matplotlib, which no other form needs
 
-    tables = {name: tables_of(results, name) for name in TABLES}
-    return html.render(results.manifest, results.blocks, tables, results.samples)
+    return html.render(results.manifest, results.blocks, made, results.samples)
 
 
 def write_all(results: Results, out_dir: str | Path) -> list[Path]:
@@ -145,11 +165,12 @@ def check(results: Results, out_dir: str | Path) -> list[str]:
 
 
 def contents(results: Results) -> dict[str, str]:
-    """Every table in every form, and the page: file name to content."""
-    tables = {name: tables_of(results, name) for name in TABLES}
-    shown = [name for name in TABLES if tables[name]]
-    files = {f"{name}.{form}": make(tables[name]) for name in shown for form, make in FORMS.items()}
-    return files | {PAGE: page(results)}
+    """Every table in every form that it has, and the page: file name to content."""
+    made = _made(results)
+    files = {
+        f"{one.kind.name}.{form}": FORMS[form](one.tables) for one in made if one.tables for form in one.kind.forms
+    }
+    return files | {PAGE: _page(results, made)}
 
 
 def _difference(path: Path, text: str) -> str:

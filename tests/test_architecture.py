@@ -150,6 +150,7 @@ def test_results_imports_neither_torch_nor_anything_of_ours():
         ("plan", "cifar100-offline", "--json"),
         ("status", "smoke"),
         ("report", "--help"),
+        ("export", "--help"),
         ("compare", "--help"),
         ("insight", "--help"),
         ("run", "--help"),

@@ -1,6 +1,6 @@
 """The statistics of the tables: plain functions on lists of numbers.
 
-Imports only ``scipy.special``: ``scipy.stats`` takes most of a second to load, and only two functions are needed.
+Imports only ``scipy.special``, where it is needed: ``scipy.stats`` takes most of a second to load.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.05
 """Two means are told apart when the p-value is below this."""
@@ -61,6 +59,8 @@ def summarize(values: Sequence[float]) -> Summary | None:
     mean = math.fsum(values) / n
     if n == 1:
         return Summary(1, mean, None, None, None)
+    from scipy.special import stdtrit
+
     std = _std(values, mean)
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * std / math.sqrt(n)
     return Summary(n, mean, std, mean - half, mean + half)
@@ -90,6 +90,8 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     scale = max(max(abs(first[seed]), abs(second[seed])) for seed in seeds)
     if std <= _ROUNDING * scale:
         return Difference(n, mean, 1.0 if abs(mean) <= _ROUNDING * scale else 0.0)
+    from scipy.special import stdtr
+
     t = abs(mean) / (std / math.sqrt(n))
     return Difference(n, mean, min(1.0, 2.0 * float(stdtr(n - 1, -t))))
 

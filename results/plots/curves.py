@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.ticker import MaxNLocator
 
+from results.analysis.blocks import Block, Line
+from results.metrics import metric_column
 from results.plots.canvas import MUTED, Plot, finish, make_axes, short
 from results.plots.series import Series
 from results.records.schema import Record
-from results.tables.blocks import Block, Line
-from results.tables.metrics import metric_column
 
 _WIDTH, _HEIGHT = 400.0, 260.0
 _MOST_POINTS = 120

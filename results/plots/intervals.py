@@ -9,10 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from results.analysis import statistics
+from results.analysis.blocks import Block, Line
+from results.analysis.ranking import best_lines, ranked
+from results.metrics import metric_column
 from results.plots.canvas import BAND, INK, MUTED, PAPER, SERIES, Plot, finish, label_width, make_axes, short
-from results.tables.blocks import Block, Line
-from results.tables.metrics import metric_column
-from results.tables.scores import best_lines, ranked
 
 _WIDTH, _ROW, _BOTTOM = 760.0, 28.0, 46.0
 _TOP = 40.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from results.analysis.blocks import Block, Line
+from results.analysis.ranking import ranked
 from results.plots.canvas import MUTED, SERIES
-from results.tables.blocks import Block, Line
-from results.tables.scores import ranked
 
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (2, 2), (8, 2, 2, 2))
 """Solid and three kinds of broken lines, so that colour is not the only difference."""

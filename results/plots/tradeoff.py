@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from results.analysis.blocks import Block
+from results.metrics import metric_column
 from results.plots.canvas import INK, MUTED, PAPER, Plot, finish, label_width, make_axes, short
 from results.plots.series import Series, choose
-from results.tables.blocks import Block
 from results.tables.cost import relative_time
-from results.tables.metrics import metric_column
 
 _WIDTH, _HEIGHT = 400.0, 260.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 16.0, 14.0, 46.0

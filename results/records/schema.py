@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 
 SCHEMA_VERSION = 1
 
-Regime = Literal["alone", "offline", "online"]
+Regime = Literal["alone", "offline", "online", "peers"]
 Status = Literal["ok", "diverged", "oom", "timeout", "error", "interrupted", "skipped"]
 
 # A path needs a beginning: "top1/top5", "images/s" and "https://..." are not paths.

@@ -7,8 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from results.tables import Row, Table
-from results.tables.model import PARTS
+from results.table import PARTS, Row, Table
 
 _FORMULA = ("=", "+", "-", "@", "\t")
 """What makes a spreadsheet take a text for a formula."""

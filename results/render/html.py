@@ -12,10 +12,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from results import plots
+from results.analysis.blocks import Block
 from results.errors import RecordError
 from results.plots import Plot, Series
 from results.records.schema import Manifest
-from results.tables import Block, Column, Entry, Row, Table, entry_text, slices
+from results.table import Column, Entry, Row, Table, entry_text
+from results.tables.registry import Made, Place, TableKind
 
 _HERE = Path(__file__).parent
 _FIXED = ("reference", "unranked")
@@ -45,10 +47,7 @@ class _Section:
     Attributes:
         anchor: its id in the page.
         block: the block.
-        scores: its score table.
-        cost: its cost table.
-        claims: its table of published figures, where there is one.
-        slices: its tables of metrics that come in parts.
+        tables: its tables by their place in the page, each with its kind.
         overview: the plot of all rows.
         panels: the smaller plots.
         samples: the rows' images.
@@ -62,10 +61,7 @@ class _Section:
 
     anchor: str
     block: Block
-    scores: Table
-    cost: Table
-    claims: Table | None
-    slices: list[Table]
+    tables: Mapping[Place, Sequence[tuple[TableKind, Table]]]
     overview: Plot | None
     panels: list[Plot]
     samples: list[_Samples]
@@ -78,42 +74,48 @@ class _Section:
 
 
 def render(
-    manifest: Manifest,
-    blocks: Sequence[Block],
-    tables: Mapping[str, Sequence[Table]],
-    samples: Mapping[str, Path] | None = None,
+    manifest: Manifest, blocks: Sequence[Block], made: Sequence[Made], samples: Mapping[str, Path] | None = None
 ) -> str:
     """The page.
 
     Args:
         manifest: of the suite.
         blocks: its records, arranged.
-        tables: scores and cost (one per block), claims and summary.
+        made: the suite's tables, kind by kind; those whose kind has no place in the page are left out.
         samples: cell id to a PNG file of the images that its networks make; each row shows its first seed's.
 
     Raises:
         RecordError: such a file cannot be read, or is no PNG.
     """
-    claims = list(tables["claims"])
+    top = [(one.kind, one.tables) for one in made if one.kind.place == "top"]
+    others = [one for one in made if one.kind.place not in ("top", None)]
     with plots.drawing():
         sections = [
-            _section(number, block, scores, cost, _claims_of(block, claims), _samples(block, samples or {}))
-            for number, (block, scores, cost) in enumerate(
-                zip(blocks, tables["scores"], tables["cost"], strict=True), start=1
-            )
+            _section(number, block, _of_block(others, number - 1), _samples(block, samples or {}))
+            for number, block in enumerate(blocks, start=1)
         ]
+    explained = [table for one in others if one.kind.place == "block" for table in one.tables]
     script, style = (_HERE / "page.js").read_text(), (_HERE / "page.css").read_text()
     return _environment().get_template("page.html.j2").render(
         manifest=manifest,
         sections=sections,
-        summary=tables["summary"],
-        other_claims=claims,
+        top=top,
+        rest=[(one.kind, one.of_suite) for one in others if one.of_suite],
         statuses=_statuses(blocks),
-        glossary=_glossary([table for kind in ("scores", "cost", "summary") for table in tables[kind]]),
+        glossary=_glossary(explained + [table for _, tables in top for table in tables]),
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=style,
     )  # fmt: skip
+
+
+def _of_block(made: Sequence[Made], index: int) -> dict[Place, list[tuple[TableKind, Table]]]:
+    """The tables of one block by their place, kind by kind."""
+    places: dict[Place, list[tuple[TableKind, Table]]] = {"block": [], "folded": [], "end": []}
+    for one in made:
+        if one.kind.place is not None:
+            places[one.kind.place] += [(one.kind, table) for table in one.of_blocks[index]]
+    return places
 
 
 def _environment() -> Environment:
@@ -132,17 +134,14 @@ def _environment() -> Environment:
 
 
 def _section(
-    number: int, block: Block, scores: Table, cost: Table, claims: Table | None, samples: list[_Samples]
+    number: int, block: Block, tables: Mapping[Place, Sequence[tuple[TableKind, Table]]], samples: list[_Samples]
 ) -> _Section:
     name = f"block-{number}"
     series, overview, panels = _plots(block, name) if block.comparable else ([], None, [])
     return _Section(
         name,
         block,
-        scores,
-        cost,
-        claims,
-        slices([block]),
+        tables,
         overview,
         panels,
         samples,
@@ -181,14 +180,6 @@ def _base64(path: Path) -> str:
     if not content.startswith(_PNG):
         raise RecordError(f"{path}: is no PNG picture; delete it, or make it again with 'adm samples'")
     return base64.b64encode(content).decode()
-
-
-def _claims_of(block: Block, claims: list[Table]) -> Table | None:
-    """The block's table of published figures, taken out of the list; what stays is for other pairs."""
-    found = next((table for table in claims if table.context == block.context), None)
-    if found is not None:
-        claims.remove(found)
-    return found
 
 
 def _teachers(block: Block) -> list[dict[str, str]]:

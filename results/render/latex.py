@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from results.tables import Row, Table
+from results.table import Row, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from results.tables import Row, Table
+from results.table import Row, Table
 
 # What Markdown would take for markup; the pipe ends a table's cell.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$])")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, chop_cells
 
-from results.tables import Row, Table
+from results.table import Row, Table
 
 _KEYS = {"rank", "label", "scored", "pair"}
 """Columns that tell rows apart; every part of a split table begins with them."""

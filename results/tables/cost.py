@@ -1,14 +1,18 @@
-"""The cost tables: time, memory, size. Apart from the scores, because they differ from machine to machine."""
+"""The cost tables: time, memory, size. Apart from the scores, because they differ from machine to machine.
+
+One table per block: means over the ok seeds, in the suite's order, and time relative to the baseline.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from results.analysis import statistics
+from results.analysis.blocks import Block, Line
 from results.records.schema import Record
-from results.tables.blocks import Block, Line
-from results.tables.model import Column, Entry, Row, Table
+from results.table import Column, Entry, Row, Table
+from results.tables.registry import TableKind, register
 
 _Reading = Callable[[Record], float | None]
 
@@ -29,11 +33,6 @@ _COLUMNS: tuple[tuple[Column, _Reading], ...] = (
     (Column("mflops_teacher", "teacher MFLOPs", "number", 1, "per image, forward, in millions"),
      lambda r: _millions(r.cost.flops.get("teacher"))),
 )  # fmt: skip
-
-
-def cost(blocks: Sequence[Block]) -> list[Table]:
-    """One table per block: means over the ok seeds, in the suite's order, and time relative to the baseline."""
-    return [_table(block) for block in blocks]
 
 
 def relative_time(block: Block, line: Line) -> float | None:
@@ -76,3 +75,6 @@ def _read(line: Line, read: _Reading) -> list[float]:
 
 def _millions(value: float | None) -> float | None:
     return None if value is None else value / 1e6
+
+
+COST = register(TableKind(name="cost", title="Cost", of_block=lambda block: [_table(block)], place="block", order=3))

@@ -1,17 +1,21 @@
-"""The score tables: what was learned, with what certainty. They hold no timings."""
+"""The score tables: what was learned, with what certainty. They hold no timings.
+
+One table per block: best first; the baseline marked; incomplete rows unranked at the end. Rows that were trained or
+scored on different data, by different extractors for instance, are all unranked.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from results.analysis import statistics
+from results.analysis import mixture, statistics
+from results.analysis.blocks import Block, Line
+from results.analysis.ranking import best_lines, gain_over_baseline, ranked
 from results.analysis.statistics import Difference
-from results.tables import mixture
-from results.tables.blocks import Block, Line
-from results.tables.metrics import in_order, metric_column
-from results.tables.model import Column, Entry, Row, RowKind, Table
+from results.metrics import SEPARATOR, in_order, metric_column
+from results.table import Column, Entry, Row, RowKind, Table
+from results.tables.registry import TableKind, register
 
 
 @dataclass(frozen=True)
@@ -24,54 +28,6 @@ class _Judged:
     gain: float | None
     teacher_delta: Difference | None
     bold: bool = False
-
-
-def scores(blocks: Sequence[Block]) -> list[Table]:
-    """One table per block: best first; the baseline marked; incomplete rows unranked at the end.
-
-    Rows that were trained or scored on different data, by different extractors for instance, are all unranked.
-    """
-    return [_table(block) for block in blocks]
-
-
-def gain_over_baseline(block: Block, line: Line) -> float | None:
-    """The normalised gain of a row, over the seeds that row, baseline and teacher share.
-
-    Offline the teacher is the frozen one; online it is the teacher of the baseline row, which learned alone. None
-    where rows may not be compared, or the teacher is not better than the baseline.
-    """
-    baseline, primary = block.baseline, block.primary
-    if baseline is None or primary is None or line is baseline or not block.comparable:
-        return None
-    method, none = line.values("student"), baseline.values("student")
-    frozen, solo = block.frozen_teacher, block.solo_teacher
-    if len(frozen) == 1:
-        solo = dict.fromkeys(none, frozen[0])
-    seeds = method.keys() & none.keys() & solo.keys()
-    if not seeds:
-        return None
-    # fsum is exact; sum() of floats rounds otherwise from Python 3.12 on, and tables are to be equal to the byte
-    ours, base, teacher = (math.fsum(values[seed] for seed in seeds) / len(seeds) for values in (method, none, solo))
-    return statistics.normalized_gain(ours, base, teacher, primary.higher_is_better)
-
-
-def ranked(block: Block) -> list[Line]:
-    """The complete rows, best mean first; equal means by label. None of a block whose rows may not be compared."""
-    if not block.comparable:
-        return []
-    primary = block.primary
-    sign = -1.0 if primary is None or primary.higher_is_better else 1.0
-    means = {id(line): statistics.summarize(list(line.values("student").values())) for line in block.lines}
-    complete = [line for line in block.lines if line.complete and means[id(line)]]
-    return sorted(complete, key=lambda line: (sign * (m.mean if (m := means[id(line)]) else 0.0), line.label))
-
-
-def best_lines(block: Block) -> list[Line]:
-    """The complete rows that are best or cannot be told from the best."""
-    lines = ranked(block)
-    higher = block.primary is None or block.primary.higher_is_better
-    best = statistics.best_set([line.values("student") for line in lines], higher)
-    return [lines[index] for index in sorted(best)]
 
 
 def _judge(block: Block) -> list[_Judged]:
@@ -115,10 +71,12 @@ def _adjust(differences: list[Difference | None], family: int) -> list[Differenc
 def _table(block: Block) -> Table:
     judged = _judge(block)
     metric = block.primary.metric if block.primary else "score"
-    extra = in_order(m for r in block.records() for m in r.scores.get("student", {}) if m != metric and "/" not in m)
+    extra = in_order(
+        m for r in block.records() for m in r.scores.get("student", {}) if m != metric and SEPARATOR not in m
+    )
     columns = _columns(block, metric, extra)
     rows = [_row(block, item, rank, extra) for rank, item in enumerate(judged, start=1)]
-    rows = [_teacher_row(score, columns) for score in block.frozen_teacher] + rows
+    rows = [_teacher_row(score, columns, metric) for score in block.frozen_teacher] + rows
     table = Table(
         "scores",
         block.title,
@@ -193,13 +151,10 @@ def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
     return Row(entries, kind if is_ranked else "unranked", line.why)
 
 
-def _teacher_row(score: float, columns: Sequence[Column]) -> Row:
+def _teacher_row(score: float, columns: Sequence[Column], metric: str) -> Row:
     """The reference line with the frozen teacher's score."""
-    entries: list[Entry] = []
-    for index, column in enumerate(columns):
-        values: tuple[str | float | None, ...] = ("frozen teacher",) if column.key == "label" else (None, None)
-        entries.append(Entry((score, None) if index == 3 else values))
-    return Row(tuple(entries), "reference")
+    known: dict[str, tuple[str | float | None, ...]] = {"label": ("frozen teacher",), metric: (score, None)}
+    return Row(tuple(Entry(known.get(column.key, (None, None))) for column in columns), "reference")
 
 
 def _spread(line: Line, metric: str) -> Entry:
@@ -244,3 +199,8 @@ def _bold_note(judged: Sequence[_Judged]) -> str:
     if any(item.bold and item.line.complete and len(item.line.records) > 1 for item in judged):
         return "Bold: the best mean, and all that a paired t-test cannot tell from it (Holm-adjusted p ≥ 0.05)."
     return "Bold: the best mean. One seed each: nothing can be told apart with certainty."
+
+
+SCORES = register(
+    TableKind(name="scores", title="Scores", of_block=lambda block: [_table(block)], place="block", order=1)
+)

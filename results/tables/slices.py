@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from results.analysis import statistics
-from results.tables.blocks import Block, Line
-from results.tables.metrics import metric_column
-from results.tables.model import Column, Entry, Row, Table
-
-SEPARATOR = "/"
-"""Between a sliced metric and its part, as in ``iou/car``."""
+from results.analysis.blocks import Block, Line
+from results.metrics import SEPARATOR, metric_column
+from results.table import Column, Entry, Row, Table
+from results.tables.registry import TableKind, register
 
 
-def slices(blocks: Sequence[Block]) -> list[Table]:
-    """One table per block and sliced metric: the parts are the rows, methods the columns; none where none is sliced."""
-    return [_table(block, metric) for block in blocks for metric in _sliced(block)]
+def _tables(block: Block) -> list[Table]:
+    """One table per sliced metric: the parts are the rows, methods the columns."""
+    return [_table(block, metric) for metric in _sliced(block)]
 
 
 def _sliced(block: Block) -> list[str]:
@@ -54,3 +50,15 @@ def _mean(line: Line, name: str) -> Entry:
     values = [record.score("student", name) for _, record in sorted(line.records.items())]
     summary = statistics.summarize([value for value in values if value is not None])
     return Entry((summary.mean if summary else None,))
+
+
+SLICES = register(
+    TableKind(
+        name="slices",
+        title="Metrics by part",
+        of_block=_tables,
+        place="folded",
+        order=2,
+        nothing="no metric of this suite comes in parts",
+    )
+)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from results.analysis import statistics
-from results.tables.blocks import Block
-from results.tables.model import Column, Entry, Row, Table
-from results.tables.scores import best_lines, gain_over_baseline, ranked
+from results.analysis.blocks import Block
+from results.analysis.ranking import best_lines, gain_over_baseline, ranked
+from results.table import Column, Entry, Row, Table
+from results.tables.registry import TableKind, register
 
 
 @dataclass
@@ -42,7 +43,7 @@ class _Tally:
         return _mean(self.gains.get(task, []))
 
 
-def summary(blocks: Sequence[Block]) -> list[Table]:
+def _tables(blocks: Sequence[Block]) -> list[Table]:
     """One table per regime, best mean rank first; labels that are incomplete somewhere come last.
 
     Blocks whose rows may not be compared are left out. Where a regime has several tasks, each has a column for its
@@ -137,3 +138,16 @@ def _row(tally: _Tally, best: float | None, tasks: Iterable[str]) -> Row:
 
 def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
+
+
+SUMMARY = register(
+    TableKind(
+        name="summary",
+        title="Summary",
+        of_suite=_tables,
+        place="top",
+        order=5,
+        nothing="no block of this suite has a teacher",
+        anchor="summary",
+    )
+)

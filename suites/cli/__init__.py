@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from suites.cli import comparing, doctor, insight, listing, methods, planning, reporting, running, samples
+from suites.cli import comparing, doctor, exporting, insight, listing, methods, planning, reporting, running, samples
 
 app = typer.Typer(
     name="adm",
@@ -16,8 +16,11 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(listing.app, name="list")
-for command in (planning.plan, running.run, planning.status, planning.logs, reporting.report, comparing.compare):
+for command in (planning.plan, running.run, planning.status, planning.logs):
     app.command()(command)
+app.command(cls=reporting.ReportCommand)(reporting.report)
+app.command()(exporting.export)
+app.command()(comparing.compare)
 app.command()(insight.insight)
 app.command()(samples.samples)
 app.command(name="check")(methods.check)

@@ -12,8 +12,8 @@ import typer
 from suites.cli.arguments import DEFAULT_STORE, AsJson, DataRoots, Device, DeviceChoice, StoreFolder, Trusted, absolute
 
 if TYPE_CHECKING:
-    from results.tables import Table
-    from results.tables.insight import Looked
+    from results.table import Table
+    from results.tables.insight.tables import Looked
     from suites.look.trained import TrainedCells
 
 
@@ -43,7 +43,7 @@ def insight(
 
     from results.records.store import Store
     from results.report import render
-    from results.tables.insight import as_plain, tables_of
+    from results.tables.insight.tables import as_plain, tables_of
     from suites.cli.console import make_console
     from suites.look.insight import chosen_blocks, look
     from suites.look.trained import TrainedCells
@@ -83,7 +83,7 @@ def _write(folder: Path, tables: Sequence[Table], pictures: Mapping[str, bytes])
     """The tables in every form, and the pictures."""
     from adm_core.errors import AdmError
     from results.records.store import write_atomically
-    from results.report import FORMS
+    from results.render.forms import FORMS
 
     texts = {folder / f"insight.{form}": make(tables) for form, make in FORMS.items()}
     for path, text in texts.items():

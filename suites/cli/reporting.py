@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from suites.cli.arguments import DEFAULT_STORE, StoreFolder, SuiteName
+from suites.cli.stored import reading, stored_suite
 
 if TYPE_CHECKING:
     from results.report import Results
@@ -30,14 +31,15 @@ class Form(StrEnum):
     html = "html"
 
 
-class Kind(StrEnum):
-    """Which tables."""
+class ReportCommand(TyperCommand):
+    """``adm report``; its help names the tables, which are looked up only when it is asked for."""
 
-    scores = "scores"
-    slices = "slices"
-    cost = "cost"
-    claims = "claims"
-    summary = "summary"
+    def get_help(self, ctx: Any) -> str:
+        """The help, with the tables that can be asked for."""
+        from results.tables import registry
+
+        next(param for param in self.params if param.name == "table").metavar = f"<{'|'.join(registry.names())}>"
+        return super().get_help(ctx)
 
 
 def report(
@@ -46,7 +48,7 @@ def report(
     form: Annotated[
         Form | None, typer.Option("--format", help="terminal unless --out's suffix says otherwise; html needs --out.")
     ] = None,
-    table: Annotated[Kind, typer.Option("--table", help="html holds all of them.")] = Kind.scores,
+    table: Annotated[str, typer.Option("--table", metavar="TABLE", help="html holds all of them.")] = "scores",
     out: Annotated[
         Path | None,
         typer.Option("--out", help="A file for one form; a folder, without --format, gets every table and form."),
@@ -61,9 +63,12 @@ def report(
 
     Example: adm report quick --out leaderboard
     """
+    from results.tables import registry
+
+    registry.get(table)
     whole = out is None or (form is None and (out.is_dir() or not out.suffix))
     if out is not None and out.is_dir() and form is not None:
-        out = out / ("leaderboard.html" if form is Form.html else f"{table.value}{_suffix(form)}")
+        out = out / ("leaderboard.html" if form is Form.html else f"{table}{_suffix(form)}")
     form = form or Form(_SUFFIXES.get(out.suffix.lower(), "terminal") if out else "terminal")
     _forbid_contradictions(form, out, whole, check)
     found = _load(store, suite)
@@ -100,31 +105,11 @@ def _suffix(form: Form) -> str:
 
 
 def _load(store: Path, suite: str) -> Results:
-    """The suite's records, read without garbage collection: it would walk them again and again and find nothing."""
     from results import report
-    from results.records.store import Store
 
-    name = Path(suite).stem if suite.endswith((".yaml", ".yml")) or "/" in suite else suite
-    if not Store(store).manifest_path(name).is_file():
-        raise _nothing_there(store, name)
-    gc.disable()
-    try:
+    name = stored_suite(store, suite)
+    with reading():
         return report.load(store, name)
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _nothing_there(store: Path, name: str) -> Exception:
-    """A suite that exists but was not run, or else a name that nothing answers to."""
-    from adm_core.errors import AdmError, unknown
-    from results.records.store import Store
-    from suites.spec.definition import suite_names
-
-    run, known = Store(store).manifests(), suite_names()
-    if name in known:
-        return AdmError(f"suite '{name}': nothing of it is in '{store}' yet; run 'adm run {name}' first")
-    return unknown("suite", name, {*run, *known}, where=f"store '{store}'")
 
 
 def _warn(found: Results, suite: str) -> None:
@@ -138,7 +123,7 @@ def _warn(found: Results, suite: str) -> None:
         typer.echo(f"unreadable: {len(found.problems) - _MOST_PROBLEMS} more records", err=True)
 
 
-def _text(found: Results, form: Form, table: Kind) -> str:
+def _text(found: Results, form: Form, table: str) -> str:
     from results import report
 
     if form is Form.html:
@@ -147,10 +132,7 @@ def _text(found: Results, form: Form, table: Kind) -> str:
 
     console = make_console()
     color = console.is_terminal and not console.no_color
-    tables = report.tables_of(found, table.value)
-    if not tables:
-        return "no metric of this suite comes in parts\n"
-    return report.render(tables, form.value, console.width, color)
+    return report.text_of(found, table, form.value, console.width, color)
 
 
 def _compare(found: Results, folder: Path) -> int:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adm_core.errors import AdmError, unknown
+from results.analysis.mixture import differing
 from results.analysis.statistics import holm, paired_difference
 from results.records.schema import Cell, Record, digest
 from results.records.store import Store
-from results.tables.mixture import differing
 from suites.look.lookup import finished_cell, may_be_cell
 
 Group = dict[int, Record]

@@ -13,14 +13,13 @@ from adm_core import registry
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Unsupported
 from adm_core.insight import ObjectExamples, activation, measures
-from adm_core.method import Step
 from adm_core.methods.adm import ADM, Maps
+from results.analysis.blocks import Block, collect
 from results.analysis.insight import Measured
 from results.plots.insight import Example
 from results.records.schema import Cell, Manifest, ManifestRow
 from results.records.store import Store
-from results.tables import Block, collect
-from results.tables.insight import Looked
+from results.tables.insight.tables import Looked
 from suites.look.lookup import finished_cell, suite_meant
 from suites.look.trained import TrainedCells, named, require_weights
 from suites.spec.method_settings import settings_of
@@ -170,13 +169,13 @@ def _seen(cell: Cell, cells: TrainedCells, images: int) -> Iterator[_Seen]:
     """What the cell's trained pair shows on test images, in evaluation mode."""
     task, adm = cells.task(cell), _adm_of(cell)
     networks = cells.networks(cell)
-    pair = (networks["student"], networks["teacher"])
-    distiller = Distiller(*pair, adm, cell.regime, task.task_loss, task.kind, task.example()).eval()
+    pair = {role: networks[role] for role in ("student", "teacher")}
+    distiller = Distiller(pair, adm, cell.regime, task.task_loss, task.kind, task.example(), task.facts()).eval()
     tap = adm.settings.taps[-1]
     for shown in task.object_examples(images):
         with torch.no_grad():
             views, _ = distiller.views(shown.batch)
-            step = Step(shown.batch.target, 1.0, torch.Generator(shown.objects.device), shown.batch.mask)
+            step = distiller.step(shown.batch, 1.0, torch.Generator(shown.objects.device), views)
             maps = adm.maps(views["student"], views["teacher"], step)
         teacher, student = (activation(views[role].features[tap]) for role in ("teacher", "student"))
         yield _Seen(adm.places, shown, maps, teacher, student)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from adm_core.errors import AdmError
 from adm_core.task import GenerativeTask
+from results.analysis.blocks import collect
+from results.metrics import metric_column
 from results.plots.samples import Grid, draw
 from results.records.schema import Record
 from results.records.store import Store
-from results.tables import collect
-from results.tables.metrics import metric_column
 from suites.look.lookup import finished_cell, suite_meant
 from suites.look.trained import TrainedCells, named, require_weights
 from tasks import catalogue

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from adm_core import registry
 from adm_core.errors import AdmError
+from adm_core.method import Method
 from adm_core.taps import Network
 from adm_core.task import Task
 from results.records.schema import Cell
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
+from suites.spec.method_settings import settings_of
 from suites.spec.networks import sha256
 from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
-from suites.worker.opening import initial_networks, load_weights, open_task, pick_device
+from suites.worker.opening import initial_networks, load_weights, make_distiller, open_task, pick_device
 
 _MOST_NAMED = 4
 
@@ -55,7 +58,12 @@ class TrainedCells:
         Raises:
             AdmError: weights are missing or damaged.
         """
-        networks, _ = initial_networks(cell, self.task(cell), self._options(cell))
+        options, task = self._options(cell), self.task(cell)
+        networks, _ = initial_networks(cell, task, options)
+        method = _deploying(cell)
+        if method is not None:
+            distiller = make_distiller(cell, task, method, networks, options.files)
+            networks = distiller.deployed(distiller.networks)
         folder = _folder(self._store, cell)
         load_weights(networks["student"], folder.weights)
         if cell.regime == "online":
@@ -68,6 +76,15 @@ class TrainedCells:
         roots = (*self._data_roots, *trained.data_roots)
         own = {"store": self._store.root, "data_roots": roots, "trusted": self._trusted}
         return trained.model_copy(update=own)
+
+
+def _deploying(cell: Cell) -> Method | None:
+    """The cell's method where it deploys something else than the student; a method that is not at hand does not."""
+    try:
+        method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
+    except AdmError:
+        return None
+    return method if method.card.deployed != "student" else None
 
 
 def require_weights(name: str, store: Store, cells: Collection[Cell]) -> None:

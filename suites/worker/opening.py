@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from adm_core import checkpoint
+from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
-from adm_core.method import Needs
+from adm_core.method import Method, Needs
 from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task, TaskContext
-from results.records.schema import Cell, Record
+from results.records.schema import Cell, Record, digest
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of
@@ -66,6 +69,50 @@ def open_task(
             artefacts=options.store / "artefacts",
         )
     )
+
+
+def make_distiller(
+    cell: Cell, task: Task, method: Method, networks: Mapping[str, Network], files: Mapping[str, Path]
+) -> Distiller:
+    """The cell's method on its networks; what is initialised for it draws from a generator of its own.
+
+    Args:
+        cell: which method, in which regime.
+        task: opened for it.
+        method: the cell's.
+        networks: student and teacher, with the weights that they begin with.
+        files: SHA-256 to the files of the suite's own networks.
+
+    Raises:
+        Unsupported: the method cannot run on these networks.
+    """
+    needs, further = method.needs, dict(networks)
+    roles = [f"peer{number}" for number in range(1, needs.peers + 1)] if cell.regime == "peers" else []
+    if needs.branches and cell.regime != "alone":
+        roles += [f"branch{number}" for number in range(2, needs.branches.count + 1)]
+    for role in roles:
+        torch.manual_seed(derive(cell.seed, role))
+        further[role] = task.network(cell.student, definition_of(cell, cell.student, files))
+    torch.manual_seed(derive(cell.seed, "method parts"))
+    return Distiller(further, method, cell.regime, task.task_loss, task.kind, task.example(), task.facts())
+
+
+def know_teacher(
+    cell: Cell, task: Task, method: Method, distiller: Distiller, teacher: dict[str, Any] | None, store: Path
+) -> None:
+    """Give the method what it makes of the frozen teacher's views, from the store where an earlier cell left it."""
+    if not method.needs.teacher_pass or cell.regime != "offline" or teacher is None:
+        return
+    science = cell.model_dump(mode="json", include={"benchmark", "protocol_digest", "method", "seed"})
+    file = store / "artefacts" / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = distiller.prepare(task.batches(0, 0))
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
+            temporary.write(save({name: tensor.contiguous().cpu() for name, tensor in made.items()}))
+        Path(temporary.name).replace(file)
+    device = task.example()[0].device
+    method.know({name: tensor.to(device) for name, tensor in load_file(file).items()})
 
 
 def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:

@@ -27,7 +27,7 @@ from results.records.schema import Cell
 from suites.spec.method_settings import settings_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from suites.work.options import RunOptions
-from suites.worker.opening import initial_networks, open_task, pick_device
+from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task, pick_device
 from suites.worker.provenance import environment
 
 
@@ -58,10 +58,8 @@ def train_cell(
     _check_versions(cell, method)
     task = open_task(cell, protocol, device, options, method.needs)
     networks, identity = initial_networks(cell, task, options)
-    torch.manual_seed(derive(cell.seed, "method parts"))
-    distiller = Distiller(
-        networks["student"], networks.get("teacher"), method, cell.regime, task.task_loss, task.kind, task.example()
-    )
+    distiller = make_distiller(cell, task, method, networks, options.files)
+    know_teacher(cell, task, method, distiller, identity, options.store)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(derive(cell.seed, "training"))
@@ -131,7 +129,7 @@ def _cost(
         "images_per_s": protocol.recipe.batch_size * steps / max(trained.seconds, 1e-9),
         "peak_memory_mb": _peak_memory(example[0].device),
         "parameters": {
-            "student": _parameters(distiller.student),
+            "student": _parameters(trained.networks["student"].module),
             "teacher": _parameters(distiller.teacher) if distiller.teacher else None,
             "method": sum(p.numel() for p in distiller.parts.parameters() if p.requires_grad),  # no network's copies
         },

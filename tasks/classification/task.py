@@ -14,6 +14,7 @@ from adm_core import checkpoint
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
+from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
 from adm_core.taps import Network
 from adm_core.task import Scores, Task, TaskContext
@@ -49,6 +50,7 @@ class ClassificationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
+        context.offer(extra_view=True, balanced=True)
         known = benchmarks()
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in known:
@@ -66,6 +68,8 @@ class ClassificationTask(Task):
         views = 2 if context.needs.views == "own" else 1
         self.loader = self._make_loader(protocol.recipe.batch_size, context.seed, views)
         self.steps_per_epoch = self.loader.steps_per_epoch
+        self.steps = protocol.recipe.epochs * self.steps_per_epoch
+        self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
@@ -142,6 +146,13 @@ class ClassificationTask(Task):
             index = torch.arange(part.start, part.stop, device=self.device)
             yield ObjectExamples(Batch(inputs, inputs, target, index), masks[part], pixels[part])
             start = part.stop
+
+    def facts(self) -> Facts:
+        """The training images; labels where they lie in memory."""
+        labels = (
+            torch.from_numpy(self.train.labels).long().to(self.device) if isinstance(self.train, ImageSet) else None
+        )
+        return Facts(len(self.train), self.classes, labels, self.steps, self.batch_size)
 
     def data_digest(self) -> str | None:
         """Digest of the images trained and scored on; None for folders, which are not read through."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from adm_core import checkpoint
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
+from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
 from adm_core.taps import Network, unwrap
 from adm_core.task import GenerativeTask, Scores, TaskContext
@@ -44,12 +45,11 @@ class DiffusionTask(GenerativeTask):
     kind: Literal["denoiser"] = "denoiser"
 
     def __init__(self, context: TaskContext) -> None:
+        context.offer(own_views=False)
         known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol, device = context.benchmark, context.protocol, context.device
         if self.benchmark not in known:
             raise unknown("benchmark", self.benchmark, known)
-        if context.needs.views == "own":
-            raise AdmError("diffusion: both networks see the same noisy images; the method asks for views of its own")
         self.spec, self.device = known[self.benchmark], device
         self.settings = settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.metric = str(self.spec["metric"]["name"])
@@ -78,6 +78,8 @@ class DiffusionTask(GenerativeTask):
             self._classify,
         )
         self.steps_per_epoch = self.loader.steps_per_epoch
+        self.steps = protocol.recipe.epochs * self.steps_per_epoch
+        self.batch_size = protocol.recipe.batch_size
 
     @property
     def classes(self) -> int | None:
@@ -169,6 +171,10 @@ class DiffusionTask(GenerativeTask):
         module = unwrap(network.module)
         assert isinstance(module, Denoiser)
         export.save(module, folder, self.schedule.scheduler())
+
+    def facts(self) -> Facts:
+        """The training images; what they show is no target."""
+        return Facts(len(self.train), None, None, self.steps, self.batch_size)
 
     def data_digest(self) -> str | None:
         """Digest of what is trained and scored on, and of the extractor's weights."""

@@ -15,6 +15,7 @@ from adm_core.align import resize_map
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
+from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
 from adm_core.taps import Network, unwrap
 from adm_core.task import Scores, Task, TaskContext
@@ -45,6 +46,7 @@ class SegmentationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
+        context.offer()
         known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in known:
@@ -62,6 +64,8 @@ class SegmentationTask(Task):
             self.train, self.settings, protocol.recipe.batch_size, context.seed, self.device, views
         )
         self.steps_per_epoch = self.loader.steps_per_epoch
+        self.steps = protocol.recipe.epochs * self.steps_per_epoch
+        self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
@@ -134,6 +138,10 @@ class SegmentationTask(Task):
     def export(self, network: Network, folder: Path) -> None:
         """Write ``config.py`` and ``weights.pth`` for MMSegmentation's ``init_model``."""
         export.save(_segmentor(network), folder, self.train.classes, self.train.palette, self.settings.sliding)
+
+    def facts(self) -> Facts:
+        """The training images, whose pixels have labels and which themselves have none."""
+        return Facts(len(self.train), self.classes, None, self.steps, self.batch_size)
 
     def data_digest(self) -> str | None:
         """Digest of what is trained and scored on; None for sets of files, which are not read through."""

@@ -54,8 +54,8 @@ def distiller(task, method="none", regime="offline", settings=None):
     torch.manual_seed(0)
     student = task.network("unet-w8")
     teacher = task.network("unet-w8" if chosen.needs.starts_as_teacher else "unet-w16")
-    pair = (student, None if regime == "alone" else teacher)
-    return Distiller(*pair, chosen, regime, task.task_loss, task.kind, task.example())
+    networks = {"student": student} | ({} if regime == "alone" else {"teacher": teacher})
+    return Distiller(networks, chosen, regime, task.task_loss, task.kind, task.example(), task.facts())
 
 
 def state(module):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from results import report
 from results.records.store import Store
 from results.report import Results
+from results.tables import claims
 from tests.results import golden_suite
 
 
@@ -21,5 +21,5 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def golden(monkeypatch: pytest.MonkeyPatch) -> Results:
     """The fixed suite of the golden files, with the published figures of the tests' own."""
-    monkeypatch.setattr(report, "load_claims", golden_suite.claims)
+    monkeypatch.setattr(claims, "load_claims", golden_suite.claims)
     return golden_suite.results()

@@ -14,10 +14,12 @@ from pathlib import Path
 import matplotlib
 
 from results import report
+from results.analysis.blocks import collect
 from results.claims.claims import Claim, load_claims
 from results.records.schema import Cell, Manifest, MethodPart, Record
 from results.report import Results
-from results.tables import collect
+from results.tables import claims as claims_table
+from results.tables import registry
 from tests.results.factory import failed, make_cell, make_manifest, make_record, make_row
 
 FOLDER = Path(__file__).with_name("golden")
@@ -77,13 +79,13 @@ def unread() -> Cell:
 
 def contents() -> dict[str, str]:
     """File name to content, for every golden file."""
-    kept, report.load_claims = report.load_claims, claims
+    kept, claims_table.load_claims = claims_table.load_claims, claims
     try:
         found = results()
-        files = {f"{kind}.txt": report.render(report.tables_of(found, kind), "terminal", 120) for kind in report.TABLES}
+        files = {f"{name}.txt": report.text_of(found, name, "terminal", 120) for name in registry.names()}
         return files | report.contents(found)
     finally:
-        report.load_claims = kept
+        claims_table.load_claims = kept
 
 
 def _online(method: str, seed: int) -> Cell:

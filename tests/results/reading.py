@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from results.tables import Row, Table
+from results.table import Row, Table
 
 
 def labels(table: Table) -> list[str]:

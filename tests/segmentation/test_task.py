@@ -39,8 +39,8 @@ def open_task(benchmark="shape-scenes@1", views="shared", recipe=RECIPE, roots=(
 def distiller(task, method="none", regime="alone", teacher=None):
     torch.manual_seed(0)
     student = task.network("pspnet-r18w8")
-    partner = task.network(teacher) if teacher else None
-    return Distiller(student, partner, create(method), regime, task.task_loss, task.kind, task.example())
+    networks = {"student": student} | ({"teacher": task.network(teacher)} if teacher else {})
+    return Distiller(networks, create(method), regime, task.task_loss, task.kind, task.example(), task.facts())
 
 
 def state(trained):

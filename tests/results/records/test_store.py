@@ -17,7 +17,7 @@ from results.errors import RecordError
 from results.records.store import Store
 from tests.results.factory import make_cell, make_manifest, make_record
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Break = Callable[..., None]
 
 

@@ -9,9 +9,13 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from results.analysis.blocks import Block, collect
 from results.records.schema import Primary
 from results.report import Results, tables_of
-from results.tables import Block, collect, cost, scores, slices, summary
+from results.tables.cost import COST
+from results.tables.scores import SCORES
+from results.tables.slices import SLICES
+from results.tables.summary import SUMMARY
 from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, make_row, one_block
 from tests.results.reading import labels, row_of, value
 
@@ -29,27 +33,27 @@ def blocks_of(students: Students, regime: str = "offline", **more: Mapping[str, 
 
 
 def test_rows_are_ranked_by_mean_and_the_frozen_teacher_is_a_reference() -> None:
-    (table,) = scores(blocks_of(THREE))
+    (table,) = SCORES.tables(blocks_of(THREE))
     assert labels(table) == ["frozen teacher", "kd", "at", "sp", "none"]
     assert [value(table, row, "rank") for row in table.rows] == [None, "1", "2", "3", "4"]
     assert [row.kind for row in table.rows] == ["reference", "ranked", "ranked", "ranked", "baseline"]
 
 
 def test_bold_is_the_best_and_what_cannot_be_told_from_it() -> None:
-    (table,) = scores(blocks_of(THREE))
+    (table,) = SCORES.tables(blocks_of(THREE))
     bold = [label for label, row in zip(labels(table), table.rows, strict=True) if any(e.bold for e in row.entries)]
     assert bold == ["kd", "at"]
     assert any("Bold: the best mean, and all" in note for note in table.notes)
 
 
 def test_with_one_seed_only_the_best_mean_is_bold_and_the_table_says_so() -> None:
-    (table,) = scores(blocks_of({"none": (70.0,), "kd": (70.1,)}))
+    (table,) = SCORES.tables(blocks_of({"none": (70.0,), "kd": (70.1,)}))
     assert [row.entries[1].bold for row in table.rows] == [False, True, False]
     assert any("nothing can be told apart" in note for note in table.notes)
 
 
 def test_differences_are_paired_and_adjusted_over_the_complete_rows() -> None:
-    (table,) = scores(blocks_of(THREE | {"dkd": (75.0, None, 77.0)}))
+    (table,) = SCORES.tables(blocks_of(THREE | {"dkd": (75.0, None, 77.0)}))
     methods = ("kd", "at", "sp")
     raw = [stats.ttest_rel(THREE[method], THREE["none"]).pvalue for method in methods]
     adjusted = multipletests(raw, method="holm")[1]
@@ -62,7 +66,7 @@ def test_differences_are_paired_and_adjusted_over_the_complete_rows() -> None:
 
 
 def test_an_incomplete_row_is_shown_unranked_whatever_its_mean() -> None:
-    (table,) = scores(blocks_of(THREE | {"dkd": (99.0, None, 99.0)}))
+    (table,) = SCORES.tables(blocks_of(THREE | {"dkd": (99.0, None, 99.0)}))
     row = table.rows[-1]
     assert value(table, row, "label") == "dkd" and row.kind == "unranked"
     assert value(table, row, "rank") is None and value(table, row, "n") == "2/3"
@@ -76,7 +80,7 @@ def test_failed_skipped_and_absent_rows_say_why() -> None:
     records = by_id(
         make_record(cells[0]), failed(cells[1], "oom", "needs 9 GiB"), failed(cells[2], "skipped", "no stages")
     )
-    (table,) = scores(collect(make_manifest(cells), records))
+    (table,) = SCORES.tables(collect(make_manifest(cells), records))
     found = {
         label: (value(table, row, "state"), row.note, row.kind)
         for label, row in zip(labels(table), table.rows, strict=True)
@@ -87,7 +91,7 @@ def test_failed_skipped_and_absent_rows_say_why() -> None:
 
 
 def test_gain_offline_is_measured_against_the_frozen_teacher() -> None:
-    (table,) = scores(blocks_of({"none": (70.0, 72.0), "kd": (75.0, 76.0)}))
+    (table,) = SCORES.tables(blocks_of({"none": (70.0, 72.0), "kd": (75.0, 76.0)}))
     assert value(table, row_of(table, "kd"), "gain") == pytest.approx((75.5 - 71.0) / (90.0 - 71.0))
     assert value(table, row_of(table, "none"), "gain") is None
 
@@ -95,7 +99,7 @@ def test_gain_offline_is_measured_against_the_frozen_teacher() -> None:
 def test_gain_online_is_measured_against_the_teacher_that_learned_alone() -> None:
     students = {"none": (70.0, 72.0), "dml": (75.0, 76.0)}
     teachers = {"none": (80.0, 82.0), "dml": (85.0, 86.0)}
-    (table,) = scores(blocks_of(students, "online", teachers=teachers))
+    (table,) = SCORES.tables(blocks_of(students, "online", teachers=teachers))
     row = row_of(table, "dml")
     assert value(table, row, "gain") == pytest.approx((75.5 - 71.0) / (81.0 - 71.0))
     assert value(table, row, "teacher_top1") == pytest.approx(85.5)
@@ -103,14 +107,14 @@ def test_gain_online_is_measured_against_the_teacher_that_learned_alone() -> Non
 
 
 def test_without_a_baseline_there_are_no_differences_and_a_note() -> None:
-    (table,) = scores(blocks_of({"none": (None, None), "kd": (75.0, 76.0)}))
+    (table,) = SCORES.tables(blocks_of({"none": (None, None), "kd": (75.0, 76.0)}))
     assert "top1_delta" not in [column.key for column in table.columns]
     assert any("No seed of the baseline 'none' is ok" in note for note in table.notes)
 
 
 def test_teachers_that_differ_leave_no_gain() -> None:
     teachers = {"none": (90.0, 90.0), "kd": (90.0, 91.0)}
-    (table,) = scores(blocks_of({"none": (70.0, 72.0), "kd": (75.0, 76.0)}, teachers=teachers))
+    (table,) = SCORES.tables(blocks_of({"none": (70.0, 72.0), "kd": (75.0, 76.0)}, teachers=teachers))
     assert "gain" not in [column.key for column in table.columns]
     assert any("teachers with different scores" in note for note in table.notes)
 
@@ -122,13 +126,13 @@ def test_a_score_that_is_better_when_lower_ranks_upwards() -> None:
         make_record(cell, primary=fid, scores={"student": {"fid": f}})
         for cell, f in zip(cells, (9.0, 7.0), strict=True)
     ]
-    (table,) = scores(collect(make_manifest(cells), by_id(*records)))
+    (table,) = SCORES.tables(collect(make_manifest(cells), by_id(*records)))
     assert labels(table)[1:] == ["kd", "none"] and "FID ↓" in [column.heading for column in table.columns]
 
 
 def test_gain_of_a_score_that_is_better_when_lower_is_positive_where_the_method_helps() -> None:
     cells, records = fid_suite({"none": 20.0, "kd": 10.0, "at": 25.0}, 5.0)
-    (table,) = scores(collect(make_manifest(cells), by_id(*records)))
+    (table,) = SCORES.tables(collect(make_manifest(cells), by_id(*records)))
     assert value(table, row_of(table, "kd"), "gain") == pytest.approx(10 / 15)
     assert value(table, row_of(table, "kd"), "fid_delta") == pytest.approx(-10.0)
     assert value(table, row_of(table, "at"), "gain") == pytest.approx(-5 / 15)
@@ -136,10 +140,10 @@ def test_gain_of_a_score_that_is_better_when_lower_is_positive_where_the_method_
 
 def test_a_teacher_that_is_not_better_than_the_baseline_leaves_no_gain_and_a_note() -> None:
     cells, records = fid_suite({"none": 20.0, "kd": 10.0}, 21.0)
-    (table,) = scores(collect(make_manifest(cells), by_id(*records)))
+    (table,) = SCORES.tables(collect(make_manifest(cells), by_id(*records)))
     assert "gain" not in [column.key for column in table.columns]
     assert "The teacher is not better than the baseline: no gains." in table.notes
-    assert not any("not better" in note for note in scores(blocks_of(THREE))[0].notes)
+    assert not any("not better" in note for note in SCORES.tables(blocks_of(THREE))[0].notes)
 
 
 def test_the_summary_shows_the_gain_of_each_task_beside_the_one_over_all() -> None:
@@ -151,7 +155,7 @@ def test_the_summary_shows_the_gain_of_each_task_beside_the_one_over_all() -> No
             records.append(make_record(cell, base + gained, 90.0))
     cells, made = fid_suite({"none": 20.0, "kd": 10.0, "at": 30.0}, 4.0)
     rows += [make_row(cell, block="C") for cell in cells]
-    (table,) = summary(collect(make_manifest([], rows=rows), by_id(*records, *made)))
+    (table,) = SUMMARY.tables(collect(make_manifest([], rows=rows), by_id(*records, *made)))
     columns = [column.key for column in table.columns]
     assert columns[2:5] == ["gain", "gain_classification", "gain_diffusion"]
     assert [column.title for column in table.columns][3:5] == ["gain classification", "gain diffusion"]
@@ -162,20 +166,20 @@ def test_the_summary_shows_the_gain_of_each_task_beside_the_one_over_all() -> No
     assert value(table, kd, "gain") == pytest.approx(sum(by_block) / 3)
     assert value(table, at, "gain_classification") is None
     assert value(table, at, "gain_diffusion") == pytest.approx(-10 / 16)
-    (alone,) = summary(collect(make_manifest(cells), by_id(*made)))
+    (alone,) = SUMMARY.tables(collect(make_manifest(cells), by_id(*made)))
     assert not any(column.key.startswith("gain_") for column in alone.columns)
 
 
 def test_score_tables_hold_no_timings_and_cost_tables_no_scores() -> None:
     blocks = blocks_of(THREE)
-    assert not {"train_s", "step_ms", "peak_memory_mb"} & {column.key for column in scores(blocks)[0].columns}
-    (table,) = cost(blocks)
+    assert not {"train_s", "step_ms", "peak_memory_mb"} & {column.key for column in SCORES.tables(blocks)[0].columns}
+    (table,) = COST.tables(blocks)
     assert "top1" not in {column.key for column in table.columns}
     assert value(table, row_of(table, "none"), "slowdown") == 1.0
 
 
 def test_cost_is_relative_to_the_baselines_step() -> None:
-    (table,) = cost(blocks_of({"none": (70.0, 71.0), "dml+adm": (75.0, 76.0)}))
+    (table,) = COST.tables(blocks_of({"none": (70.0, 71.0), "dml+adm": (75.0, 76.0)}))
     assert value(table, row_of(table, "dml+adm"), "slowdown") == pytest.approx(1.5)  # 15 ms against 10
 
 
@@ -196,7 +200,7 @@ def test_the_summary_counts_ranks_over_blocks_and_keeps_regimes_apart() -> None:
     online = make_cell("dml", regime="online")
     rows.append(make_row(online, block="C"))
     records.append(make_record(online, 50.0))
-    tables = summary(collect(make_manifest([], rows=rows), by_id(*records)))
+    tables = SUMMARY.tables(collect(make_manifest([], rows=rows), by_id(*records)))
     assert [table.context["regime"] for table in tables] == ["online", "offline"]
     table = tables[1]
     found = {
@@ -225,9 +229,9 @@ def test_a_metric_in_parts_has_a_table_of_its_own_and_none_in_the_scores():
     records = [record("none", 0, 10.0, 20.0), record("none", 1, 20.0, None), record("dml", 0, 40.0, 60.0)]
     manifest = make_manifest([r.cell for r in records])
     blocks = collect(manifest, by_id(*records), {})
-    (table,) = slices(blocks)
+    (table,) = SLICES.tables(blocks)
     assert [c.title for c in table.columns] == ["part", "none", "dml"] and table.context["metric"] == "iou"
     values = {row.entries[0].values[0]: [entry.values[0] for entry in row.entries[1:]] for row in table.rows}
     assert values == {"car": [15.0, 40.0], "sky": [20.0, 60.0]}
-    assert not any("/" in column.key for column in scores(blocks)[0].columns)
-    assert slices(collect(manifest, {}, {})) == []
+    assert not any("/" in column.key for column in SCORES.tables(blocks)[0].columns)
+    assert SLICES.tables(collect(manifest, {}, {})) == []

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from results import plots, report
-from results.records.schema import Record
+from results import report
+from results.analysis.blocks import collect
 from results.report import Results
-from results.tables import Block, collect
+from results.tables import registry
 from tests.results.factory import PNG, by_id, make_cell, make_manifest, make_record, make_row, one_block
 from tests.results.golden_suite import HOSTILE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SVG = re.compile(r'<svg class="plot".*?</svg>', re.S)
 
 
@@ -61,10 +61,6 @@ def page() -> str:
 @pytest.fixture(scope="module")
 def read(page: str) -> _Reader:
     return _Reader(page)
-
-
-def _block(students: dict[str, tuple[float | None, ...]], regime: str = "offline") -> Block:
-    return collect(*one_block(students, regime))[0]
 
 
 def test_the_page_refers_to_nothing_outside(page: str, read: _Reader) -> None:
@@ -153,7 +149,7 @@ def test_plots_have_names_and_follow_the_colour_scheme(page: str) -> None:
 
 
 def test_the_page_holds_every_number_of_the_tables(page: str, golden: Results) -> None:
-    for kind in report.TABLES:
+    for kind in registry.names():
         for table in report.tables_of(golden, kind):
             for row in table.rows:
                 for entry in row.entries:
@@ -186,20 +182,6 @@ def test_the_curves_are_those_that_the_records_hold(page: str) -> None:
     assert titles.count("ADM: mean similarity") == 2 and "ADM: entropy of divergence weights" not in titles
 
 
-def test_teacher_curves_are_paired_differences_over_the_epochs_that_both_have() -> None:
-    def record(method: str, seed: int, teacher: list[float | None]) -> Record:
-        cell = make_cell(method, seed, "online")
-        return make_record(cell, curves={"epoch": [1.0, 2.0, 3.0], "validation.teacher.top1": teacher})
-
-    records = [record("none", 0, [50, None, 60]), record("none", 1, [52, 56, 64]),
-               record("dml", 0, [51, 55, 63]), record("dml", 1, [52, 57, 65])]  # fmt: skip
-    (block,) = collect(make_manifest([r.cell for r in records]), {r.id: r for r in records})
-    from results.plots.curves import _against
-
-    none, dml = block.lines
-    assert _against(dml, none, "validation.teacher.top1") == [(1.0, 0.5), (3.0, 2.0)]
-
-
 def test_blocks_without_scores_or_curves_still_make_a_page() -> None:
     for students in ({"none": (None, None)}, {"none": (70.0,)}, {"none": (70.0, 70.0), "kd": (70.0, 70.0)}):
         manifest, records = one_block(students)
@@ -207,25 +189,6 @@ def test_blocks_without_scores_or_curves_still_make_a_page() -> None:
         assert "</html>" in report.page(found)
     manifest = make_manifest([])
     assert "</html>" in report.page(Results(manifest, [], ()))
-
-
-def test_a_vast_interval_does_not_hide_the_seeds() -> None:
-    with plots.drawing():
-        plot = plots.intervals(_block({"none": (70.0, 70.1), "kd": (70.0, 72.0)}), "x")  # kd: 71 ± 12.7
-    assert plot is not None
-    ticks = [
-        float(t.text.replace("−", "-"))
-        for t in ET.fromstring(plot.svg).iter("text")
-        if re.fullmatch(r"−?[\d.]+", t.text or "")
-    ]
-    assert max(ticks) <= 100 and min(ticks) >= 40
-
-
-def test_many_rows_are_drawn_as_the_baseline_and_the_best() -> None:
-    block = _block({"none": (50.0, 51.0)} | {f"m{i}": (60.0 + i, 61.0 + i) for i in range(30)})
-    chosen = plots.choose(block)
-    assert [series.line.label for series in chosen] == [f"m{29 - i}" for i in range(7)] + ["none"]
-    assert len({(series.color, series.dash) for series in chosen}) == 8
 
 
 def test_settings_of_the_user_for_matplotlib_change_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from results.analysis.insight import Quantity
-from results.tables.model import Column
+from results.table import Column
 
 Spec = tuple[Column, Quantity]
 """A column, and what it shows of an image: ``spread`` columns as mean and std over seeds, others with an interval."""

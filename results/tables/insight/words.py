@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from results.analysis.insight import Estimate, Verdict, verdict
-from results.tables.model import Column, Entry, entry_text, signed
+from results.table import Column, Entry, entry_text, signed
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
 """Row's label to column's key to estimate."""

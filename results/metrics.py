@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from results.tables.model import Column
+from results.table import Column
 
 _Direction = Literal["high", "low", ""]
+SEPARATOR = "/"
+"""Between a metric and the part of the test set that it is of, as in ``iou/car``."""
 
 _KNOWN: dict[str, tuple[str, int, _Direction, str]] = {
     "top1": ("top-1 %", 2, "high", "share of images whose most likely class is right"),
@@ -48,6 +50,18 @@ def metric_column(metric: str, key: str = "", higher_is_better: bool | None = No
     if higher_is_better is not None:
         best = "high" if higher_is_better else "low"
     return Column(key or metric, title, "spread", digits, about, best)
+
+
+def unit_of(metric: str) -> str:
+    """``%`` for a metric that is known to run from 0 to 100, else empty; a part of the test set is as the whole."""
+    title, *_ = _KNOWN.get(metric.split(SEPARATOR)[0], ("",))
+    return "%" if title.endswith("%") else ""
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """The better direction of a known metric, else None; a part of the test set is as the whole."""
+    known = _KNOWN.get(metric.split(SEPARATOR)[0])
+    return {"high": True, "low": False}.get(known[2]) if known else None
 
 
 def in_order(metrics: Iterable[str]) -> list[str]:

@@ -6,41 +6,41 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 from results.analysis import statistics
-from results.claims.claims import Claim
-from results.tables.blocks import Block, Line
-from results.tables.metrics import metric_column
-from results.tables.model import Column, Entry, Row, Table
+from results.analysis.blocks import Block, Line
+from results.claims.claims import Claim, load_claims
+from results.metrics import metric_column
+from results.table import Column, Entry, Row, Table
+from results.tables.registry import TableKind, register
 
 _Key = tuple[str, str, int | None]
 """Method, scored network, evaluations of the network per image."""
 _NFE = Column("nfe", "NFE", "count", about="evaluations of the network per generated image, where a source states them")
 
 
-def claims(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table]:
-    """Our figures beside published ones.
+def beside(block: Block, published: Sequence[Claim]) -> list[Table]:
+    """Published figures of a block's pair, or of one of its networks alone, beside ours; none where there are none."""
+    matching = _matching(block, published)
+    return [_beside(block, matching)] if matching else []
 
-    Args:
-        blocks: the suite's.
-        published: figures with their sources.
 
-    Returns:
-        One table for each block of which something was published, about its pair or about one of its networks alone;
-        then, per regime and benchmark, the figures for pairs and networks that this suite does not have.
+def elsewhere(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table]:
+    """Per regime and benchmark of a suite, the figures for pairs and networks that it does not have.
+
+    Where nothing at all was published for the suite, a table without rows says so.
     """
-    tables = []
-    seen: set[Claim] = set()
-    for block in blocks:
-        matching = [((c.method, role, c.nfe), c) for c in published for role in _roles(c, block)]
-        if matching:
-            tables.append(_beside(block, matching))
-            seen |= {claim for _, claim in matching}
+    seen = {claim for block in blocks for _, claim in _matching(block, published)}
     benchmarks = dict.fromkeys((block.cell.task, _name(block.cell.benchmark)) for block in blocks)
     regimes = {"alone", *(block.cell.regime for block in blocks)}
+    tables = []
     for regime, benchmark in product(("online", "offline", "alone"), benchmarks):
         rest = [c for c in published if c not in seen and (c.task, c.benchmark) == benchmark and c.regime == regime]
         if rest and regime in regimes:
             tables.append(_not_run(rest, regime))
-    return tables or [_nothing({name for _, name in benchmarks})]
+    return tables if tables or seen else [_nothing({name for _, name in benchmarks})]
+
+
+def _matching(block: Block, published: Sequence[Claim]) -> list[tuple[_Key, Claim]]:
+    return [((claim.method, role, claim.nfe), claim) for claim in published for role in _roles(claim, block)]
 
 
 def _roles(claim: Claim, block: Block) -> list[str]:
@@ -177,3 +177,16 @@ def _nothing(benchmarks: set[str]) -> Table:
     where = ", ".join(sorted(benchmarks)) or "an empty suite"
     note = f"No published figure is known for {where} in the regimes of this suite."
     return Table("claims", "Published figures", (Column("label", "method"),), (), notes=(note,))
+
+
+CLAIMS = register(
+    TableKind(
+        name="claims",
+        title="Published figures",
+        of_block=lambda block: beside(block, load_claims()),
+        of_suite=lambda blocks: elsewhere(blocks, load_claims()),
+        place="end",
+        order=4,
+        anchor="published",
+    )
+)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from results.analysis.blocks import Block, collect
 from results.claims.claims import Claim, load_claims
 from results.records.schema import Primary
-from results.tables import claims, collect, scores
+from results.table import Table
+from results.tables.claims import beside, elsewhere
+from results.tables.scores import SCORES
 from tests.results.factory import by_id, fid_suite, make_cell, make_manifest, make_record, one_block
 from tests.results.reading import row_of, value
 
 THREE = {"none": (70.0, 71.0, 72.0), "kd": (74.0, 75.5, 76.1), "at": (73.9, 75.9, 75.7)}
+
+
+def claims(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table]:
+    """All the tables of published figures."""
+    return [table for block in blocks for table in beside(block, published)] + elsewhere(blocks, published)
 
 
 def test_published_figures_stand_in_their_own_columns_and_are_never_ranked() -> None:
@@ -23,7 +33,7 @@ def test_published_figures_stand_in_their_own_columns_and_are_never_ranked() -> 
     assert value(table, row, "published_1") == 99.9 and value(table, row, "ours") == pytest.approx(75.2)
     assert not any(entry.bold for row in table.rows for entry in row.entries)
     assert any("not ranked" in note for note in table.notes)
-    assert [value(t, r, "top1") for t in scores(blocks) for r in t.rows].count(99.9) == 0
+    assert [value(t, r, "top1") for t in SCORES.tables(blocks) for r in t.rows].count(99.9) == 0
 
 
 def test_published_miou_of_a_segmentation_pair_stands_beside_ours_val_and_test_server_apart() -> None:

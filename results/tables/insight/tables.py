@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from results.analysis.blocks import Block, Line
 from results.analysis.bootstrap import RESAMPLES
 from results.analysis.insight import Estimate, Measured, Quantity, Values, estimates, per_image, without_adm
-from results.tables import insight_columns as columns
-from results.tables import insight_words as words
-from results.tables.blocks import Block, Line
-from results.tables.insight_columns import Spec
-from results.tables.model import PARTS, Column, Entry, Row, RowKind, Table
+from results.table import PARTS, Column, Entry, Row, RowKind, Table
+from results.tables.insight import columns, words
+from results.tables.insight.columns import Spec
 
 _QUESTIONS: tuple[tuple[str, str, tuple[Spec, ...], words.Sentence], ...] = (
     ("insight-1", "Insight 1, where student and teacher agree", columns.AGREEMENT, words.agreement),

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from results.analysis.blocks import collect
 from results.analysis.bootstrap import RESAMPLES, mean_intervals
 from results.analysis.insight import Estimate, Measured, estimates, per_image, verdict, without_adm
 from results.plots.insight import Example, draw
 from results.records.schema import Manifest, ManifestRow, MethodPart
 from results.render import csv, terminal
-from results.tables import Table, collect
-from results.tables.insight import Looked, as_plain, tables_of
+from results.table import Table
+from results.tables.insight.tables import Looked, as_plain, tables_of
 from tests.results.factory import make_cell, make_record
 
 IMAGES = 60

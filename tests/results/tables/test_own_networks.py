@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from results.analysis.blocks import Block, collect
+from results.analysis.ranking import gain_over_baseline
 from results.claims.claims import Claim
 from results.records.schema import Cell, NetworkIdentity
-from results.tables.blocks import Block, collect
-from results.tables.published import claims
-from results.tables.scores import gain_over_baseline, scores
+from results.tables.claims import beside, elsewhere
+from results.tables.scores import SCORES
 from tests.results.factory import by_id, make_cell, make_manifest, make_record
 
 SHA = "0123456789abcdef" * 4
@@ -30,14 +31,14 @@ def block(*teachers: float) -> Block:
 def test_one_file_is_one_teacher_even_where_devices_round_its_score_apart() -> None:
     made = block(90.0, 90.0, 90.01)
     assert made.frozen_teacher == [90.0]
-    (table,) = scores([made])
+    (table,) = SCORES.tables([made])
     label = [column.key for column in table.columns].index("label")
     assert [table.text(row, label) for row in table.rows] == ["frozen teacher", "kd", "none"]
     assert gain_over_baseline(made, made.lines[1]) == pytest.approx(0.1)
 
 
 def test_the_notes_say_what_the_network_is_and_that_it_was_not_trained_here() -> None:
-    (table,) = scores([block(90.0)])
+    (table,) = SCORES.tables([block(90.0)])
     assert table.notes[0] == (
         'Network \'resnet20\' is this suite\'s own: x.py (SHA-256 fedcba987654), with {"head":{"width":3}}, '
         "with the weights of checkpoint teacher.pth (SHA-256 0123456789ab), not trained here."
@@ -59,5 +60,6 @@ def test_a_network_of_the_suites_own_is_not_the_one_of_a_published_figure() -> N
         scored="student", metric="top1", value=80.0, protocol="p",
     )  # fmt: skip
     (known,) = collect(make_manifest([cell]), by_id(make_record(cell)))
-    assert claims([known], [claim])[0].title == known.title
-    assert claims([block(90.0)], [claim])[0].title.startswith("Published offline figures for pairs that")
+    assert beside(known, [claim])[0].title == known.title
+    assert beside(block(90.0), [claim]) == []
+    assert elsewhere([block(90.0)], [claim])[0].title.startswith("Published offline figures for pairs that")

@@ -13,8 +13,9 @@ import pytest
 from rich.cells import cell_len
 
 from results.render import csv, latex, markdown, terminal
-from results.report import TABLES, Results, render, tables_of
-from results.tables import Column, Entry, Row, Table
+from results.report import Results, render, tables_of
+from results.table import Column, Entry, Row, Table
+from results.tables import registry
 from tests.results.golden_suite import HOSTILE
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r\n=1", "  =1")
@@ -84,12 +85,12 @@ def test_latex_escapes_every_special_character(char: str) -> None:
 
 
 def test_latex_keeps_to_characters_that_pdflatex_knows() -> None:
-    assert latex.escape("Größe → ∞ é") == r"Grosse $\rightarrow$ ? \'e" or latex.escape("ö").isascii()
+    assert latex.escape("Größe → ∞ é") == r"Gro?e $\rightarrow$ ? \'e"
     assert latex.render([table_of("模型 ♥ naïve")]).isascii()
 
 
 def test_a_latex_file_says_what_it_needs_and_is_balanced(golden: Results) -> None:
-    for kind in TABLES:
+    for kind in registry.names():
         text = render(tables_of(golden, kind), "latex")
         assert text.startswith("% \\usepackage{booktabs,graphicx}\n")
         assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(tables_of(golden, kind))
@@ -98,7 +99,7 @@ def test_a_latex_file_says_what_it_needs_and_is_balanced(golden: Results) -> Non
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", registry.names())
 def test_latex_compiles(golden: Results, kind: str, tmp_path: Path) -> None:
     body = render(tables_of(golden, kind), "latex")
     head = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\usepackage[T1]{fontenc}\\begin{document}\n"
@@ -109,7 +110,7 @@ def test_latex_compiles(golden: Results, kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 100, 1000])
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", registry.names())
 def test_terminal_lines_fit_the_terminal(golden: Results, kind: str, width: int) -> None:
     text = render(tables_of(golden, kind), "terminal", width)
     keys = 75 if kind == "claims" else 45  # the columns that tell rows apart are not split

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from results.tables import Block, collect, scores, summary
+from results.analysis.blocks import Block, collect
+from results.tables.scores import SCORES
+from results.tables.summary import SUMMARY
 from tests.results.factory import by_id, make_cell, make_manifest, make_record
 from tests.results.reading import labels, value
 
@@ -19,7 +21,7 @@ def mixed(*digests: str | None) -> list[Block]:
 def test_rows_that_were_scored_by_different_extractors_are_neither_ranked_nor_compared() -> None:
     same = "train 1a2b, test 0f0f, extractor "
     blocks = mixed(f"{same}9a9a", f"{same}9a9a", f"{same}9a9a", f"{same}77")
-    (table,) = scores(blocks)
+    (table,) = SCORES.tables(blocks)
     ours = [row for row in table.rows if row.kind != "reference"]
     assert [row.kind for row in ours] == ["unranked", "unranked"] and labels(table)[-2:] == ["kd", "none"]
     assert not any(entry.bold for row in table.rows for entry in row.entries)
@@ -28,7 +30,7 @@ def test_rows_that_were_scored_by_different_extractors_are_neither_ranked_nor_co
     assert table.notes[-1] == (
         "Nothing is ranked or compared here, as rows differ in extractor (9a9a: none, kd of seed 0; 77: kd of seed 1)."
     )
-    (total,) = summary(blocks)
+    (total,) = SUMMARY.tables(blocks)
     assert total.rows == () and total.subtitle == "0 blocks"
     assert total.notes[-1].startswith("Left out, as their rows were trained or scored on different data: Block")
 
@@ -45,10 +47,10 @@ def test_rows_that_were_scored_by_different_extractors_are_neither_ranked_nor_co
     ],
 )  # fmt: skip
 def test_the_table_says_in_which_parts_of_the_data_rows_differ(digests: tuple[str | None, ...], told: str) -> None:
-    (table,) = scores(mixed(*digests))
+    (table,) = SCORES.tables(mixed(*digests))
     assert table.notes[-1] == f"Nothing is ranked or compared here, as rows differ in {told}."
 
 
 def test_records_that_do_not_say_what_they_were_trained_on_are_ranked_with_the_others() -> None:
-    (table,) = scores(mixed(None, "train 1", "train 1", None))
+    (table,) = SCORES.tables(mixed(None, "train 1", "train 1", None))
     assert [row.kind for row in table.rows] == ["reference", "ranked", "baseline"]

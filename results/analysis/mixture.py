@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from results.tables.blocks import Block, Line
+from results.analysis.blocks import Block, Line
 
 _NAMED = re.compile(r"\S+ [0-9a-f]+(?:, \S+ [0-9a-f]+)*")
 _UNNAMED = "data"

@@ -1,0 +1,17 @@
+"""The forms in which tables are written to files, one file per table and form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from results.render import csv, latex, markdown
+from results.table import Table
+
+FileForm = Literal["md", "tex", "csv"]
+FORMS: Mapping[FileForm, Callable[[Sequence[Table]], str]] = {
+    "md": markdown.render,
+    "tex": latex.render,
+    "csv": csv.render,
+}
+"""File suffix to renderer."""
