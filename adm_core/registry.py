@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from adm_core.card import REGIMES
 from adm_core.errors import AdmError, unknown
 from adm_core.method import Method, Scalar
 
@@ -33,8 +34,8 @@ def register(method: type[Method]) -> type[Method]:
     card = getattr(method, "card", None)
     if card is None:
         raise AdmError(f"{_file_of(method)}: class {method.__name__} has no card = MethodCard(...)")
-    if not card.regimes or not card.regimes <= {"offline", "online"}:
-        raise AdmError(f"{_file_of(method)}: method '{card.name}': regimes must be among offline, online")
+    if not card.regimes or not card.regimes <= set(REGIMES):
+        raise AdmError(f"{_file_of(method)}: method '{card.name}': regimes must be among {', '.join(REGIMES)}")
     if "+" in card.name:
         raise AdmError(f"{_file_of(method)}: method '{card.name}': '+' is kept for composition")
     builtin = _FOLDER / f"{_module_of(card.name)}.py"

@@ -201,7 +201,8 @@ def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
     known = networks(task).get(name)
     if known is None:
         return
-    there = [*known["taps"], *(["last"] if any(tap.startswith("stage") for tap in known["taps"]) else [])]
+    stages = any(tap.startswith("stage") for tap in known["taps"])
+    there = [*known["taps"], *(["last", "hint", "all-stages"] if stages else [])]
     for tap in taps:
         if tap not in there:
             raise unknown("tap", tap, there, where=f"{where}: network '{name}'")

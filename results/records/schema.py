@@ -128,7 +128,7 @@ class Cell(_Model):
     benchmark: Text = Field(description="name and version, e.g. cifar100@1")
     protocol: Text
     protocol_digest: Hex16 = Field(description="digest of the resolved protocol, its name left out")
-    regime: Regime = Field(description="alone: one network, no teacher; offline: frozen teacher; online: both train")
+    regime: Regime = Field(description="alone, offline (frozen teacher), online (both train) or peers (equals train)")
     student: Text = Field(description="network name")
     teacher: Text | None = Field(None, description="network name")
     teacher_recipe: TeacherRecipe | None = Field(
@@ -143,7 +143,9 @@ class Cell(_Model):
 
     @model_validator(mode="after")
     def _regime_fits(self) -> Self:
-        wants = {"alone": (False, False), "offline": (True, True), "online": (True, False)}[self.regime]
+        wants = {
+            "alone": (False, False), "offline": (True, True), "online": (True, False), "peers": (False, False),
+        }[self.regime]  # fmt: skip
         has = (self.teacher is not None, (self.teacher_recipe is not None) != (self.checkpoint is not None))
         if has != wants:
             need = [

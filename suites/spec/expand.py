@@ -145,7 +145,7 @@ def teacher_cell(cell: Cell) -> Cell | None:
         teacher=None,
         teacher_recipe=None,
         networks={name: own for name, own in cell.networks.items() if name == cell.teacher},
-        method=method_parts(registry.create("none")),
+        method=method_parts(registry.create("none"), "alone"),
         seed=cell.teacher_recipe.seed,
     )
 
