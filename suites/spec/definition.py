@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from adm_core.errors import AdmError, unknown
 from adm_core.recipe import Protocol
 from adm_core.yaml_file import read_model
-from results.records.schema import Overrides, Text, without_paths
+from results.records.privacy import without_paths
+from results.records.schema import Overrides, Text
 from suites.spec.names import is_path, suite_name
 
 
