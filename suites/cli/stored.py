@@ -21,10 +21,7 @@ def stored_suite(store: Path, given: str) -> str:
     """
     from adm_core.errors import AdmError, unknown
     from results.records.store import Store
-
-    if "/" not in given and Store(store).manifest_path(given).is_file():
-        return given
-    from suites.spec.definition import suite_name, suite_names  # takes longer to load than most reports
+    from suites.spec.names import suite_name
 
     name = suite_name(given)
     if Store(store).manifest_path(name).is_file():
