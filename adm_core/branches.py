@@ -34,9 +34,9 @@ class _Given(nn.Module):
 class Branch(nn.Module):
     """The end of a network of the student's architecture, begun from the output of one of the student's own modules.
 
-    Whatever the network finishes before that place, or runs in training alone, is cut off: it is neither run nor trained
-    nor counted. This works
-    for any network whose beginning consists of modules that run once and before those of its end.
+    Whatever the network finishes before that place, or runs in training alone, is cut off: it is neither run nor
+    trained nor counted. This works for any network whose beginning consists of modules that run once and before those
+    of its end.
 
     Args:
         network: of the student's architecture, with weights of its own; it is cut in place.
