@@ -81,7 +81,7 @@ class Branch(nn.Module):
         except Exception:  # what was cut off may be missed in any way
             same = False
         if not same:
-            raise Unsupported(f"network '{name}' cannot branch after '{after}': its end also reads what comes before")
+            raise Unsupported(f"network '{name}' cannot branch after '{after}': the rest needs more than its output")
 
     def start_from(self, value: Tensor) -> None:
         """The map [B, C, H, W] from which the next forward pass begins."""

@@ -34,10 +34,11 @@ def looking(monkeypatch):
 
 def test_a_copy_shows_taps_as_its_network_does_in_evaluation_without_gradients(looking):
     d, batch = looking.distiller, looking.batch(0)
-    d(batch, 0.5, torch.Generator())
     d.student.eval()
-    seen = looking.method.seen.copies["before"]
     expected = d.showing.show(d.networks["student"], batch.teacher_input, batch, False, False)[0]
+    d.student.train()
+    d(batch, 0.5, torch.Generator())
+    seen = looking.method.seen.copies["before"]
     assert torch.equal(seen.prediction, expected.prediction)
     assert torch.equal(seen.features["stage2"], expected.features["stage2"])
     assert torch.equal(seen.task_loss, expected.task_loss)
@@ -89,7 +90,7 @@ def test_consistency_is_the_distance_to_the_average(form, distance):
     if form == "pixels":
         each = each[batch.mask[:, ::2, ::2]]
     term = setup.losses_of(views, batch).student["consistency"]
-    assert float(term.detach()) == pytest.approx(2 * float(each.mean()), rel=1e-4) and float(term) > 0
+    assert float(term.detach()) == pytest.approx(2 * float(each.mean()), rel=1e-4) and float(term.detach()) > 0
 
 
 @pytest.mark.parametrize(("progress", "share"), [(0.0, math.exp(-5)), (2 / 15, math.exp(-5 / 4)), (0.6, 1.0)])

@@ -75,8 +75,8 @@ def test_parts_of_a_batch_add_up_within_each_group():
 
 
 def test_alone_it_is_no_distillation_with_less_momentum():
-    dot = weights_after(run("dot", {"dot": {"delta": 0.1}}), 5)
-    optimizer = {"name": "sgd", "lr": LR, "momentum": 0.8, "weight_decay": DECAY}
+    dot = weights_after(run("dot", {"dot": {"delta": 0.075}}), 5)
+    optimizer = {"name": "sgd", "lr": LR, "momentum": 0.825, "weight_decay": DECAY}
     none = weights_after(trainer(recipe(1, optimizer=optimizer), "none", "offline"), 5)
     assert_close(dot, none, rtol=1e-4, atol=1e-5)
 

@@ -27,7 +27,7 @@ blocks:
     task: classification
     benchmark: digit-scenes@1
     protocol: ./recipe.yaml
-    pairs: [resnet14w16s2 > resnet8w8s2, resnet14w16s2 > resnet14w8s2]
+    pairs: [resnet14w16s2 > resnet8w8s2, resnet14w16s2 > resnet8w12s2]
     regime: offline
     methods: [kd, wkd-l, {method: wkd-l, settings: {wkd-l: {sharpness: 2.0}}, label: sharper}]
     seeds: [0]
@@ -68,7 +68,7 @@ def test_cells_of_one_teacher_share_a_pass(
     monkeypatch.setattr(Distiller, "prepare", counted)
     named = {(planned.cell.student, planned.label): planned for planned in cells}
     small, sharper, large = (
-        named[key] for key in (("resnet8w8s2", "wkd-l"), ("resnet8w8s2", "sharper"), ("resnet14w8s2", "wkd-l"))
+        named[key] for key in (("resnet8w8s2", "wkd-l"), ("resnet8w8s2", "sharper"), ("resnet8w12s2", "wkd-l"))
     )
     first = train(small, tmp_path)
     assert len(passes) == len(kept(tmp_path)) == 1 and first["capabilities"] == ["teacher-pass"]
