@@ -250,9 +250,9 @@ class Distiller(nn.Module):
         return match_predictions(views), auxiliary
 
     def _copy(self, name: str, batch: Batch) -> View:
-        role = self.needs.copies[name]
-        network = replace(self.networks[role], module=self.parts[name].network)  # type: ignore[arg-type]
-        return self.showing.show(network, batch.input_of(role), batch, False, False)[0]
+        """What a copy shows; it stands in a teacher's place, so where views are own it sees the teacher's."""
+        network = replace(self.networks[self.needs.copies[name]], module=self.parts[name].network)  # type: ignore[arg-type]
+        return self.showing.show(network, batch.teacher_input, batch, False, False)[0]
 
     def _trains(self, role: str) -> bool:
         return role != "teacher" or self.regime == "online"

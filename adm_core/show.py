@@ -91,4 +91,9 @@ def match_predictions(views: Mapping[str, View]) -> dict[str, View]:
     if len(finest) != 2:
         return dict(views)
     size = (finest[0], finest[1])
-    return {role: replace(v, prediction=align.resize_map(v.prediction, size)) for role, v in views.items()}
+    return {role: _at(view, size) for role, view in views.items()}
+
+
+def _at(view: View, size: tuple[int, int]) -> View:
+    branches = tuple(_at(branch, size) for branch in view.branches)
+    return replace(view, prediction=align.resize_map(view.prediction, size), branches=branches)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         prototypes,
         relations,
         spatial,
+        transport,
     )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "prototypes",
     "relations",
     "spatial",
+    "transport",
 ]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from adm_core import registry
 from adm_core.compose import parts_of
 from adm_core.losses.spatial import at_size
-from adm_core.method import CAPABILITIES, Losses
+from adm_core.method import CAPABILITIES, Losses, View
 from adm_core.testing.networks import CLASSES
 from adm_core.testing.setup import Setup
 
@@ -212,15 +212,15 @@ def _extremes(setup: Setup) -> str:
 
 def _void_is_ignored(setup: Setup) -> str:
     batch = setup.batch(0)
-    if batch.mask is None or setup.spec == "none":
-        return ""
-    views = {}
-    for role, view in setup.distiller.views(batch)[0].items():
-        leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
-        views[role] = replace(view, prediction=leaf)
+    assert batch.mask is not None
+    views = {role: _with_leaf(view) for role, view in setup.distiller.views(batch)[0].items()}
     state = copy.deepcopy(setup.distiller.state_dict())
-    first = _total(setup.losses_of(views, batch))
-    leaves = [view.prediction for view in views.values() if view.prediction.requires_grad]
+    losses = setup.losses_of(views, batch)
+    if not any(terms for _, terms in _by_role(losses)):
+        return ""
+    first = _total(losses)
+    shown = itertools.chain.from_iterable(view.branches or (view,) for view in views.values())
+    leaves = [view.prediction for view in shown if view.prediction.requires_grad]
     gradients = torch.autograd.grad(first, leaves, allow_unused=True)
     void = ~at_size(batch.mask, leaves[0].shape[2:])[:, None]
     if any(g is not None and bool((g * void).abs().sum() > 0) for g in gradients):
@@ -231,6 +231,12 @@ def _void_is_ignored(setup: Setup) -> str:
     if float(first.detach()) != float(second.detach()):
         return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
     return ""
+
+
+def _with_leaf(view: View) -> View:
+    """The view with predictions of the same values at which gradients end."""
+    leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
+    return replace(view, prediction=leaf, branches=tuple(map(_with_leaf, view.branches)))
 
 
 def _total(losses: Losses) -> Tensor:

@@ -21,12 +21,11 @@ def stored_suite(store: Path, given: str) -> str:
     """
     from adm_core.errors import AdmError, unknown
     from results.records.store import Store
+    from suites.spec.names import suite_name
 
-    name = Path(given).stem if given.endswith((".yaml", ".yml")) or "/" in given else given
+    name = suite_name(given)
     if Store(store).manifest_path(name).is_file():
         return name
-    from suites.spec.definition import suite_names
-
     run, known = Store(store).manifests(), suite_names()
     if name in known:
         raise AdmError(f"suite '{name}': nothing of it is in '{store}' yet; run 'adm run {name}' first")

@@ -18,7 +18,6 @@ from drive import DRIVER, alive, descendants, drive, find, record, wait_for
 from results.errors import RecordError
 from results.records.store import Store
 from suites.spec.expand import expand
-from suites.work.folder import WorkFolder
 
 Behave = Callable[[dict[str, str]], None]
 
@@ -228,11 +227,3 @@ def test_a_record_that_cannot_be_written_keeps_the_outcome_for_the_next_run(suit
     (store / "records").unlink()
     assert drive(suite, store).exit_code == 0
     assert set(Counter(starts(store)).values()) == {1}
-
-
-def test_what_a_kill_left_half_written_goes_when_the_cell_is_done(tmp_path: Path) -> None:
-    folder = WorkFolder(tmp_path)
-    for name in ("checkpoint.pt", ".checkpoint.pt.x1.tmp", ".progress.json.y2", "weights.safetensors", "log.txt"):
-        (tmp_path / name).touch()
-    folder.tidy()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "weights.safetensors"]
