@@ -219,7 +219,7 @@ def _void_is_ignored(setup: Setup) -> str:
     if not any(terms for _, terms in _by_role(losses)):
         return ""
     first = _total(losses)
-    shown = itertools.chain.from_iterable(view.branches or (view,) for view in views.values())
+    shown = itertools.chain.from_iterable((view, *view.branches) for view in views.values())
     leaves = [view.prediction for view in shown if view.prediction.requires_grad]
     gradients = torch.autograd.grad(first, leaves, allow_unused=True)
     void = ~at_size(batch.mask, leaves[0].shape[2:])[:, None]
