@@ -28,8 +28,8 @@ from suites.work.options import RunOptions
 IMPORT_SECONDS = 20.0
 
 
-class Importing(LocalExecutor):
-    """An executor whose workers need a module that takes long to import."""
+class QuickWorkers(LocalExecutor):
+    """A process per cell that trains nothing, with a module to be imported first."""
 
     worker = "quick_worker"
 
@@ -39,12 +39,12 @@ class Importing(LocalExecutor):
 
 @pytest.fixture
 def executor(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalExecutor]:
-    """Such an executor; its module imports until the file ``imported`` is there."""
+    """An executor whose workers need a module that imports until the file ``imported`` is there."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     waits = f"while time.time() < {time.time() + IMPORT_SECONDS} and not os.path.exists(file): time.sleep(0.01)"
     (tmp_path / "large.py").write_text(f"import os, time\nfile = {str(tmp_path / 'imported')!r}\n{waits}\n")
     (tmp_path / "quick_worker.py").write_text("import sys; print('large' in sys.modules); sys.exit(5)")
-    made = Importing(slots("cpu", 2))
+    made = QuickWorkers(slots("cpu", 2))
     yield made
     made.close()
 
@@ -81,7 +81,7 @@ def test_workers_are_waited_for_while_the_libraries_load(
 def test_a_time_limit_holds_while_the_libraries_load(
     executor: LocalExecutor, job: Callable[[str], Job], tmp_path: Path
 ) -> None:
-    hasty, began = Importing(slots("cpu", 1), timeout=0.2), time.monotonic()
+    hasty, began = QuickWorkers(slots("cpu", 1), timeout=0.2), time.monotonic()
     handle = hasty.start(job("one"))
     wait_for(lambda: (ending := hasty.poll(handle)) is not None and ending.timed_out)
     hasty.close()
