@@ -241,11 +241,9 @@ class Distiller(nn.Module):
             if role == "teacher" and not self.reads_teacher:
                 continue
             inputs, trains = batch.input_of(role), self._trains(role)
-            if role == "student" and self.branches:
-                after = self.needs.branches.after  # type: ignore[union-attr]
-                views[role] = self.showing.show_branches(network, list(self.branches), after, inputs, batch)  # type: ignore[arg-type]
-                continue
-            views[role], further = self.showing.show(network, inputs, batch, trains, self.training and trains)
+            branches: list[Branch] = list(self.branches) if role == "student" else []  # type: ignore[arg-type]
+            counts = self.training and trains
+            views[role], further = self.showing.show(network, inputs, batch, trains, counts, branches)
             if further is not None:
                 auxiliary[role] = further
         return match_predictions(views), auxiliary

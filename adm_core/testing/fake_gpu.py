@@ -67,6 +67,7 @@ class Watch(TorchDispatchMode):
     def __init__(self, files: frozenset[str], may_wait: bool) -> None:
         super().__init__()
         self.files, self.may_wait, self._read = files, may_wait, 0
+        self._number: Tensor | None = None  # the last plain number that torch has made a tensor of by itself
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -81,7 +82,8 @@ class Watch(TorchDispatchMode):
         # asks the fake tensor, which says "cuda". What C++ then asks to be made beside such a tensor is on the GPU.
         if func is torch.ops.prim.device.default:
             return _PLAIN
-        if given.get("device") == _PLAIN:
+        beside = given.get("device") == _PLAIN
+        if beside:
             given["device"] = GPU
         name = func.overloadpacket.__name__
         inputs = [leaf for leaf in tree_leaves((args, given)) if isinstance(leaf, Tensor)]
@@ -105,6 +107,8 @@ class Watch(TorchDispatchMode):
         except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException):
             self._complain(f"{_told(name)} cannot be tried on a fake GPU", WAYS_OUT)
         self._check_devices(name, [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)], given)
+        if beside and name == "scalar_tensor":
+            self._number = result
         return result
 
     def _host_number(self, func: Any, args: tuple[Any, ...]) -> Any:
@@ -117,11 +121,19 @@ class Watch(TorchDispatchMode):
         """A scalar of the CPU may take part in arithmetic; anything else of it is a copy, and a wait for it."""
         on_cpu = [tensor for tensor in tensors if tensor.device.type == "cpu"]
         to = given.get("device")
-        if name == "_to_copy" and not on_cpu and to is not None and torch.device(to).type == "cpu" and not self.may_wait:
+        if (
+            name == "_to_copy"
+            and not on_cpu
+            and to is not None
+            and torch.device(to).type == "cpu"
+            and not self.may_wait
+        ):
             self._complain("copying to the CPU waits for the device", WAYS_OUT)
         if any(tensor.dim() for tensor in on_cpu):
             shape = next(list(tensor.shape) for tensor in on_cpu if tensor.dim())
             self._complain(f"{_told(name)} has a tensor {shape} on the CPU", "make it on the device of the batch")
+        if any(tensor.device == _PLAIN for tensor in tensors):
+            self._complain(f"{_told(name)} copies a list of numbers to the device", "use slices or narrow")
         copied = name == "_to_copy" and to is not None and torch.device(to) == GPU
         if on_cpu and (copied or (name in _COPIES | _INDEXING and len(on_cpu) < len(tensors))):
             self._complain(f"{_told(name)} copies a number to the device", "use new_full, full_like or plain numbers")
@@ -129,12 +141,9 @@ class Watch(TorchDispatchMode):
     def _waits(self, func: Any, name: str, args: tuple[Any, ...]) -> bool:
         if name in _INDEXING:
             masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
-            filled = name != "index" and len(masks) == len(args[1]) == 1 and args[2].numel() == 1
-            return bool(masks) and not filled  # one number at a mask is a masked_fill
+            return bool(masks) and (name == "index" or args[2] is not self._number)  # a number is filled in
         tags = func.tags
-        return (
-            name in WAITS or torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
-        )
+        return name in WAITS or torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
 
     def _complain(self, what: str, instead: str) -> None:
         raise AdmError(f"{what} at {self._place()}; {instead}")
