@@ -117,7 +117,13 @@ class Watch(TorchDispatchMode):
         """A scalar of the CPU may take part in arithmetic; anything else of it is a copy, and a wait for it."""
         on_cpu = [tensor for tensor in tensors if tensor.device.type == "cpu"]
         to = given.get("device")
-        if name == "_to_copy" and not on_cpu and to is not None and torch.device(to).type == "cpu" and not self.may_wait:
+        if (
+            name == "_to_copy"
+            and not on_cpu
+            and to is not None
+            and torch.device(to).type == "cpu"
+            and not self.may_wait
+        ):
             self._complain("copying to the CPU waits for the device", WAYS_OUT)
         if any(tensor.dim() for tensor in on_cpu):
             shape = next(list(tensor.shape) for tensor in on_cpu if tensor.dim())
@@ -132,9 +138,7 @@ class Watch(TorchDispatchMode):
             filled = name != "index" and len(masks) == len(args[1]) == 1 and args[2].numel() == 1
             return bool(masks) and not filled  # one number at a mask is a masked_fill
         tags = func.tags
-        return (
-            name in WAITS or torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
-        )
+        return name in WAITS or torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
 
     def _complain(self, what: str, instead: str) -> None:
         raise AdmError(f"{what} at {self._place()}; {instead}")
