@@ -1,14 +1,15 @@
-"""Relations: distances between whole predictions, similarities between positions."""
+"""Relations: distances between whole predictions, similarities between examples and between positions."""
 
 from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adm_core.losses.features import unit
-from adm_core.losses.spatial import at_size
+from adm_core.losses.spatial import at_size, masked_mean
 
 
 def switch_distances(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,6 +30,35 @@ def switch_distances(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[
         return (a - b).abs().sum(1).mean()
 
     return distance(p_s, p_t), distance(p_s, truth), distance(p_t, truth)
+
+
+def gram_distance(a: Tensor, b: Tensor) -> Tensor:
+    """How much each row's inner products with all rows differ: ``Σ_j (a_i·a_j - b_i·b_j)²``, [N].
+
+    Its sum is ``||A Aᵀ - B Bᵀ||²``.
+
+    Args:
+        a: [N, D].
+        b: [N, E].
+    """
+    return (a @ a.T - b @ b.T).pow(2).sum(1)
+
+
+def supervised_contrast(similarity: Tensor, target: Tensor) -> Tensor:
+    """How little each example resembles the others of its class among all others, mean over examples.
+
+    ``-1/|P_i| Σ_{j ∈ P_i} log(exp(S_ij) / Σ_{k ≠ i} exp(S_ik))``, P_i the other examples of i's class (Khosla et al.,
+    arXiv:2004.11362, eq. 2). Examples without another of their class do not count.
+
+    Args:
+        similarity: S, [B, B], divided by its temperature; rows and columns may come from two networks.
+        target: class indices [B].
+    """
+    itself = torch.eye(len(target), dtype=torch.bool, device=target.device)
+    positive = (target[:, None] == target) & ~itself
+    log_p = similarity.masked_fill(itself, -1e9).log_softmax(1)  # finite, so that one example alone gives zero
+    each = -log_p.masked_fill(~positive, 0.0).sum(1) / positive.sum(1).clamp_min(1)
+    return masked_mean(each, positive.any(1))
 
 
 def pairwise_similarity(
