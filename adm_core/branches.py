@@ -34,7 +34,8 @@ class _Given(nn.Module):
 class Branch(nn.Module):
     """The end of a network of the student's architecture, begun from the output of one of the student's own modules.
 
-    Whatever the network finishes before that place is cut off: it is neither run nor trained nor counted. This works
+    Whatever the network finishes before that place, or runs in training alone, is cut off: it is neither run nor trained
+    nor counted. This works
     for any network whose beginning consists of modules that run once and before those of its end.
 
     Args:
@@ -49,6 +50,11 @@ class Branch(nn.Module):
     def __init__(self, network: Network, after: str, example: tuple[Tensor, ...]) -> None:
         super().__init__()
         root, place = unwrap(network.module), resolve(network, (after,))[after]
+        # Not zeros, on which much looks alike.
+        example = (
+            torch.randn(example[0].shape, generator=torch.Generator().manual_seed(0)).to(example[0]),
+            *example[1:],
+        )
         was_training = root.training
         root.eval()
         finished, given, whole = _run(network, root, after, example)
@@ -61,8 +67,8 @@ class Branch(nn.Module):
         self._start = _Given()
         self.network = replace(network, module=root)
         self.own = {tap for tap, module in _tapped(network, root).items() if id(module) not in before}
-        _cut(root, place, before, self._start)
-        self.module = root
+        _cut(root, place, before, set(finished), self._start)
+        self.module, self.after = root, after
         self._check(network.name, after, given, whole, example)
         root.train(was_training)
 
@@ -71,7 +77,7 @@ class Branch(nn.Module):
         """The end alone must give what the whole network gave: nothing of the beginning may reach it otherwise."""
         self.start_from(given)
         try:
-            same = torch.equal(self(*example), whole)
+            same = torch.allclose(self(*example), whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
         except Exception:  # what was cut off may be missed in any way
             same = False
         if not same:
@@ -113,12 +119,15 @@ def _tapped(network: Network, root: nn.Module) -> dict[str, nn.Module]:
     return {tap: root.get_submodule(path) for tap, path in network.taps.items()}
 
 
-def _cut(parent: nn.Module, place: nn.Module, before: set[int], start: nn.Module) -> None:
-    """Replace the place by what gives its output, and the largest modules that finish before it by nothing."""
+def _cut(parent: nn.Module, place: nn.Module, before: set[int], runs: set[int], start: nn.Module) -> None:
+    """Replace the place by what gives its output; the largest modules that finish before it, or do not run, by nothing.
+
+    What runs in training alone, such as an auxiliary classifier, does not run in the example.
+    """
     for name, child in list(parent.named_children()):
         if child is place:
             setattr(parent, name, start)
-        elif id(child) in before:
+        elif id(child) in before or runs.isdisjoint(map(id, child.modules())):
             setattr(parent, name, _Passed())
         else:
-            _cut(child, place, before, start)
+            _cut(child, place, before, runs, start)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from adm_core.batch import Batch
+    from adm_core.taps import Network
 
 __all__ = [
     "CAPABILITIES", "Adam", "Branches", "Facts", "Losses", "Method", "MethodCard", "Needs", "NoSettings", "Phase",
@@ -206,10 +207,10 @@ class Method:
     def after_step(self) -> None:
         """Called after every optimiser step, e.g. to update a memory."""
 
-    def deployed(self, networks: Mapping[str, nn.Module]) -> nn.Module:
+    def deployed(self, networks: Mapping[str, Network]) -> nn.Module:
         """The module that is scored, counted and saved as the student; its forward maps inputs to the prediction.
 
         Args:
             networks: the networks to evaluate, by role; ``self.parts`` are at hand as well.
         """
-        return networks["student"]
+        return networks["student"].module

@@ -29,7 +29,8 @@ def register(method: type[Method]) -> type[Method]:
     """Class decorator that makes a method available under its card's name.
 
     Raises:
-        AdmError: no card, no regime, a ``build`` of other arguments, or the name is taken by another file (both files are named).
+        AdmError: no card, no regime, a ``build`` of other arguments, or the name is taken by another file (both files
+            are named).
     """
     card = getattr(method, "card", None)
     if card is None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from adm_core.losses import (
         adversarial,
         channels,
+        contrast,
         cross_image,
         denoising,
         difficulty,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "adversarial",
     "channels",
+    "contrast",
     "cross_image",
     "denoising",
     "difficulty",

@@ -49,7 +49,7 @@ def hard_pixels(prediction: Tensor, target: Tensor, mask: Tensor | None, thresho
     p = F.cross_entropy(logits, target, reduction="none").neg().exp()
     valid = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
     p = p.masked_fill(~valid, 1.0)
-    limit = p.new_tensor(threshold)
+    limit = p.new_full((), threshold)
     if least:
         count = math.ceil(least * p.numel())
         limit = limit.maximum(p.flatten().topk(count, largest=False, sorted=False).values.amax())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adm_core.losses.features import unit
-from adm_core.losses.spatial import at_size, masked_mean
+from adm_core.losses.spatial import at_size
 
 
 def switch_distances(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,23 +41,6 @@ def gram_distance(a: Tensor, b: Tensor) -> Tensor:
         b: [N, E].
     """
     return (a @ a.T - b @ b.T).pow(2).sum(1)
-
-
-def supervised_contrast(similarity: Tensor, target: Tensor) -> Tensor:
-    """How little each example resembles the others of its class among all others, mean over examples.
-
-    ``-1/|P_i| Σ_{j ∈ P_i} log(exp(S_ij) / Σ_{k ≠ i} exp(S_ik))``, P_i the other examples of i's class (Khosla et al.,
-    arXiv:2004.11362, eq. 2). Examples without another of their class do not count.
-
-    Args:
-        similarity: S, [B, B], divided by its temperature; rows and columns may come from two networks.
-        target: class indices [B].
-    """
-    itself = torch.eye(len(target), dtype=torch.bool, device=target.device)
-    positive = (target[:, None] == target) & ~itself
-    log_p = similarity.masked_fill(itself, -1e9).log_softmax(1)  # finite, so that one example alone gives zero
-    each = -log_p.masked_fill(~positive, 0.0).sum(1) / positive.sum(1).clamp_min(1)
-    return masked_mean(each, positive.any(1))
 
 
 def pairwise_similarity(

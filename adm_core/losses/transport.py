@@ -28,7 +28,7 @@ def sinkhorn_cost(log_a: Tensor, log_b: Tensor, cost: Tensor, entropy: float, it
     Returns:
         The cost of each pair of distributions, [N].
     """
-    kernel = (-cost / entropy).exp()
+    kernel: Tensor = (-cost / entropy).exp()
     log_u = torch.zeros_like(log_a).masked_fill(log_a <= _EMPTY / 2, _EMPTY)
     log_v = log_u
     for _ in range(iterations):
@@ -134,7 +134,8 @@ class ClassSamples:
         gram = (rows @ rows.transpose(1, 2)).flatten(1)
         gram = gram / gram.norm(dim=1, keepdim=True).clamp_min(1e-12)
         itself = torch.eye(self.classes, dtype=torch.bool, device=known.device)
-        return (gram @ gram.T).clamp(0, 1).masked_fill(itself, 1.0)
+        alike: Tensor = gram @ gram.T
+        return alike.clamp(0, 1).masked_fill(itself, 1.0)
 
 
 def class_means(features: Tensor, labels: Tensor, mask: Tensor | None, classes: int) -> tuple[Tensor, Tensor, Tensor]:

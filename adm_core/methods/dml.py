@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -31,7 +32,7 @@ class DML(Method):
         regimes=frozenset({"online", "peers"}),
         family="logits",
     )
-    only_in = {"networks": "peers", "student_weight": "online", "teacher_weight": "online"}
+    only_in: ClassVar[Mapping[str, str]] = {"networks": "peers", "student_weight": "online", "teacher_weight": "online"}
 
     @dataclass(frozen=True)
     class Settings:

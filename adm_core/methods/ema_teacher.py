@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class EMATeacher(Method):
     """``CE + weight · w · d(student, average)`` on labelled examples (Tarvainen, Valpola, arXiv:1703.01780, eq. 1).
 
-    The average's weights follow ``a ← α_t a + (1 - α_t) θ`` after step t = 1, 2, ..., ``α_t = min(1 - 1 / (t + 1), decay)``; its
-    normalisation statistics are the student's, and it predicts in evaluation mode. d is the mean over classes of the
+    The average's weights follow ``a ← α_t a + (1 - α_t) θ`` after step t = 1, 2, ..., with
+    ``α_t = min(1 - 1 / (t + 1), decay)``; its normalisation statistics are the student's, and it predicts in evaluation
+    mode. d is the mean over classes of the
     squared difference of probabilities, or their KL divergence, mean over examples (and valid pixels); of denoisers
     the mean squared difference of predictions. w = exp(-5 (1 - t / ramp)²) rises over the first part of training.
     Where images are classified the average sees another augmentation of them (of pixels, other colours). It, not the
@@ -77,7 +78,7 @@ class EMATeacher(Method):
 
     def deployed(self, networks: Mapping[str, nn.Module]) -> nn.Module:
         """The average."""
-        return cast("nn.Module", self._average.network)
+        return self._average.network
 
     @property
     def _average(self) -> NetworkCopy:

@@ -21,7 +21,7 @@ class MCL(Method):
 
     A head, linear, ReLU, linear, maps what a network's classifier reads to embeddings e_i [B, D] of length one;
     ``S_ij = e_i e_jᵀ / τ``, [B, B]. With SC the supervised contrast of a matrix's rows with the other examples of
-    their class (:func:`adm_core.losses.relations.supervised_contrast`), KL between softmaxes of rows at
+    their class (:func:`adm_core.losses.contrast.supervised_contrast`), KL between softmaxes of rows at
     ``temperature``, times its square, and sums over the other networks j:
 
     - VCL: ``SC(S_ii)``;                  SoftVCL: ``Σ_j KL(S_jj || S_ii)``;
@@ -106,7 +106,7 @@ class MCL(Method):
 
     def _terms(self, role: str, embedded: dict[str, Tensor], target: Tensor) -> dict[str, Tensor]:
         s, own = self.settings, embedded[role]
-        contrast, soft = losses.relations.supervised_contrast, losses.logits.kl_divergence
+        contrast, soft = losses.contrast.supervised_contrast, losses.logits.kl_divergence
         within = own @ own.T / s.similarity_temperature
         terms = {"vcl": s.vcl * contrast(within, target)}
         each: dict[str, list[Tensor]] = {"icl": [], "soft_vcl": [], "soft_icl": []}

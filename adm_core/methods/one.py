@@ -1,4 +1,4 @@
-"""ONE: branches of one network that learn from their gated ensemble (Lan, Zhu, Gong, arXiv:1806.04606, NeurIPS 2018)."""
+"""ONE: branches of one network learn from their gated ensemble (Lan, Zhu, Gong, arXiv:1806.04606, NeurIPS 2018)."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from adm_core import registry
 from adm_core.compose import parts_of
 from adm_core.losses.spatial import at_size
 from adm_core.method import CAPABILITIES, Losses, View
+from adm_core.testing.fake_gpu import step_on_gpu
 from adm_core.testing.networks import CLASSES
 from adm_core.testing.setup import Setup
 
@@ -198,6 +199,11 @@ def _deployed(setup: Setup) -> str:
     return "" if given.shape == own.shape else f"what is deployed predicts {tuple(given.shape)}, not {tuple(own.shape)}"
 
 
+def _on_a_gpu(setup: Setup) -> str:
+    step_on_gpu(setup, _moments(setup) * 2)
+    return ""
+
+
 def _extremes(setup: Setup) -> str:
     for progress in (0.0, 1.0):
         if not bool(setup.loss(0, progress).isfinite()):
@@ -256,6 +262,7 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "a checkpoint gives the identical next loss": _checkpoint,
     "what is deployed predicts as the student does": _deployed,
     "start, end and confident logits stay finite": _extremes,
+    "a step on a GPU stays there and waits for nothing": _on_a_gpu,
 }
 """Each promise and the function that returns an empty string, or what is wrong."""
 PIXEL_CHECKS = {"void positions count for nothing": _void_is_ignored}

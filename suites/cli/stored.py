@@ -26,6 +26,8 @@ def stored_suite(store: Path, given: str) -> str:
     name = suite_name(given)
     if Store(store).manifest_path(name).is_file():
         return name
+    from suites.spec.definition import suite_names  # takes longer to load than most reports
+
     run, known = Store(store).manifests(), suite_names()
     if name in known:
         raise AdmError(f"suite '{name}': nothing of it is in '{store}' yet; run 'adm run {name}' first")

@@ -258,7 +258,7 @@ def measure(name, regime, settings):
 
 
 def circumstances(method, views, make, progress):
-    """The step on what views show, with noisy inputs as the method wants them; and what a pass of the teacher gives."""
+    """The step on what views show, noisy inputs as the method wants them, and what it makes of the teacher before."""
     generator, seen = torch.Generator().manual_seed(0), views["student"]
     if seen.kind == "denoiser":
         batch = method.inputs(noisy_batch(noising(), torch.arange(BATCH)), progress, generator)
