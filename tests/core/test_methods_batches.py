@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
-from adm_core.losses.difficulty import lower_half
 from adm_core.losses.contrast import supervised_contrast
+from adm_core.losses.difficulty import lower_half
 from adm_core.losses.relations import gram_distance
 from adm_core.method import Facts, View
 from adm_core.recipe import Optimizer, Recipe
