@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adm_core.card import ALL_STAGES, HINT, PREACTS
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
@@ -201,8 +202,9 @@ def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
     known = networks(task).get(name)
     if known is None:
         return
-    stages = any(tap.startswith("stage") for tap in known["taps"])
-    there = [*known["taps"], *(["last", "hint", "all-stages"] if stages else [])]
+    there = list(known["taps"])
+    there += ["last", HINT, ALL_STAGES] if any(tap.startswith("stage") for tap in known["taps"]) else []
+    there += [PREACTS] if any(tap.endswith(".preact") for tap in known["taps"]) else []
     for tap in taps:
         if tap not in there:
             raise unknown("tap", tap, there, where=f"{where}: network '{name}'")

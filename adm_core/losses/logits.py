@@ -94,7 +94,7 @@ def decoupled_kl(
 
     def binary(log_p: Tensor) -> Tensor:
         others = log_p.masked_fill(is_target, float("-inf")).logsumexp(1)
-        return torch.stack([log_p[is_target], others], dim=1)
+        return torch.stack([log_p.gather(1, target[:, None]).squeeze(1), others], dim=1)
 
     pair_s, pair_t = binary(log_s), binary(log_t)
     target_part = (pair_t.exp() * (pair_t - pair_s)).sum(1).mean()

@@ -76,6 +76,15 @@ def test_a_killed_worker_is_tried_again(suite: Path, store: Path, behave: Behave
     assert always.status in ("error", "oom") and starts(store).count(always.id) == 3
 
 
+def test_a_cell_that_is_tried_again_goes_on_where_it_was(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"kd/0": "sigkill-halfway"})
+    assert drive(suite, store).exit_code == 0
+    found = record(suite, store, "kd")
+    assert [attempt.status for attempt in found.attempts] == ["error", "ok"]
+    trained = [line for line in (store / "epochs.txt").read_text().split() if line.startswith(found.id)]
+    assert trained == [f"{found.id}-{epoch}" for epoch in range(12)]
+
+
 def test_failed_cells_are_tried_again_by_the_next_run_and_keep_their_history(
     suite: Path, store: Path, behave: Behave
 ) -> None:
@@ -151,9 +160,13 @@ def test_a_killed_runner_takes_its_workers_with_it_and_the_rerun_ends_the_same(
     dice = random.Random(5)
     for _ in range(4):
         runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
-        time.sleep(dice.uniform(0.6, 1.6))
+        before = len(starts(store))
+        wait_for(lambda before=before: len(starts(store)) > before)  # type: ignore[misc]
+        time.sleep(dice.uniform(0.0, 0.2))
         runner.kill()
-        runner.wait()
+        assert runner.wait() == -signal.SIGKILL
+    epochs = (store / "epochs.txt").read_text().split()
+    assert 0 < len(epochs) < 9 * 12
     assert drive(suite, store).exit_code == 0
     assert scores(store) == scores(calm)
 
@@ -175,7 +188,8 @@ def test_a_killed_runner_leaves_neither_workers_nor_what_they_are_forked_from(
 def test_a_killed_nursery_costs_its_cells_an_attempt_and_no_more(suite: Path, store: Path, behave: Behave) -> None:
     behave({"dml": "slow"})
     with subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL) as runner:
-        wait_for(lambda: bool(starts(store)))
+        slow = {find(suite, "dml", seed, "online").id for seed in (0, 1)}
+        wait_for(lambda: bool(slow & set(starts(store))))
         nursery, *workers = descendants(runner.pid)
         assert workers
         os.kill(nursery, signal.SIGKILL)
