@@ -138,6 +138,10 @@ class Needs:
         united = self.capabilities | {name for name, there in implied.items() if there}
         object.__setattr__(self, "capabilities", frozenset(united))
 
+    def capabilities_in(self, regime: str) -> frozenset[str]:
+        """The capabilities that show in a regime: further networks are trained among peers alone."""
+        return self.capabilities if regime == "peers" else self.capabilities - {"peers"}
+
     def phase_at(self, progress: float) -> Phase | None:
         """The phase at a share of training in [0, 1]; None in the last one, in which everything trains."""
         end = 0.0

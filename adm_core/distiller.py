@@ -120,7 +120,7 @@ class Distiller(nn.Module):
             self._start_as_teacher()
         if needs.branches:
             self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
-        self.facts = replace(self.facts, normalisation=self._normalisation())
+        self.facts = replace(self.facts, normalisation=self._normalisation(), roles=tuple(self.networks))
         built = self.method.build(*pair, self.facts) | {
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }
@@ -241,19 +241,17 @@ class Distiller(nn.Module):
             if role == "teacher" and not self.reads_teacher:
                 continue
             inputs, trains = batch.input_of(role), self._trains(role)
-            if role == "student" and self.branches:
-                after = self.needs.branches.after  # type: ignore[union-attr]
-                views[role] = self.showing.show_branches(network, list(self.branches), after, inputs, batch)  # type: ignore[arg-type]
-                continue
-            views[role], further = self.showing.show(network, inputs, batch, trains, self.training and trains)
+            branches: list[Branch] = list(self.branches) if role == "student" else []  # type: ignore[arg-type]
+            counts = self.training and trains
+            views[role], further = self.showing.show(network, inputs, batch, trains, counts, branches)
             if further is not None:
                 auxiliary[role] = further
         return match_predictions(views), auxiliary
 
     def _copy(self, name: str, batch: Batch) -> View:
-        role = self.needs.copies[name]
-        network = replace(self.networks[role], module=self.parts[name].network)  # type: ignore[arg-type]
-        return self.showing.show(network, batch.input_of(role), batch, False, False)[0]
+        """What a copy shows; it stands in a teacher's place, so where views are own it sees the teacher's."""
+        network = replace(self.networks[self.needs.copies[name]], module=self.parts[name].network)  # type: ignore[arg-type]
+        return self.showing.show(network, batch.teacher_input, batch, False, False)[0]
 
     def _trains(self, role: str) -> bool:
         return role != "teacher" or self.regime == "online"

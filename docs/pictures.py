@@ -25,10 +25,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from results import report  # noqa: E402
+from results.analysis.blocks import Block, Line  # noqa: E402
+from results.analysis.ranking import best_lines, ranked  # noqa: E402
 from results.analysis.statistics import Summary, summarize  # noqa: E402
-from results.tables import Block  # noqa: E402
-from results.tables.blocks import Line  # noqa: E402
-from results.tables.scores import best_lines, ranked  # noqa: E402
 
 PICTURES = HERE / "pictures"
 MADE_WITH = PICTURES / "matplotlib.txt"

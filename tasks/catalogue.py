@@ -15,7 +15,7 @@ from adm_core.card import ALL_STAGES, HINT, PREACTS
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
-from tasks.offer import FilePart, ListedNetwork, Offer
+from tasks.offer import ListedNetwork, NetworkFile, Offer
 
 if TYPE_CHECKING:
     from adm_core.task import Task
@@ -147,7 +147,7 @@ def is_network(task: str, name: str) -> bool:
     return name in networks(task) or name.startswith(offer(task).external)
 
 
-def locate(task: str, place: str, beside: Path, part: FilePart, where: str) -> Path:
+def locate(task: str, place: str, beside: Path, wanted: NetworkFile, where: str) -> Path:
     """The file that a network's config or weights are read from.
 
     A place that is a folder or begins as a library's names do is understood by tasks that offer ``locate``.
@@ -156,7 +156,7 @@ def locate(task: str, place: str, beside: Path, part: FilePart, where: str) -> P
         task: e.g. ``diffusion``.
         place: as the suite says it.
         beside: the folder to which it is relative.
-        part: what is wanted.
+        wanted: which of its files.
         where: file and key, for messages.
 
     Raises:
@@ -166,7 +166,7 @@ def locate(task: str, place: str, beside: Path, part: FilePart, where: str) -> P
     if path.is_file():
         return path
     if offered.locate is not None and (path.is_dir() or place.startswith(offered.external)):
-        return offered.locate(str(path) if path.is_dir() else place, part, where)
+        return offered.locate(str(path) if path.is_dir() else place, wanted, where)
     raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
 
 

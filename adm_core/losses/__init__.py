@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         prototypes,
         relations,
         spatial,
+        transport,
     )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "prototypes",
     "relations",
     "spatial",
+    "transport",
 ]
 
 

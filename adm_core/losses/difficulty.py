@@ -1,4 +1,4 @@
-"""How hard each pixel is for a network, and which network a pixel should be learnt from."""
+"""How hard each example or pixel is for a network, and which network a pixel should be learnt from."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def certainty(prediction: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 @torch.no_grad()
+def lower_half(values: Tensor) -> Tensor:
+    """Which values are at most their median, the mean of the two in the middle where their number is even: bool [N]."""
+    ordered = values.sort().values
+    return values <= (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
+
+
+@torch.no_grad()
 def hard_pixels(prediction: Tensor, target: Tensor, mask: Tensor | None, threshold: float, least: float) -> Tensor:
     """Where a network gives the label little probability: bool [B, H, W], false at void pixels.
 
@@ -42,7 +49,7 @@ def hard_pixels(prediction: Tensor, target: Tensor, mask: Tensor | None, thresho
     p = F.cross_entropy(logits, target, reduction="none").neg().exp()
     valid = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
     p = p.masked_fill(~valid, 1.0)
-    limit = p.new_tensor(threshold)
+    limit = p.new_full((), threshold)
     if least:
         count = math.ceil(least * p.numel())
         limit = limit.maximum(p.flatten().topk(count, largest=False, sorted=False).values.amax())

@@ -70,7 +70,7 @@ def residual_attention(student: Sequence[Tensor], teacher: Sequence[Tensor], mas
     def residuals(levels: Sequence[Tensor]) -> Tensor:
         pooled = [F.adaptive_avg_pool2d(f, size) if f.shape[2:] != size else f for f in levels]
         attention = torch.stack([attention_map(f, mask) for f in pooled])
-        lower, upper = torch.triu_indices(len(levels), len(levels), 1)
+        lower, upper = torch.triu_indices(len(levels), len(levels), 1, device=attention.device)
         return unit(attention[upper] - attention[lower], dim=2)
 
     error = (residuals(student) - residuals(teacher)).pow(2).mean(0)

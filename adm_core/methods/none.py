@@ -15,7 +15,7 @@ class NoDistillation(Method):
         title="No distillation",
         paper="",
         year=2026,
-        regimes=frozenset({"offline", "online"}),
+        regimes=frozenset({"offline", "online", "peers"}),
         family="baseline",
     )
     needs = Needs(teacher=False)

@@ -96,7 +96,7 @@ class Progressive(Method):
         target = losses.denoising.two_step_target(noising, self.parts["teacher"], middle, end)
         clean = process.clean(student.prediction, noising.noisy, noising.timestep)
         error = losses.denoising.truncated_snr_error(process, clean, target, noising.timestep)
-        return Losses(student={"two_steps": error}, student_task=0.0, log={"steps": error.new_tensor(float(steps))})
+        return Losses(student={"two_steps": error}, student_task=0.0, log={"steps": error.new_full((), float(steps))})
 
     def _round(self, progress: float) -> int:
         rounds = int(self.settings.rounds)

@@ -29,7 +29,7 @@ class SwitOKD(Method):
         regimes=frozenset({"online"}),
         family="logits",
     )
-    needs = Needs(prediction="class_logits", capabilities=frozenset({"pauses-teacher"}))
+    needs = Needs(prediction="class_logits", capabilities=frozenset({"pauses-teacher", "host-synchronisation"}))
 
     @dataclass(frozen=True)
     class Settings:

@@ -16,7 +16,8 @@ from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.compose import parts_of
 from adm_core.losses.spatial import at_size
-from adm_core.method import CAPABILITIES, Losses
+from adm_core.method import CAPABILITIES, Losses, View
+from adm_core.testing.fake_gpu import step_on_gpu
 from adm_core.testing.networks import CLASSES
 from adm_core.testing.setup import Setup
 
@@ -199,6 +200,11 @@ def _deployed(setup: Setup) -> str:
     return "" if given.shape == own.shape else f"what is deployed predicts {tuple(given.shape)}, not {tuple(own.shape)}"
 
 
+def _on_a_gpu(setup: Setup) -> str:
+    step_on_gpu(setup, _moments(setup) * 2)
+    return ""
+
+
 def _extremes(setup: Setup) -> str:
     for progress in (0.0, 1.0):
         if not bool(setup.loss(0, progress).isfinite()):
@@ -213,23 +219,19 @@ def _extremes(setup: Setup) -> str:
 
 def _void_is_ignored(setup: Setup) -> str:
     batch = setup.batch(0)
-    if batch.mask is None:
-        return ""
     return next(filter(None, (_void_matters(setup, batch, progress) for progress in _moments(setup))), "")
 
 
 def _void_matters(setup: Setup, batch: Batch, progress: float) -> str:
     """What void positions change at a moment of training; nothing where the method has no term then."""
     assert batch.mask is not None
-    views = {}
-    for role, view in setup.distiller.views(batch)[0].items():
-        leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
-        views[role] = replace(view, prediction=leaf)
+    views = {role: _with_leaf(view) for role, view in setup.distiller.views(batch)[0].items()}
     state = copy.deepcopy(setup.distiller.state_dict())
     first = _total(setup.losses_of(views, batch, progress))
     if first is None:
         return ""
-    leaves = [view.prediction for view in views.values() if view.prediction.requires_grad]
+    shown = itertools.chain.from_iterable((view, *view.branches) for view in views.values())
+    leaves = [view.prediction for view in shown if view.prediction.requires_grad]
     gradients = torch.autograd.grad(first, leaves, allow_unused=True)
     void = ~at_size(batch.mask, leaves[0].shape[2:])[:, None]
     if any(g is not None and bool((g * void).abs().sum() > 0) for g in gradients):
@@ -241,6 +243,12 @@ def _void_matters(setup: Setup, batch: Batch, progress: float) -> str:
     if float(first.detach()) != float(second.detach()):
         return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
     return ""
+
+
+def _with_leaf(view: View) -> View:
+    """The view with predictions of the same values at which gradients end."""
+    leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
+    return replace(view, prediction=leaf, branches=tuple(map(_with_leaf, view.branches)))
 
 
 def _total(losses: Losses) -> Tensor | None:
@@ -260,6 +268,7 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "a checkpoint gives the identical next loss": _checkpoint,
     "what is deployed predicts as the student does": _deployed,
     "start, end and confident logits stay finite": _extremes,
+    "a step on a GPU stays there and waits for nothing": _on_a_gpu,
 }
 """Each promise and the function that returns an empty string, or what is wrong."""
 PIXEL_CHECKS = {"void positions count for nothing": _void_is_ignored}

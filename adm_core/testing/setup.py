@@ -19,6 +19,8 @@ from adm_core.taps import Network
 from adm_core.testing.networks import EXAMPLES, Form, task_loss, tiny_batch, tiny_facts, tiny_network
 
 SettingsByPart = dict[str, dict[str, Scalar]]
+RECIPE = Recipe(epochs=1, batch_size=EXAMPLES, optimizer=Optimizer(name="sgd", lr=0.05))
+"""How the tiny networks train."""
 
 
 @dataclass
@@ -49,8 +51,7 @@ class Setup:
             self.distiller = Distiller(
                 self._networks(), self.method, self.regime, task_loss, kind, example, tiny_facts(self.form)
             )
-        recipe = Recipe(epochs=1, batch_size=EXAMPLES, optimizer=Optimizer(name="sgd", lr=0.05))
-        self.optimizers = make_optimizers(self.distiller, recipe)
+        self.optimizers = make_optimizers(self.distiller, RECIPE)
         if self.method.needs.teacher_pass and self.regime == "offline":
             self.method.know(self.distiller.prepare(self.batch(seed) for seed in range(3)))
 
@@ -78,15 +79,20 @@ class Setup:
         return outcome
 
     def step(self, seed: int, progress: float = 0.5) -> float:
-        """One step of every optimiser; the loss before it."""
+        """One step of every optimiser on a random batch; the loss before it."""
+        outcome = self.train(self.batch(seed), progress, torch.Generator().manual_seed(seed))
+        return float(outcome.total.detach())
+
+    def train(self, batch: Batch, progress: float, generator: torch.Generator) -> Outcome:
+        """One step of every optimiser on a batch."""
         self.distiller.enter_phase(progress)
-        outcome = self.outcome(seed, progress)
+        outcome: Outcome = self.distiller(batch, progress, generator)
         backward(outcome, self.optimizers[0], 1.0, None)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.distiller.after_step()
-        return float(outcome.total.detach())
+        return outcome
 
     def losses(self, seed: int = 0, progress: float = 0.5) -> Losses:
         """What the method returns for one random batch, before anything is summed."""

@@ -84,8 +84,9 @@ class ClaimGroup(BaseModel):
     def _networks_fit(self) -> Self:
         if self.metric not in TASKS:
             raise ValueError(f"{self.source}: metric '{self.metric}' is none of {', '.join(TASKS)}")
-        if any((" > " in pair) == (self.regime == "alone") for pair in self.pairs):
-            wanted = "one network each" if self.regime == "alone" else "teacher > student each"
+        single = self.regime in ("alone", "peers")
+        if any((" > " in pair) == single for pair in self.pairs):
+            wanted = "one network each" if single else "teacher > student each"
             raise ValueError(f"{self.source}: regime '{self.regime}' takes 'pairs' of {wanted}")
         if self.regime == "alone" and self.teacher:
             raise ValueError(f"{self.source}: a network that was trained alone stands under 'student'")

@@ -32,7 +32,7 @@ def elsewhere(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table
     benchmarks = dict.fromkeys((block.cell.task, _name(block.cell.benchmark)) for block in blocks)
     regimes = {"alone", *(block.cell.regime for block in blocks)}
     tables = []
-    for regime, benchmark in product(("online", "offline", "alone"), benchmarks):
+    for regime, benchmark in product(("online", "offline", "peers", "alone"), benchmarks):
         rest = [c for c in published if c not in seen and (c.task, c.benchmark) == benchmark and c.regime == regime]
         if rest and regime in regimes:
             tables.append(_not_run(rest, regime))

@@ -50,10 +50,10 @@ def _tables(blocks: Sequence[Block]) -> list[Table]:
     mean gain beside the one over all blocks: the gain is what accuracy, mIoU and generation scores have in common.
     """
     tables = []
-    for regime, title in (("online", "Online, all blocks"), ("offline", "Offline, all blocks")):
+    for regime, title in (("online", "Online"), ("offline", "Offline"), ("peers", "Among peers")):
         chosen = [block for block in blocks if block.cell.regime == regime]
         if chosen:
-            tables.append(_table(chosen, title, regime))
+            tables.append(_table(chosen, f"{title}, all blocks", regime))
     return tables
 
 

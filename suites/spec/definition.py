@@ -11,7 +11,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from adm_core.errors import AdmError, unknown
 from adm_core.recipe import Protocol
 from adm_core.yaml_file import read_model
-from results.records.schema import Overrides, Text, without_paths
+from results.records.privacy import without_paths
+from results.records.schema import Overrides, Text
+from suites.spec.names import is_path, suite_name
 
 
 def _recordable(value: Any) -> Any:
@@ -32,7 +34,7 @@ def _by_method(given: Any) -> Any:
     return given
 
 
-Regime = Literal["offline", "online"]
+Regime = Literal["offline", "online", "peers"]
 Value = Annotated[Any, AfterValidator(_recordable)]
 Settings = Annotated[dict[str, dict[str, Value]], BeforeValidator(_by_method)]
 """Method part to its settings: ``{"kd": {"temperature": 2.0}}``."""
@@ -49,9 +51,9 @@ class _Frozen(BaseModel):
 
 
 class Pair(_Frozen):
-    """A teacher and a student, by network name; also written ``teacher > student``."""
+    """A teacher and a student, by network name; also written ``teacher > student``. Among peers: one network."""
 
-    teacher: str
+    teacher: str | None = None
     student: str
 
     @model_validator(mode="before")
@@ -60,12 +62,12 @@ class Pair(_Frozen):
         if not isinstance(given, str):
             return given
         names = [name.strip() for name in given.split(">")]
-        if len(names) != 2 or not all(names):
+        if len(names) > 2 or not all(names):
             raise ValueError("a pair is written 'teacher > student'")
-        return {"teacher": names[0], "student": names[1]}
+        return dict(zip(("teacher", "student") if len(names) == 2 else ("student",), names, strict=True))
 
     def __str__(self) -> str:
-        return f"{self.teacher} > {self.student}"
+        return f"{self.teacher} > {self.student}" if self.teacher else self.student
 
 
 class MethodEntry(_Frozen):
@@ -103,7 +105,8 @@ class Block(_Frozen):
         benchmark: name and version, e.g. ``cifar100@1``.
         protocol: name of a file in ``suites/protocols``, or a path to a YAML file (relative to the suite's).
         pairs: teachers and students.
-        regime: ``offline`` (the teacher is trained first, alone, and frozen) or ``online`` (both together).
+        regime: ``offline`` (the teacher is trained first, alone, and frozen), ``online`` (both together) or ``peers``
+            (several networks of one architecture together; each pair is that one network).
         methods: the rows.
         seeds: of the trainings.
         teacher_seed: offline: the seed of the teacher's own training.
@@ -128,6 +131,14 @@ class Block(_Frozen):
         if len(set(seeds)) != len(seeds) or min(seeds) < 0:
             raise ValueError("seeds are distinct numbers from 0 on")
         return seeds
+
+    @model_validator(mode="after")
+    def _pairs_fit_the_regime(self) -> Self:
+        for pair in self.pairs:
+            if (pair.teacher is None) != (self.regime == "peers"):
+                wanted = "one network each" if self.regime == "peers" else "'teacher > student' each"
+                raise ValueError(f"regime {self.regime} takes pairs of {wanted}, not '{pair}'")
+        return self
 
     @model_validator(mode="after")
     def _teacher_protocol_is_of_a_frozen_one(self) -> Self:
@@ -245,11 +256,6 @@ def suite_file(name: str) -> Path:
     return path
 
 
-def suite_name(name: str) -> str:
-    """The name that a suite goes by, given that or the path of its file, which need not exist."""
-    return Path(name).stem if is_path(name) else name
-
-
 def load_suite(name: str) -> Suite:
     """A suite by name or by path.
 
@@ -278,8 +284,3 @@ def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tup
     if name not in protocol_names():
         raise unknown("protocol", name, protocol_names(), where=where)
     return name, read_model(PROTOCOLS / f"{name}.yaml", Protocol)
-
-
-def is_path(name: str) -> bool:
-    """Whether a suite or a protocol is given by the path of its file rather than by name."""
-    return name.endswith((".yaml", ".yml")) or "/" in name

@@ -43,7 +43,7 @@ class MethodSettings:
         for index, override in enumerate(self._suite.overrides):
             when = override.when
             names = ((pair.teacher, when.teacher), (pair.student, when.student), (block.regime, when.regime))
-            if not all(fnmatchcase(name, pattern) for name, pattern in names):
+            if not all(fnmatchcase(name or "", pattern) for name, pattern in names):
                 continue
             found = {
                 part: settings
@@ -59,11 +59,11 @@ class MethodSettings:
             for part, settings in layer.items():
                 merged[part] = merged.get(part, {}) | settings
         method = self._create(entry.method, merged, block.regime, f"{where}, methods")
-        for name in (pair.teacher, pair.student):
+        for name in filter(None, (pair.teacher, pair.student)):
             known = self._networks.tapped(name)
             if known is not None:
                 catalogue.check_taps(block.task, known, method.needs.taps, f"{where}, methods: method '{entry.method}'")
-        return method_parts(method)
+        return method_parts(method, block.regime)
 
     def check_used(self) -> None:
         """Stop at settings that belong to no row.
@@ -97,7 +97,7 @@ class MethodSettings:
         """The first word of an override that nothing in the suite answers to."""
         pairs = [pair for block in self._suite.blocks for pair in block.pairs]
         known: dict[str, set[str]] = {
-            "teacher": {pair.teacher for pair in pairs},
+            "teacher": {pair.teacher for pair in pairs if pair.teacher},
             "student": {pair.student for pair in pairs},
             "method": self._parts,
             "regime": {block.regime for block in self._suite.blocks},
@@ -111,10 +111,10 @@ class MethodSettings:
         return f" (when {override.when.model_dump(exclude_defaults=True)}, settings {sorted(override.settings)})"
 
 
-def method_parts(method: Method) -> tuple[MethodPart, ...]:
-    """A method as a cell names it: its parts with every setting written out."""
+def method_parts(method: Method, regime: str) -> tuple[MethodPart, ...]:
+    """A method as a cell names it: its parts with every setting written out that acts in the regime."""
     return tuple(
-        MethodPart(name=part.card.name, version=part.card.version, settings=_plain(part.resolved()))
+        MethodPart(name=part.card.name, version=part.card.version, settings=_plain(part.resolved(regime)))
         for part in parts_of(method)
     )
 

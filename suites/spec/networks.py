@@ -51,7 +51,7 @@ class OwnNetworks:
         self.files: dict[str, Path] = {}
         self.checkpoints: list[Checkpoint] = []
 
-    def of_pair(self, block: Block, teacher: str, student: str, where: str) -> dict[str, NetworkIdentity]:
+    def of_pair(self, block: Block, teacher: str | None, student: str, where: str) -> dict[str, NetworkIdentity]:
         """Check both networks of a pair; what identifies those that are the suite's own.
 
         Raises:
@@ -59,6 +59,8 @@ class OwnNetworks:
         """
         found = {}
         for role, name in (("teacher", teacher), ("student", student)):
+            if name is None:
+                continue
             if name not in self._suite.networks:
                 catalogue.check_network(block.task, name, f"{where}, pairs", f"network ({role})", self._suite.networks)
                 continue
@@ -78,7 +80,7 @@ class OwnNetworks:
             AdmError: there is one.
         """
         pairs = [pair for block in self._suite.blocks for pair in block.pairs]
-        named = {name for pair in pairs for name in (pair.teacher, pair.student)}
+        named = {name for pair in pairs for name in (pair.teacher, pair.student) if name}
         for name in self._suite.networks:
             if name not in named:
                 raise AdmError(f"{self._where}: networks.{name} stands in no pair; {nearest(name, named)}")
