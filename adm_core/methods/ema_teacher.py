@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adm_core.network_copy import NetworkCopy
+    from adm_core.taps import Network
 
 
 @register
@@ -76,7 +77,7 @@ class EMATeacher(Method):
         """Let the average follow the student."""
         self._average.follow(lambda before: min(1 - 1 / (before + 2), self.settings.decay))
 
-    def deployed(self, networks: Mapping[str, nn.Module]) -> nn.Module:
+    def deployed(self, networks: Mapping[str, Network]) -> nn.Module:
         """The average."""
         return self._average.network
 
