@@ -24,6 +24,7 @@ import torch
 
 from adm_core import registry
 from adm_core.batch import Batch, noisy_batch
+from adm_core.card import PREACTS
 from adm_core.method import View, ViewsOnDemand
 from adm_core.network_copy import NetworkCopy
 from adm_core.noising import NoiseProcess, Noising
@@ -39,6 +40,7 @@ ROUNDING = 3e-7
 """Absolute: what float32 leaves of a divergence between nearly equal distributions."""
 BATCH, CLASSES, PIXEL_SIDE = 4, 5, 16
 SIDES = {"stage1": 8, "stage2": 4, "stage3": 4}
+PREACT = [f"{PREACTS}.{number}" for number in range(1, len(SIDES) + 1)]
 WIDTHS = {"student": (4, 6, 8), "teacher": (6, 8, 12)}
 BLOCK_SIDES = {"down1": 8, "down2": 4, "mid.attention": 4, "up2": 4, "up1": 8}
 LEVELS = 20
@@ -46,7 +48,7 @@ LEVELS = 20
 VOID_EXAMPLE = 2
 """Of the pixels: the example that is void throughout."""
 PROGRESS = (0.04, 0.5)
-"""During the ramps of the methods that have one, and after."""
+"""During the ramps of the methods that have one, and after; of a method that has phases both in the first."""
 ADM = [{"form": form, "width": width} for form in ("H", "W", "M") for width in ("pool", "class", "attention")]
 ADM += [{"weighting": control} for control in ("uniform", "swapped")]
 ADM += [{"form": "M", "width": "projector"}, {"form": "M", "taps": ("stage2", "last"), "width": "pool", "margin": 0.2}]
@@ -95,6 +97,10 @@ def view(role, trains, per_class=1):
     features = {
         tap: waves(BATCH, width, side, side, phase=phase + width).relu().requires_grad_(trains)
         for (tap, side), width in zip(SIDES.items(), widths, strict=True)
+    }
+    features |= {
+        tap: waves(BATCH, width, side, side, phase=phase + width).requires_grad_(trains)
+        for tap, side, width in zip(PREACT, SIDES.values(), widths, strict=True)
     }
     features["last"] = features["stage3"]
     head = torch.nn.Linear(widths[-1], CLASSES).requires_grad_(trains)
@@ -201,7 +207,8 @@ def copies(needs):
 
 
 def shapes(seen, taps):
-    found = {"prediction": tuple(seen.prediction.shape)} | {tap: tuple(seen.features[tap].shape) for tap in taps}
+    read = [own for tap in taps for own in (PREACT if tap == PREACTS else [tap])]
+    found = {"prediction": tuple(seen.prediction.shape)} | {tap: tuple(seen.features[tap].shape) for tap in read}
     return found if seen.head is None else found | {"head": tuple(seen.head.weight.shape)}
 
 
@@ -226,7 +233,8 @@ def all_views(method, regime):
 def gradient(total, seen):
     """Norm of a loss's gradient at a network's own maps: what flows through weights and targets shows here alone."""
     denoises = seen.kind == "denoiser"
-    maps = [seen.prediction, *seen.features.values()] if denoises else [seen.features[tap] for tap in SIDES]
+    read = seen.features if denoises else [tap for tap in (*SIDES, *PREACT) if tap in seen.features]
+    maps = [seen.prediction] * denoises + [seen.features[tap] for tap in read]
     found = torch.autograd.grad(total, maps, retain_graph=True, allow_unused=True)
     return float(torch.cat([g.flatten() for g in found if g is not None]).norm())
 
@@ -234,16 +242,18 @@ def gradient(total, seen):
 def measure(name, regime, settings):
     """Every weighted term, task weight and pause at each progress, as plain numbers."""
     found = {}
-    for progress in PROGRESS:
+    for moment in PROGRESS:
         method = registry.create(name, {name: settings})
+        progress = moment * next((phase.share for phase in method.needs.phases), 1.0)
         views, make, both = all_views(method, regime)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
-            method.take(method.build(*both, replace(tiny_facts(), roles=tuple(views))) | copies(method.needs))
+            method.take(method.build(*both, facts(tuple(views))) | copies(method.needs))
         for index, part in enumerate(p for m in method.parts.values() for p in m.parameters()):
             with torch.no_grad():
                 part.copy_(PARTS.get(name, even)(*part.shape, phase=float(index)))
-        step = circumstances(method, views, make, progress)
+        phase = method.needs.phase_at(progress)
+        step = replace(circumstances(method, views, make, progress), phase=phase.name if phase else "")
         losses = method.losses(views["student"], views.get("teacher"), step)
         numbers = {"student task": losses.student_task, "teacher task": losses.teacher_task}
         numbers |= {"teacher paused": float(losses.teacher_paused)}
@@ -255,6 +265,12 @@ def measure(name, regime, settings):
         for key, value in numbers.items():
             found.setdefault(key, []).append(value)
     return found
+
+
+def facts(roles):
+    """What there is to train on, with the teacher's normalisation behind each of its maps before an activation."""
+    norms = {tap: (waves(w, phase=0.0), waves(w, phase=1.0)) for tap, w in zip(PREACT, WIDTHS["teacher"], strict=True)}
+    return replace(tiny_facts(), normalisation=norms, roles=roles)
 
 
 def circumstances(method, views, make, progress):
