@@ -65,7 +65,7 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self, files: frozenset[str], may_wait: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.files, self.may_wait, self._read = files, may_wait, 0
         self._number: Tensor | None = None  # the last plain number that torch has made a tensor of by itself
 
