@@ -26,8 +26,10 @@ bench: setup
 	$(BIN)/adm samples bench
 	$(BIN)/adm report bench --out leaderboard
 
+# Spread over the cores, each process taking neighbouring tests, which share what they set up. Benchmarks run alone:
+# pytest tests/benchmarks --benchmark-only
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

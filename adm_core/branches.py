@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adm_core.errors import Unsupported
-from adm_core.taps import Network, resolve, unwrap
+from adm_core.taps import Network, check_fired, record, resolve, unwrap
 
 
 class _Passed(nn.Module):
@@ -34,8 +34,9 @@ class _Given(nn.Module):
 class Branch(nn.Module):
     """The end of a network of the student's architecture, begun from the output of one of the student's own modules.
 
-    Whatever the network finishes before that place is cut off: it is neither run nor trained nor counted. This works
-    for any network whose beginning consists of modules that run once and before those of its end.
+    Whatever the network finishes before that place, or runs in training alone, is cut off: it is neither run nor
+    trained nor counted. This works for any network whose beginning consists of modules that run once and before those
+    of its end.
 
     Args:
         network: of the student's architecture, with weights of its own; it is cut in place.
@@ -43,13 +44,20 @@ class Branch(nn.Module):
         example: arguments of the forward for a few examples, to find the order in which modules run.
 
     Raises:
-        Unsupported: the place gives no single tensor, or modules before it run again after it.
+        Unsupported: the end needs more of the beginning than that output, or modules before it run again after it.
     """
 
     def __init__(self, network: Network, after: str, example: tuple[Tensor, ...]) -> None:
         super().__init__()
         root, place = unwrap(network.module), resolve(network, (after,))[after]
-        finished = _order(network, root, example)
+        # Not zeros, on which much looks alike.
+        example = (
+            torch.randn(example[0].shape, generator=torch.Generator().manual_seed(0)).to(example[0]),
+            *example[1:],
+        )
+        was_training = root.training
+        root.eval()
+        finished, given, whole = _run(network, root, after, example)
         end = finished[id(place)][0]
         if len(finished[id(place)]) > 1:
             raise Unsupported(f"network '{network.name}' runs '{after}' more than once, so it cannot branch there")
@@ -59,8 +67,21 @@ class Branch(nn.Module):
         self._start = _Given()
         self.network = replace(network, module=root)
         self.own = {tap for tap, module in _tapped(network, root).items() if id(module) not in before}
-        _cut(root, place, before, self._start)
-        self.module = root
+        _cut(root, place, before, set(finished), self._start)
+        self.module, self.after = root, after
+        self._check(network.name, after, given, whole, example)
+        root.train(was_training)
+
+    @torch.no_grad()
+    def _check(self, name: str, after: str, given: Tensor, whole: Tensor, example: tuple[Tensor, ...]) -> None:
+        """The end alone must give what the whole network gave: nothing of the beginning may reach it otherwise."""
+        self.start_from(given)
+        try:
+            same = torch.allclose(self(*example), whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
+        except Exception:  # what was cut off may be missed in any way
+            same = False
+        if not same:
+            raise Unsupported(f"network '{name}' cannot branch after '{after}': the rest needs more than its output")
 
     def start_from(self, value: Tensor) -> None:
         """The map [B, C, H, W] from which the next forward pass begins."""
@@ -73,8 +94,10 @@ class Branch(nn.Module):
         return prediction
 
 
-def _order(network: Network, root: nn.Module, example: tuple[Tensor, ...]) -> dict[int, list[int]]:
-    """The moments at which each module finishes in a forward pass, by the module's id."""
+def _run(
+    network: Network, root: nn.Module, after: str, example: tuple[Tensor, ...]
+) -> tuple[dict[int, list[int]], Tensor, Tensor]:
+    """The moments at which each module finishes in a forward pass, by its id; a tap's output, and the prediction."""
     finished: dict[int, list[int]] = {}
     clock = iter(range(1 << 30))
 
@@ -82,27 +105,29 @@ def _order(network: Network, root: nn.Module, example: tuple[Tensor, ...]) -> di
         finished.setdefault(id(module), []).append(next(clock))
 
     handles = [module.register_forward_hook(note) for module in root.modules()]
-    was_training = root.training
     try:
-        with torch.no_grad():
-            root.eval()(*example)
+        with torch.no_grad(), record(network, (after,)) as seen:
+            prediction: Tensor = root(*example)
     finally:
-        root.train(was_training)
         for handle in handles:
             handle.remove()
-    return finished
+    check_fired(network, (after,), seen)
+    return finished, seen[after], prediction
 
 
 def _tapped(network: Network, root: nn.Module) -> dict[str, nn.Module]:
     return {tap: root.get_submodule(path) for tap, path in network.taps.items()}
 
 
-def _cut(parent: nn.Module, place: nn.Module, before: set[int], start: nn.Module) -> None:
-    """Replace the place by what gives its output, and the largest modules that finish before it by nothing."""
+def _cut(parent: nn.Module, place: nn.Module, before: set[int], runs: set[int], start: nn.Module) -> None:
+    """Replace the place by what gives its output; the largest modules that finish before it, or do not run, by nothing.
+
+    What runs in training alone, such as an auxiliary classifier, does not run in the example.
+    """
     for name, child in list(parent.named_children()):
         if child is place:
             setattr(parent, name, start)
-        elif id(child) in before:
+        elif id(child) in before or runs.isdisjoint(map(id, child.modules())):
             setattr(parent, name, _Passed())
         else:
-            _cut(child, place, before, start)
+            _cut(child, place, before, runs, start)

@@ -11,6 +11,8 @@ from adm_core.errors import AdmError
 PredictionKind = Literal["class_logits", "denoiser"]
 """What networks predict: logits of classes, or what denoises an input (the noise, the velocity or the clean example).
 """
+HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
+"""Names of groups of taps, which each network resolves as the literature does."""
 REGIMES = ("offline", "online", "peers")
 """A frozen teacher; a teacher that trains along; several equal networks without a teacher."""
 
@@ -79,8 +81,9 @@ class Needs:
 
     Attributes:
         prediction: the kind of prediction it understands; None: any.
-        taps: feature maps it reads, the same names on both networks; ``hint`` and ``all-stages`` mean what each
-            network has for them (``all-stages`` is read as ``all-stages.1``, ``all-stages.2``, ...).
+        taps: feature maps it reads, the same names on both networks; ``hint``, ``all-stages`` and
+            ``all-stages.preact`` (before a stage's last activation) mean what each network has for them
+            (``all-stages`` is read as ``all-stages.1``, ``all-stages.2``, ...).
         head: whether it applies the networks' own classifiers, where they have one.
         views: ``"own"``: each network gets its own augmentation of an example (where predictions are dense, of its
             colours alone, as pixels must correspond); ``"shared"``: positions must correspond, so both get the same;
@@ -134,6 +137,10 @@ class Needs:
         }
         united = self.capabilities | {name for name, there in implied.items() if there}
         object.__setattr__(self, "capabilities", frozenset(united))
+
+    def capabilities_in(self, regime: str) -> frozenset[str]:
+        """The capabilities that show in a regime: further networks are trained among peers alone."""
+        return self.capabilities if regime == "peers" else self.capabilities - {"peers"}
 
     def phase_at(self, progress: float) -> Phase | None:
         """The phase at a share of training in [0, 1]; None in the last one, in which everything trains."""

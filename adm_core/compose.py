@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from adm_core.batch import Batch
+    from adm_core.taps import Network
 
 _VIEWS = ("any", "own", "shared")
 
@@ -23,7 +24,8 @@ class Composition(Method):
 
     The weights on the task loss are those of the only part that changes them (``kd+adm``: KD's); two parts that
     both change them must agree. The teacher is paused when one part pauses it. At most one part may choose the inputs,
-    deploy something else than the student, have phases, or treat gradients apart.
+    deploy something else than the student, have phases, or treat gradients apart. In the phases of a part that has
+    some it acts alone; in the last, nameless one all parts do.
     """
 
     def __init__(self, methods: list[Method]) -> None:
@@ -129,14 +131,15 @@ class Composition(Method):
         for method in self.methods:
             method.know(_own(statistics, method))
 
-    def deployed(self, networks: Mapping[str, nn.Module]) -> nn.Module:
+    def deployed(self, networks: Mapping[str, Network]) -> nn.Module:
         """What the one part that deploys something else deploys; the student where there is none."""
         parts = (m for m in self.methods if type(m).deployed is not Method.deployed)
         return next(parts, self.methods[0]).deployed(networks)
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """The parts' terms together, each named ``part.term``."""
-        each = [(m.card.name, m.losses(student, teacher, _as_seen_by(m, step))) for m in self.methods]
+        acting = [m for m in self.methods if m.needs.phases or not step.phase]
+        each = [(m.card.name, m.losses(student, teacher, _as_seen_by(m, step))) for m in acting]
         roles = {role for _, part in each for role in part.peers}
         return Losses(
             student={f"{name}.{key}": term for name, part in each for key, term in part.student.items()},

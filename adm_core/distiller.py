@@ -120,7 +120,7 @@ class Distiller(nn.Module):
             self._start_as_teacher()
         if needs.branches:
             self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
-        self.facts = replace(self.facts, normalisation=self._normalisation())
+        self.facts = replace(self.facts, normalisation=self._normalisation(), roles=tuple(self.networks))
         built = self.method.build(*pair, self.facts) | {
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }
@@ -130,9 +130,10 @@ class Distiller(nn.Module):
     def _normalisation(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Weight and bias of the batch normalisation behind the teacher's taps before an activation."""
         teacher = self.networks.get("teacher")
-        paths = {tap: teacher.normalisation[tap] for tap in self.showing.taps if tap in teacher.normalisation} \
-            if teacher else {}  # fmt: skip
-        found = {tap: unwrap(teacher.module).get_submodule(path) for tap, path in paths.items()} if teacher else {}
+        if teacher is None:
+            return {}
+        paths = {tap: teacher.normalisation.get(teacher.own_tap(tap)) for tap in self.showing.taps}
+        found = {tap: unwrap(teacher.module).get_submodule(path) for tap, path in paths.items() if path}
         return {tap: (norm.weight.detach(), norm.bias.detach()) for tap, norm in found.items()}  # type: ignore[operator]
 
     def _start_as_teacher(self) -> None:
@@ -164,7 +165,7 @@ class Distiller(nn.Module):
         student = networks["student"]
         if not self.active:
             return dict(networks)
-        module = self.method.deployed({role: network.module for role, network in networks.items()})
+        module = self.method.deployed(networks)
         if module is student.module:
             return dict(networks)
         own = replace(student, module=module)
@@ -240,19 +241,17 @@ class Distiller(nn.Module):
             if role == "teacher" and not self.reads_teacher:
                 continue
             inputs, trains = batch.input_of(role), self._trains(role)
-            if role == "student" and self.branches:
-                after = self.needs.branches.after  # type: ignore[union-attr]
-                views[role] = self.showing.show_branches(network, list(self.branches), after, inputs, batch)  # type: ignore[arg-type]
-                continue
-            views[role], further = self.showing.show(network, inputs, batch, trains, self.training and trains)
+            branches: list[Branch] = list(self.branches) if role == "student" else []  # type: ignore[arg-type]
+            counts = self.training and trains
+            views[role], further = self.showing.show(network, inputs, batch, trains, counts, branches)
             if further is not None:
                 auxiliary[role] = further
         return match_predictions(views), auxiliary
 
     def _copy(self, name: str, batch: Batch) -> View:
-        role = self.needs.copies[name]
-        network = replace(self.networks[role], module=self.parts[name].network)  # type: ignore[arg-type]
-        return self.showing.show(network, batch.input_of(role), batch, False, False)[0]
+        """What a copy shows; it stands in a teacher's place, so where views are own it sees the teacher's."""
+        network = replace(self.networks[self.needs.copies[name]], module=self.parts[name].network)  # type: ignore[arg-type]
+        return self.showing.show(network, batch.teacher_input, batch, False, False)[0]
 
     def _trains(self, role: str) -> bool:
         return role != "teacher" or self.regime == "online"
@@ -263,8 +262,9 @@ class Distiller(nn.Module):
         if (phase.name if phase else "") == self._phase:
             return
         self._phase = phase.name if phase else ""
-        head = self.networks["student"].classifier()
-        apart = {id(p) for p in head.parameters()} if head is not None else set()
+        student = self.networks["student"]
+        head = student.head or student.taps.get("logits")
+        apart = {id(p) for p in unwrap(student.module).get_submodule(head).parameters()} if head else set()
         for role, parameters in self.trained.items():
             for p in parameters:
                 body = role == "student" and "student.body" in (phase.trains if phase else ()) and id(p) not in apart

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor, nn
+
+from adm_core.losses.features import unit
 
 
 class ClassQueue(nn.Module):
@@ -79,6 +83,77 @@ class ClassQueue(nn.Module):
     def _kept(self, valid: Tensor) -> Tensor:
         """The last of the rows offered [K, M], as many as a queue holds."""
         return valid & (valid.flip(1).cumsum(1).flip(1) <= self.size)
+
+
+class ExampleBank(nn.Module):
+    """One embedding of length one for each training example: a moving average over the times it was seen.
+
+    Takes ``4 · examples · width`` bytes. Nothing here waits for the device.
+
+    Args:
+        examples: N.
+        width: C, channels of an embedding.
+        momentum: share of the old entry that an update keeps, in [0, 1].
+    """
+
+    entries: Tensor
+    log_normaliser: Tensor
+
+    def __init__(self, examples: int, width: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        bound = math.sqrt(3 / width)  # of length one on average
+        self.register_buffer("entries", torch.empty(examples, width).uniform_(-bound, bound))
+        self.register_buffer("log_normaliser", torch.tensor(-math.inf))
+
+    def log_ratios(self, anchors: Tensor, chosen: Tensor, temperature: float) -> Tensor:
+        """``⟨a, m_j⟩ / τ - log Z`` of anchors with chosen entries m, [B, K].
+
+        Z is N times the mean of ``exp(⟨a, m_j⟩ / τ)`` over the first call's anchors and entries, and stays.
+
+        Args:
+            anchors: [B, C], of length one.
+            chosen: which entries, int64 [B, K].
+            temperature: τ.
+        """
+        similar = (anchors @ self.entries.T).gather(1, chosen) / temperature
+        first = similar.detach().logsumexp((0, 1)) + math.log(len(self.entries) / similar.numel())
+        self.log_normaliser.copy_(torch.where(self.log_normaliser.isinf(), first, self.log_normaliser))
+        return similar - self.log_normaliser
+
+    @torch.no_grad()
+    def update(self, index: Tensor, embeddings: Tensor) -> None:
+        """Draw the entries ``index``, int64 [B], towards embeddings [B, C] and scale them to length one."""
+        old = self.entries[index]
+        self.entries.index_copy_(0, index, unit(embeddings.to(old.dtype).lerp(old, self.momentum)))
+
+
+class NegativeSampler(nn.Module):
+    """Draws, for training examples, examples of other classes.
+
+    Args:
+        labels: class of each training example, int64 [N]; a class of its own for each draws from all other examples.
+        count: how many to draw; fewer where there are not so many outside the largest class.
+    """
+
+    labels: Tensor
+
+    def __init__(self, labels: Tensor, count: int) -> None:
+        super().__init__()
+        labels = labels.cpu()
+        self.count = min(count, len(labels) - int(labels.bincount().max()))
+        self.register_buffer("labels", labels, persistent=False)  # the data set's, so in no checkpoint
+
+    def own_and_others(self, index: Tensor, generator: Generator) -> Tensor:
+        """Each example itself, then ``count`` of other classes, uniformly and without replacement: [B, 1 + count].
+
+        Args:
+            index: positions in the training set, int64 [B].
+            generator: randomness on the device of ``index``.
+        """
+        same = self.labels == self.labels[index][:, None]
+        keys = torch.rand(same.shape, generator=generator, device=index.device).masked_fill(same, -1.0)
+        return torch.cat([index[:, None], keys.topk(self.count, dim=1, sorted=False).indices], dim=1)
 
 
 class Counter(nn.Module):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from adm_core.batch import Batch
+    from adm_core.taps import Network
 
 __all__ = [
     "CAPABILITIES", "Adam", "Branches", "Facts", "Losses", "Method", "MethodCard", "Needs", "NoSettings", "Phase",
@@ -91,6 +92,7 @@ class Facts:
         batch_size: examples in a step.
         normalisation: tap of the teacher to weight and bias [C] of the batch normalisation whose output it is, for
             taps ``stageN.preact`` that have one.
+        roles: the networks that there are, ``student`` first, then ``teacher`` or the peers, for parts of each.
     """
 
     examples: int
@@ -99,6 +101,7 @@ class Facts:
     steps: int
     batch_size: int
     normalisation: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    roles: tuple[str, ...] = ("student", "teacher")
 
 
 @dataclass(frozen=True)
@@ -204,10 +207,10 @@ class Method:
     def after_step(self) -> None:
         """Called after every optimiser step, e.g. to update a memory."""
 
-    def deployed(self, networks: Mapping[str, nn.Module]) -> nn.Module:
+    def deployed(self, networks: Mapping[str, Network]) -> nn.Module:
         """The module that is scored, counted and saved as the student; its forward maps inputs to the prediction.
 
         Args:
             networks: the networks to evaluate, by role; ``self.parts`` are at hand as well.
         """
-        return networks["student"]
+        return networks["student"].module

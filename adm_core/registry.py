@@ -29,7 +29,8 @@ def register(method: type[Method]) -> type[Method]:
     """Class decorator that makes a method available under its card's name.
 
     Raises:
-        AdmError: no card, no regime, or the name is taken by another file (both files are named).
+        AdmError: no card, no regime, a ``build`` of other arguments, or the name is taken by another file (both files
+            are named).
     """
     card = getattr(method, "card", None)
     if card is None:
@@ -38,6 +39,12 @@ def register(method: type[Method]) -> type[Method]:
         raise AdmError(f"{_file_of(method)}: method '{card.name}': regimes must be among {', '.join(REGIMES)}")
     if "+" in card.name:
         raise AdmError(f"{_file_of(method)}: method '{card.name}': '+' is kept for composition")
+    taken_by_build = len(inspect.signature(method.build).parameters)
+    if taken_by_build != len(inspect.signature(Method.build).parameters):
+        raise AdmError(
+            f"{_file_of(method)}: method '{card.name}': build takes {taken_by_build - 1} arguments where three are "
+            "given; write build(self, student, teacher, facts)"
+        )
     builtin = _FOLDER / f"{_module_of(card.name)}.py"
     other = _known.get(card.name)
     taken = _file_of(other) if other else (builtin if builtin.exists() else None)
@@ -116,9 +123,10 @@ def load_file(path: str | Path) -> list[str]:
     sys.modules[module] = loaded
     try:
         spec.loader.exec_module(loaded)
-    except AdmError:
+    except AdmError as error:
         del sys.modules[module]
-        raise
+        told = str(error)
+        raise (error if str(file) in told else AdmError(f"method file {path}: {told}")) from None
     except Exception as error:
         del sys.modules[module]
         raise AdmError(f"method file {path} cannot be imported: {_where(error)}") from error

@@ -35,7 +35,13 @@ class Showing:
         self.kind, self.task_loss, self.taps, self.head = kind, task_loss, tuple(taps), head
 
     def show(
-        self, network: Network, inputs: Tensor, batch: Batch, gradients: bool, auxiliary: bool
+        self,
+        network: Network,
+        inputs: Tensor,
+        batch: Batch,
+        gradients: bool,
+        auxiliary: bool,
+        branches: Sequence[Branch] = (),
     ) -> tuple[View, Tensor | None]:
         """A network's view of inputs, and the weighted loss of its auxiliary predictions where there are any.
 
@@ -45,9 +51,10 @@ class Showing:
             batch: conditions and target.
             gradients: whether it is to be differentiated.
             auxiliary: whether its auxiliary predictions count.
+            branches: further ends of it, run on what its beginning gave.
         """
         further = dict(network.auxiliary) if auxiliary else {}
-        listened = (*self.taps, *(tap for tap in further if tap not in self.taps))
+        listened = tuple(dict.fromkeys((*self.taps, *further, *(branch.after for branch in branches))))
         with torch.set_grad_enabled(torch.is_grad_enabled() and gradients), record(network, listened) as seen:
             prediction = network.module(inputs, *batch.conditions).float()
         check_fired(network, listened, seen)
@@ -56,28 +63,21 @@ class Showing:
             for tap, weight in further.items()
         ]
         view = self._view(network, prediction, {tap: seen[tap].float() for tap in self.taps}, batch)
+        if branches:
+            ends = (self._show_end(b, seen[b.after], view.features, inputs, batch) for b in branches)
+            view = replace(view, branches=(view, *ends))
         return view, sum(weighted[1:], weighted[0]) if weighted else None
 
-    def show_branches(
-        self, student: Network, branches: Sequence[Branch], after: str, inputs: Tensor, batch: Batch
+    def _show_end(
+        self, branch: Branch, start: Tensor, shared: Mapping[str, Tensor], inputs: Tensor, batch: Batch
     ) -> View:
-        """The student's view with those of its branches; its beginning is run once for all of them."""
-        listened = self.taps if after in self.taps else (*self.taps, after)
-        with record(student, listened) as seen:
-            prediction = student.module(inputs, *batch.conditions).float()
-        check_fired(student, listened, seen)
-        features = {tap: seen[tap].float() for tap in self.taps}
-        view = self._view(student, prediction, features, batch)
-        views = [view]
-        for branch in branches:
-            own = tuple(tap for tap in self.taps if tap in branch.own)
-            branch.start_from(seen[after])
-            with record(branch.network, own) as ending:
-                prediction = branch(inputs, *batch.conditions).float()
-            check_fired(branch.network, own, ending)
-            read = features | {tap: ending[tap].float() for tap in own}
-            views.append(self._view(branch.network, prediction, read, batch))
-        return replace(view, branches=tuple(views))
+        """A branch's view: maps of its own end, and the shared ones."""
+        own = tuple(tap for tap in self.taps if tap in branch.own)
+        branch.start_from(start)
+        with record(branch.network, own) as seen:
+            prediction = branch(inputs, *batch.conditions).float()
+        check_fired(branch.network, own, seen)
+        return self._view(branch.network, prediction, {**shared, **{tap: seen[tap].float() for tap in own}}, batch)
 
     def _view(self, network: Network, prediction: Tensor, features: Mapping[str, Tensor], batch: Batch) -> View:
         head = network.classifier() if self.head else None
@@ -91,4 +91,9 @@ def match_predictions(views: Mapping[str, View]) -> dict[str, View]:
     if len(finest) != 2:
         return dict(views)
     size = (finest[0], finest[1])
-    return {role: replace(v, prediction=align.resize_map(v.prediction, size)) for role, v in views.items()}
+    return {role: _at(view, size) for role, view in views.items()}
+
+
+def _at(view: View, size: tuple[int, int]) -> View:
+    branches = tuple(_at(branch, size) for branch in view.branches)
+    return replace(view, prediction=align.resize_map(view.prediction, size), branches=branches)

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from adm_core.card import ALL_STAGES, HINT, PREACTS
 from adm_core.errors import AdmError, unknown
 
 _WRAPPERS = ("module", "_orig_mod")
-HINT, ALL_STAGES = "hint", "all-stages"
-"""Names of groups of taps, which each network resolves as the literature does."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ class Network:
     """A trainable model together with the names of its places.
 
     The tap ``last`` always means the last stage, whatever its number. A group of taps has a name of its own: ``hint``
-    (one map) and ``all-stages``, whose members are ``all-stages.1``, ``all-stages.2``, ...
+    (one map), ``all-stages``, whose members are ``all-stages.1``, ``all-stages.2``, ..., and ``all-stages.preact``,
+    the same stages before their last activation.
 
     Attributes:
         name: the name under which it was built, e.g. ``"resnet20"``.
@@ -57,13 +57,28 @@ class Network:
         """The taps with every group replaced by its members, ``all-stages`` by ``all-stages.1`` and so on."""
         expanded: list[str] = []
         for tap in taps:
-            members = self._group(tap) if tap == ALL_STAGES else ()
+            members = self._group(tap) if tap in (ALL_STAGES, PREACTS) else ()
             expanded += [f"{tap}.{number}" for number in range(1, len(members) + 1)] or [tap]
         return tuple(expanded)
 
     def _group(self, name: str) -> tuple[str, ...]:
         stages = tuple(self.stages)
+        if name == PREACTS:
+            return tuple(f"{stage.partition('.')[0]}.preact" for stage in self._group(ALL_STAGES))
         return self.groups.get(name, stages if name == ALL_STAGES else stages[1:2])
+
+    def own_tap(self, tap: str) -> str:
+        """The tap of this network that ``last`` or a member of a group stands for; any other tap itself."""
+        if tap in self.taps:
+            return tap
+        if tap == "last" and self.stages:
+            return self.stages[-1]
+        if tap == HINT:
+            return next(iter(self._group(HINT)), tap)
+        group = tap.rpartition(".")[0]
+        members = self._group(group) if group in (ALL_STAGES, PREACTS) else ()
+        numbered = {f"{group}.{number}": member for number, member in enumerate(members, start=1)}
+        return numbered.get(tap, tap)
 
     def path(self, tap: str) -> str:
         """The module path behind a tap name.
@@ -71,16 +86,10 @@ class Network:
         Raises:
             AdmError: the network has no such tap; nearest names are given.
         """
-        name, group = tap, tap.rpartition(".")[0] if tap.startswith(f"{ALL_STAGES}.") else tap
-        if tap == "last" and self.stages:
-            name = self.stages[-1]
-        elif group in (HINT, ALL_STAGES) and tap not in self.taps:
-            number = tap.rpartition(".")[2]
-            place = int(number) - 1 if number.isdigit() else 0
-            name = next(iter(self._group(group)[place : place + 1]), tap)
-        if name not in self.taps:
-            raise unknown("tap", tap, self.taps, where=f"network '{self.name}'")
-        return self.taps[name]
+        own = self.own_tap(tap)
+        if own not in self.taps:
+            raise unknown("tap", own, self.taps, where=f"network '{self.name}'")
+        return self.taps[own]
 
     def classifier(self) -> nn.Linear | None:
         """The final linear layer, or None where the network has none."""

@@ -108,7 +108,7 @@ class Step:
         views: what every network shows, by role: ``student``, ``teacher``, ``peer1``, ...
         extra: the same on the stronger augmentation, where ``needs.extra_view`` asks for it.
         copies: what the copies of ``needs.copies`` show on the batch, evaluation mode, without gradients; each is run
-            when it is first asked for.
+            when it is first asked for, on the teacher's augmentation where ``needs.views`` is ``own``.
         phase: name of the phase of ``needs.phases``; empty in the last.
     """
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adm_core.card import ALL_STAGES, HINT, PREACTS
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
-from tasks.offer import FilePart, ListedNetwork, Offer
+from tasks.offer import ListedNetwork, NetworkFile, Offer
 
 if TYPE_CHECKING:
     from adm_core.task import Task
@@ -146,7 +147,7 @@ def is_network(task: str, name: str) -> bool:
     return name in networks(task) or name.startswith(offer(task).external)
 
 
-def locate(task: str, place: str, beside: Path, part: FilePart, where: str) -> Path:
+def locate(task: str, place: str, beside: Path, wanted: NetworkFile, where: str) -> Path:
     """The file that a network's config or weights are read from.
 
     A place that is a folder or begins as a library's names do is understood by tasks that offer ``locate``.
@@ -155,7 +156,7 @@ def locate(task: str, place: str, beside: Path, part: FilePart, where: str) -> P
         task: e.g. ``diffusion``.
         place: as the suite says it.
         beside: the folder to which it is relative.
-        part: what is wanted.
+        wanted: which of its files.
         where: file and key, for messages.
 
     Raises:
@@ -165,7 +166,7 @@ def locate(task: str, place: str, beside: Path, part: FilePart, where: str) -> P
     if path.is_file():
         return path
     if offered.locate is not None and (path.is_dir() or place.startswith(offered.external)):
-        return offered.locate(str(path) if path.is_dir() else place, part, where)
+        return offered.locate(str(path) if path.is_dir() else place, wanted, where)
     raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
 
 
@@ -201,8 +202,9 @@ def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
     known = networks(task).get(name)
     if known is None:
         return
-    stages = any(tap.startswith("stage") for tap in known["taps"])
-    there = [*known["taps"], *(["last", "hint", "all-stages"] if stages else [])]
+    there = list(known["taps"])
+    there += ["last", HINT, ALL_STAGES] if any(tap.startswith("stage") for tap in known["taps"]) else []
+    there += [PREACTS] if any(tap.endswith(".preact") for tap in known["taps"]) else []
     for tap in taps:
         if tap not in there:
             raise unknown("tap", tap, there, where=f"{where}: network '{name}'")

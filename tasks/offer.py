@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol, TypedDict
 from adm_core.network_definition import NetworkDefinition
 from tasks.datasets.splits import SplitSettings
 
-FilePart = Literal["config", "weights"]
-"""What is read from a network's files."""
+NetworkFile = Literal["config", "weights"]
+"""Which file of a network: what it is built from, or its weights."""
 
 
 class ListedNetwork(TypedDict):
@@ -48,7 +48,7 @@ class ReadData(Protocol):
 class Locate(Protocol):
     """Finds a network's file by what is no file itself; raises AdmError where there is none."""
 
-    def __call__(self, place: str, part: FilePart, where: str) -> Path:
+    def __call__(self, place: str, wanted: NetworkFile, where: str) -> Path:
         """The file; ``place`` is a folder or one of a library's names, ``where`` the file and key that named it."""
 
 

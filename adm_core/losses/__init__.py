@@ -9,27 +9,33 @@ if TYPE_CHECKING:
     from adm_core.losses import (
         adversarial,
         channels,
+        contrast,
         cross_image,
         denoising,
         difficulty,
         features,
         logits,
+        preact,
         prototypes,
         relations,
         spatial,
+        transport,
     )
 
 __all__ = [
     "adversarial",
     "channels",
+    "contrast",
     "cross_image",
     "denoising",
     "difficulty",
     "features",
     "logits",
+    "preact",
     "prototypes",
     "relations",
     "spatial",
+    "transport",
 ]
 
 

@@ -35,6 +35,36 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(logits, target)
 
 
+def masked_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean cross-entropy over examples (and valid positions).
+
+    Args:
+        logits: [B, K] or [B, K, H, W].
+        target: class indices [B], or [B, ., .] of any size, read at the positions of the logits.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    if logits.dim() == 4:
+        target = at_size(target, logits.shape[2:])
+    return masked_mean(F.cross_entropy(logits, target, reduction="none"), mask)
+
+
+def squared_probabilities(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``mean_k (softmax(student)_k - softmax(teacher)_k)²``, mean over examples (and valid positions).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape; detach them to make them a target.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    return masked_mean((student.softmax(1) - teacher.softmax(1)).pow(2).mean(1), mask)
+
+
+def gated_ensemble(members: Tensor, gate: Tensor) -> Tensor:
+    """``Σ_m g_m z_m``: logits of members [M, B, K, ...] weighted per example by a gate [B, M]."""
+    weights = gate.T.reshape(*members.shape[:2], *[1] * (members.dim() - 2))
+    return (weights * members).sum(0)
+
+
 def dense_cross_entropy(response: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy at every position of class responses [B, K, H, W] against the image's label [B]: [B, H, W]."""
     label = target[:, None, None].expand(-1, *response.shape[2:])

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from adm_core import registry
+from adm_core.batch import Batch
 from adm_core.compose import parts_of
 from adm_core.losses.spatial import at_size
-from adm_core.method import CAPABILITIES, Losses
+from adm_core.method import CAPABILITIES, Losses, View
 from adm_core.testing.fake_gpu import step_on_gpu
 from adm_core.testing.networks import CLASSES
 from adm_core.testing.setup import Setup
@@ -218,30 +219,41 @@ def _extremes(setup: Setup) -> str:
 
 def _void_is_ignored(setup: Setup) -> str:
     batch = setup.batch(0)
-    if batch.mask is None or setup.spec == "none":
-        return ""
-    views = {}
-    for role, view in setup.distiller.views(batch)[0].items():
-        leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
-        views[role] = replace(view, prediction=leaf)
+    return next(filter(None, (_void_matters(setup, batch, progress) for progress in _moments(setup))), "")
+
+
+def _void_matters(setup: Setup, batch: Batch, progress: float) -> str:
+    """What void positions change at a moment of training; nothing where the method has no term then."""
+    assert batch.mask is not None
+    views = {role: _with_leaf(view) for role, view in setup.distiller.views(batch)[0].items()}
     state = copy.deepcopy(setup.distiller.state_dict())
-    first = _total(setup.losses_of(views, batch))
-    leaves = [view.prediction for view in views.values() if view.prediction.requires_grad]
+    first = _total(setup.losses_of(views, batch, progress))
+    if first is None:
+        return ""
+    shown = itertools.chain.from_iterable((view, *view.branches) for view in views.values())
+    leaves = [view.prediction for view in shown if view.prediction.requires_grad]
     gradients = torch.autograd.grad(first, leaves, allow_unused=True)
     void = ~at_size(batch.mask, leaves[0].shape[2:])[:, None]
     if any(g is not None and bool((g * void).abs().sum() > 0) for g in gradients):
         return "predictions at void positions get a gradient"
     setup.distiller.load_state_dict(state)  # so that both calls start from the same memory
     other = replace(batch, target=torch.where(batch.mask, batch.target, (batch.target + 3) % CLASSES))
-    second = _total(setup.losses_of(views, other))
+    second = _total(setup.losses_of(views, other, progress))
+    assert second is not None
     if float(first.detach()) != float(second.detach()):
         return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
     return ""
 
 
-def _total(losses: Losses) -> Tensor:
+def _with_leaf(view: View) -> View:
+    """The view with predictions of the same values at which gradients end."""
+    leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
+    return replace(view, prediction=leaf, branches=tuple(map(_with_leaf, view.branches)))
+
+
+def _total(losses: Losses) -> Tensor | None:
     terms = [term for _, terms in _by_role(losses) for term in terms.values()]
-    return sum(terms[1:], terms[0])
+    return sum(terms[1:], terms[0]) if terms else None
 
 
 CHECKS: dict[str, Callable[[Setup], str]] = {

@@ -55,7 +55,6 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 _FONT = re.compile(r"font-family:[^;]*;?")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
-_REFERENCE = re.compile(r"#([\w.-]+)")
 _NUMBERS = frozenset({"d", "x", "y", "width", "height", "transform", "points"})
 _LEFT_OUT = frozenset({"style", "metadata"})
 _LONGEST = 36
@@ -132,10 +131,7 @@ def finish(axes: Axes, name: str, title: str, about: str, drawn: str = "", legen
 def inline_svg(document: bytes, name: str, title: str, about: str) -> str:
     """A matplotlib SVG document as an element for a page: no namespaces, no styles for the whole page, own ids."""
     source = ET.fromstring(document)
-    referenced = {
-        found for element in source.iter() for key, value in element.attrib.items()
-        if key.endswith("href") or "url(" in value for found in _REFERENCE.findall(value)
-    }  # fmt: skip
+    referenced = {_target(value) for element in source.iter() for value in element.attrib.values()}
     width = source.attrib["viewBox"].split()[2]
     root = ET.Element("svg", {"class": "plot", "role": "img", "aria-labelledby": f"{name}-title {name}-desc"})
     root.set("viewBox", source.attrib["viewBox"])
@@ -168,8 +164,8 @@ def _attributes(element: ET.Element, name: str, referenced: set[str]) -> dict[st
         key = key.split("}")[-1]
         if key == "id":
             value = f"{name}-{value}" if value in referenced else ""
-        elif key == "href" or "url(" in value:
-            value = _REFERENCE.sub(rf"#{name}-\1", value)
+        elif target := _target(value):
+            value = value.replace(f"#{target}", f"#{name}-{target}")
         elif key == "style":
             value = _COLOR.sub(lambda found: _VARIABLES.get(found[0], found[0]), _FONT.sub("", value)).strip("; ")
         elif key in _NUMBERS:
@@ -179,6 +175,12 @@ def _attributes(element: ET.Element, name: str, referenced: set[str]) -> dict[st
         if value:
             kept[key] = value
     return kept
+
+
+def _target(value: str) -> str:
+    """The id that an attribute refers to, as ``#id`` or ``url(#id)``; empty where it refers to none."""
+    reference = value.removeprefix("url(").removesuffix(")")
+    return reference[1:] if reference.startswith("#") else ""
 
 
 def _rounded(found: re.Match[str]) -> str:

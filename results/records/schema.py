@@ -5,58 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from results.records.privacy import refuse_paths, refuse_paths_within, refuse_persons, without_paths
 
 SCHEMA_VERSION = 1
 
 Regime = Literal["alone", "offline", "online", "peers"]
 Status = Literal["ok", "diverged", "oom", "timeout", "error", "interrupted", "skipped"]
 
-# A path needs a beginning: "top1/top5", "images/s" and "https://..." are not paths.
-_ABSOLUTE_PATH = re.compile(r"(?:(?<=^)|(?<=[\s'\"(=\[,:<]))(?:file:/+|~?/(?!/)|[A-Za-z]:[\\/])[^\s'\"()\[\],:;<>]+")
-_PERSONAL = {"host", "hostname", "node", "user", "username", "login", "home", "cwd", "ip"}
-
-
-def without_paths(text: str) -> str:
-    """The text with the folders of absolute paths left out: ``/home/ann/x.py`` becomes ``.../x.py``."""
-    return _ABSOLUTE_PATH.sub(lambda found: ".../" + re.split(r"[\\/]", found[0].rstrip("\\/"))[-1], text)
-
-
-def _no_path(text: str) -> str:
-    if "/" not in text and "\\" not in text:  # the search takes as long as all the rest of a text's validation
-        return text
-    found = _ABSOLUTE_PATH.search(text)
-    if found:
-        raise ValueError(f"an absolute path ('{found[0]}') must not be recorded; give a name or a relative path")
-    return text
-
-
-def _plain(value: JsonValue) -> JsonValue:
-    """Refuses, at any depth, paths and numbers that are not finite."""
-    if isinstance(value, str):
-        _no_path(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not a finite number")
-    for item in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _plain(item)
-    return value
-
-
-def _not_personal(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    named = sorted(_PERSONAL & {key.lower() for key in values})
-    if named:
-        raise ValueError(f"'{named[0]}' says who or where somebody is and must not be recorded")
-    return values
-
-
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """A finite float."""
-Text = Annotated[str, AfterValidator(_no_path)]
+Text = Annotated[str, AfterValidator(refuse_paths)]
 """Text that holds no absolute path."""
 Reason = Annotated[str, AfterValidator(without_paths)]
 """Free text, mostly from an exception; absolute paths in it are cut to their last part."""
@@ -64,7 +27,7 @@ Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 """16 hexadecimal digits."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of a file's content."""
-Overrides = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
+Overrides = Annotated[dict[str, JsonValue], AfterValidator(refuse_paths_within)]
 """Plain JSON of any depth that holds no absolute path."""
 Scalar = bool | int | Number | Text | None
 Setting = Scalar | list[Scalar]
@@ -255,7 +218,7 @@ class Record(_Model):
     cost: Cost = Cost()
     capabilities: list[Text] = Field([], description="what the method needs beyond the rule")
     data_digest: Text | None = None
-    environment: Annotated[dict[str, Scalar], AfterValidator(_not_personal)] = Field(
+    environment: Annotated[dict[str, Scalar], AfterValidator(refuse_persons)] = Field(
         {}, description="versions, device, precision, git commit; never host, user or paths"
     )
     attempts: list[Attempt] = []

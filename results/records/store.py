@@ -19,8 +19,6 @@ from results.errors import RecordError
 from results.records.migrations import migrate
 from results.records.schema import SCHEMA_VERSION, Manifest, Record
 
-__all__ = ["RecordError", "Store", "write_atomically"]
-
 _Model = TypeVar("_Model", bound=BaseModel)
 _VERSION = re.compile(rb'"schema_version"\s*:\s*(\d+)')
 

@@ -96,14 +96,15 @@ def _sources(names: list[str], store: Path) -> list[Stored]:
     from adm_core.errors import AdmError
     from results.export import Stored
     from results.records.store import Store
+    from suites.spec.names import is_path
 
     found = []
     for name in names:
-        folder, named = Path(name), "/" not in name
+        folder = Path(name)
         is_store = (folder / "records").is_dir()
-        if is_store and named and Store(store).manifest_path(name).is_file():
+        if is_store and not is_path(name) and Store(store).manifest_path(name).is_file():
             raise AdmError(f"'{name}' is a folder of records here and a suite in '{store}'; the folder is './{name}'")
-        if not is_store and not named and folder.suffix not in (".yaml", ".yml"):
+        if not is_store and is_path(name) and folder.suffix not in (".yaml", ".yml"):
             raise AdmError(f"'{name}' is no folder of records: it has no folder 'records'; give a store or a suite")
         found.append(Stored(folder) if is_store else Stored(store, stored_suite(store, name)))
         if found[-1] in found[:-1]:

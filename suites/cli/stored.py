@@ -21,11 +21,12 @@ def stored_suite(store: Path, given: str) -> str:
     """
     from adm_core.errors import AdmError, unknown
     from results.records.store import Store
+    from suites.spec.names import suite_name
 
-    name = Path(given).stem if given.endswith((".yaml", ".yml")) or "/" in given else given
+    name = suite_name(given)
     if Store(store).manifest_path(name).is_file():
         return name
-    from suites.spec.definition import suite_names
+    from suites.spec.definition import suite_names  # takes longer to load than most reports
 
     run, known = Store(store).manifests(), suite_names()
     if name in known:

@@ -7,7 +7,7 @@ import re
 from adm_core.errors import AdmError
 from results.records.schema import Record
 from results.records.store import Store
-from suites.spec.definition import suite_name
+from suites.spec.names import suite_name
 from suites.work.folder import WorkFolder
 
 

@@ -11,7 +11,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from adm_core.errors import AdmError, unknown
 from adm_core.recipe import Protocol
 from adm_core.yaml_file import read_model
-from results.records.schema import Overrides, Text, without_paths
+from results.records.privacy import without_paths
+from results.records.schema import Overrides, Text
+from suites.spec.names import is_path, suite_name
 
 
 def _recordable(value: Any) -> Any:
@@ -254,11 +256,6 @@ def suite_file(name: str) -> Path:
     return path
 
 
-def suite_name(name: str) -> str:
-    """The name that a suite goes by, given that or the path of its file, which need not exist."""
-    return Path(name).stem if is_path(name) else name
-
-
 def load_suite(name: str) -> Suite:
     """A suite by name or by path.
 
@@ -287,8 +284,3 @@ def load_protocol(name: str, beside: Path | None = None, where: str = "") -> tup
     if name not in protocol_names():
         raise unknown("protocol", name, protocol_names(), where=where)
     return name, read_model(PROTOCOLS / f"{name}.yaml", Protocol)
-
-
-def is_path(name: str) -> bool:
-    """Whether a suite or a protocol is given by the path of its file rather than by name."""
-    return name.endswith((".yaml", ".yml")) or "/" in name

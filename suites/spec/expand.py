@@ -11,8 +11,9 @@ from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
 from results.records.schema import Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
-from suites.spec.definition import Block, MethodEntry, Pair, Suite, is_path, load_protocol, load_suite, suite_file
+from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_protocol, load_suite, suite_file
 from suites.spec.method_settings import MethodSettings, method_parts
+from suites.spec.names import is_path
 from suites.spec.networks import Checkpoint, OwnNetworks
 from tasks import catalogue
 
@@ -154,10 +155,10 @@ def _expand_block(
     block: Block, where: str, folder: Path | None, networks: OwnNetworks, settings: MethodSettings
 ) -> list[PlannedCell]:
     catalogue.check_benchmark(block.task, block.benchmark, where)
-    protocol = _protocol(block, "protocol", folder, where)
+    protocol = _protocol(block, block.protocol, folder, f"{where}, protocol")
     alone = protocol
     if block.teacher_protocol is not None:
-        alone = _protocol(block, "teacher_protocol", folder, where)
+        alone = _protocol(block, block.teacher_protocol, folder, f"{where}, teacher_protocol")
         of_both = [catalogue.without_student_keys(block.task, named[1].data) for named in (alone, protocol)]
         if of_both[0] != of_both[1]:
             raise AdmError(
@@ -173,12 +174,12 @@ def _expand_block(
     return rows
 
 
-def _protocol(block: Block, key: str, folder: Path | None, where: str) -> tuple[str, Protocol]:
-    """The protocol that a block names under a key, with its name; checked for the block's task."""
-    name, protocol = load_protocol(getattr(block, key), folder, f"{where}, {key}")
+def _protocol(block: Block, given: str, folder: Path | None, where: str) -> tuple[str, Protocol]:
+    """The protocol that a block gives by name or path, with its name; checked for the block's task."""
+    name, protocol = load_protocol(given, folder, where)
     if protocol.task != block.task:
-        raise AdmError(f"{where}: {key} '{name}' is for task '{protocol.task}', not '{block.task}'")
-    catalogue.check_data(block.task, protocol.data, f"{where}, {key} '{name}'")
+        raise AdmError(f"{where} '{name}' is for task '{protocol.task}', not '{block.task}'")
+    catalogue.check_data(block.task, protocol.data, f"{where} '{name}'")
     return name, protocol
 
 

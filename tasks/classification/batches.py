@@ -9,7 +9,7 @@ batches and checkpoints hold no generator.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +19,19 @@ from torch import Tensor
 from adm_core.batch import Batch
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
+from tasks.classification.balanced import BalancedOrder
 from tasks.datasets.images import ImageSet
+
+if TYPE_CHECKING:
+    from tasks.classification.stronger import StrongerViews
 
 
 class EpochPlan(NamedTuple):
     """All that is random in one epoch, on the training device.
 
     Attributes:
-        order: int64 [N], which example stands at each position of the epoch.
+        order: int64 [N], which example stands at each position of the epoch; in an epoch of class-balanced batches
+            there are as many positions as the batches have.
         top: int64 [views, N], row of the crop in the padded image, at each position.
         left: int64 [views, N], column of the crop.
         mirrored: bool [views, N], whether the crop is flipped left to right.
@@ -54,7 +59,9 @@ class InMemoryBatches:
         crop_padding: pixels of padding on each side; 0 for no cropping.
         flip: whether images are mirrored at random.
         views: 1, or 2 to give the teacher its own augmentation of the same examples.
-        drop_last: whether a last, smaller batch is left out.
+        extra_view: whether batches hold a second, stronger augmentation too; loads torchvision.
+        per_class: examples of each class in a batch; 0: whatever the shuffled order gives.
+        drop_last: whether a last, smaller batch is left out; class-balanced batches are all full.
 
     Raises:
         AdmError: a setting is out of range, or the set holds no full batch.
@@ -72,24 +79,36 @@ class InMemoryBatches:
         crop_padding: int = 0,
         flip: bool = False,
         views: int = 1,
+        extra_view: bool = False,
+        per_class: int = 0,
         drop_last: bool = True,
     ) -> None:
         if views not in (1, 2):
             raise AdmError(f"batches: views must be 1 or 2, not {views}")
         if crop_padding < 0:
             raise AdmError(f"batches: crop_padding must be 0 or more, not {crop_padding}")
-        self.steps_per_epoch = steps_in(len(train), batch_size, drop_last)
+        self.steps_per_epoch = steps_in(len(train), batch_size, drop_last or per_class > 0)
         self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
         self.crop_padding, self.flip, self.views = crop_padding, flip, views
         self._pixels = _to_rows(train, self.device)
         self._labels = torch.from_numpy(np.ascontiguousarray(train.labels)).to(self.device)
         self._normalise = Normalisation(mean, std, self._pixels.shape[2], self.device)
+        self._balanced = balanced_order(train.labels, batch_size, per_class, seed)
+        self._stronger = self._stronger_views(train) if extra_view else None
+
+    def _stronger_views(self, train: ImageSet) -> StrongerViews:
+        from tasks.classification.stronger import StrongerViews  # torchvision, which takes seconds to import
+
+        return StrongerViews(train, self.seed, self.device, self.crop_padding, self.flip)
 
     def plan(self, epoch: int) -> EpochPlan:
         """Order and augmentation of one epoch, from the seed and the epoch alone; equal on every device."""
         generator = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
-        n = len(self._labels)
-        order = torch.randperm(n, generator=generator)
+        if self._balanced:
+            order = self._balanced.order(epoch, self.steps_per_epoch)
+        else:
+            order = torch.randperm(len(self._labels), generator=generator)
+        n = len(order)
         offsets, mirrored = [], []
         for _ in range(self.views):
             offsets.append(torch.randint(0, 2 * self.crop_padding + 1, (2, n), generator=generator))
@@ -105,12 +124,20 @@ class InMemoryBatches:
         one tensor.
         """
         plan = self.plan(epoch)
+        stronger = self._stronger_of(plan, epoch, start) if self._stronger else None
         for step in range(start, self.steps_per_epoch):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
             index = plan.order[part]
             rows = self._pixels.index_select(0, index)
             inputs = [self._augment(rows, plan, view, part) for view in range(self.views)]
-            yield Batch(inputs[0], inputs[-1], self._labels.index_select(0, index), index)
+            extra = self._normalise(next(stronger)) if stronger else None
+            yield Batch(inputs[0], inputs[-1], self._labels.index_select(0, index), index, extra_input=extra)
+
+    def _stronger_of(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Tensor]:
+        """The stronger views of the batches from step ``start`` on, before normalisation."""
+        end = self.steps_per_epoch * self.batch_size
+        wanted = plan.order[start * self.batch_size : end].tolist()
+        return self._stronger.batches(epoch, wanted, self.batch_size)  # type: ignore[union-attr]
 
     def _augment(self, rows: Tensor, plan: EpochPlan, view: int, part: slice) -> Tensor:
         if self.crop_padding or self.flip:
@@ -191,6 +218,17 @@ def evaluation_batches(
     for start in range(0, len(image_set), batch_size):
         part = slice(start, start + batch_size)
         yield normalise(pixels[part]), labels[part]
+
+
+def balanced_order(
+    labels: Sequence[int] | np.ndarray, batch_size: int, per_class: int, seed: int
+) -> BalancedOrder | None:
+    """What draws class-balanced batches; None where ``per_class`` is 0.
+
+    Raises:
+        AdmError: there can be no such batches.
+    """
+    return BalancedOrder(torch.as_tensor(labels).long(), batch_size, per_class, seed) if per_class else None
 
 
 def steps_in(examples: int, batch_size: int, drop_last: bool) -> int:

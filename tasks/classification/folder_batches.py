@@ -17,7 +17,8 @@ from torchvision.transforms import v2
 from adm_core.batch import Batch
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
-from tasks.classification.batches import Normalisation, steps_in
+from tasks.classification.batches import Normalisation, balanced_order, steps_in
+from tasks.classification.stronger import apply_from, rand_augment
 from tasks.datasets.loading import Example, ExampleLoader, Request
 from tasks.datasets.source import corrupt
 
@@ -39,7 +40,9 @@ class FolderBatches:
         std: per channel.
         size: side of the images that networks see.
         views: 1, or 2 to give the teacher its own augmentation of the same examples.
-        drop_last: whether a last, smaller batch is left out.
+        extra_view: whether batches hold a second, stronger augmentation too: RandAugment after the others.
+        per_class: examples of each class in a batch; 0: whatever the shuffled order gives.
+        drop_last: whether a last, smaller batch is left out; class-balanced batches are all full.
         workers: processes that decode; 0 decodes in this one, None takes one per core, at most 8.
 
     Raises:
@@ -57,19 +60,29 @@ class FolderBatches:
         std: Sequence[float],
         size: int = 224,
         views: int = 1,
+        extra_view: bool = False,
+        per_class: int = 0,
         drop_last: bool = True,
         workers: int | None = None,
     ) -> None:
         if views not in (1, 2):
             raise AdmError(f"batches: views must be 1 or 2, not {views}")
-        self.steps_per_epoch = steps_in(len(train), batch_size, drop_last)
+        self.steps_per_epoch = steps_in(len(train), batch_size, drop_last or per_class > 0)
         self.batch_size, self.seed, self.device, self.views = batch_size, seed, torch.device(device), views
         self._count = len(train)
         self._normalise = Normalisation(mean, std, size, self.device)
-        self._loader = ExampleLoader(_Images(train, training_transform(size), seed, views), self.device, workers)
+        self._balanced = balanced_order(train.targets, batch_size, per_class, seed)
+        stronger = training_transform(size, stronger=True) if extra_view else None
+        images = _Images(train, training_transform(size), seed, views, stronger)
+        self._loader = ExampleLoader(images, self.device, workers)
 
     def order(self, epoch: int) -> Tensor:
-        """Which image stands at each position of the epoch, int64 [N], from the seed and the epoch alone."""
+        """Which image stands at each position of the epoch, int64 [N], from the seed and the epoch alone.
+
+        In an epoch of class-balanced batches there are as many positions as the batches have.
+        """
+        if self._balanced:
+            return self._balanced.order(epoch, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
         return torch.randperm(self._count, generator=generator)
 
@@ -83,7 +96,8 @@ class FolderBatches:
         wanted = self.order(epoch)[start * self.batch_size : end].tolist()
         for made in self._loader.batches([Request(index, epoch) for index in wanted], self.batch_size):
             inputs = [self._normalise(_pixels_last(view)) for view in made.views.unbind(1)]
-            yield Batch(inputs[0], inputs[-1], made.labels, made.position)
+            extra = inputs[self.views] if len(inputs) > self.views else None
+            yield Batch(inputs[0], inputs[self.views - 1], made.labels, made.position, extra_input=extra)
 
 
 def folder_evaluation_batches(
@@ -119,9 +133,15 @@ def folder_evaluation_batches(
         yield normalise(_pixels_last(made.views[:, 0])), made.labels
 
 
-def training_transform(size: int) -> v2.Transform:
-    """A random part of the image, resized to ``size``, mirrored half of the time: PIL to uint8 [3, S, S]."""
-    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+def training_transform(size: int, stronger: bool = False) -> v2.Transform:
+    """A random part of the image, resized to ``size``, mirrored half of the time: PIL to uint8 [3, S, S].
+
+    Args:
+        size: side of the result.
+        stronger: whether RandAugment follows.
+    """
+    own = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+    return v2.Compose([*own, *([rand_augment()] if stronger else []), v2.PILToTensor()])
 
 
 def evaluation_transform(size: int) -> v2.Transform:
@@ -132,8 +152,11 @@ def evaluation_transform(size: int) -> v2.Transform:
 class _Images(Dataset[Example | str]):
     """Decodes one image; a damaged one becomes its error's text, which crosses process borders unharmed."""
 
-    def __init__(self, folder: ImageFolder, transform: v2.Transform, seed: int, views: int) -> None:
+    def __init__(
+        self, folder: ImageFolder, transform: v2.Transform, seed: int, views: int, stronger: v2.Transform | None = None
+    ) -> None:
         self._folder, self._transform, self._seed, self._views = folder, transform, seed, views
+        self._stronger = stronger
 
     def __len__(self) -> int:
         return len(self._folder)
@@ -145,15 +168,16 @@ class _Images(Dataset[Example | str]):
         except (OSError, SyntaxError, ValueError) as error:
             return str(corrupt(file, str(error)))
         views = [self._view(image, request, view) for view in range(self._views)]
+        if self._stronger:
+            own = derive(self._seed, "stronger", str(request.epoch), request.position)
+            views.append(apply_from(own, self._stronger, image))
         return Example(torch.stack(views), torch.tensor(label), torch.tensor(request.position))
 
     def _view(self, image: object, request: Request, view: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            if request.epoch is not None:
-                own = derive(self._seed, "image", request.epoch, request.position, view)
-                torch.default_generator.manual_seed(own)
+        if request.epoch is None:  # evaluation draws nothing
             pixels: Tensor = self._transform(image)
-        return pixels
+            return pixels
+        return apply_from(derive(self._seed, "image", request.epoch, request.position, view), self._transform, image)
 
 
 def _pixels_last(images: Tensor) -> Tensor:

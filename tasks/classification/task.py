@@ -14,7 +14,7 @@ from adm_core import checkpoint
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
-from adm_core.method import Facts
+from adm_core.method import Facts, Needs
 from adm_core.network_definition import NetworkDefinition
 from adm_core.taps import Network
 from adm_core.task import Scores, Task, TaskContext
@@ -41,7 +41,8 @@ class ClassificationTask(Task):
     """A benchmark with its splits in place, batches drawn from a seed, and an evaluation.
 
     Args:
-        context: with views of its own the teacher gets its own augmentation of each image.
+        context: its needs say whether the teacher gets its own augmentation of each image, whether there is a
+            stronger one, and whether batches are class-balanced.
 
     Raises:
         AdmError: unknown benchmark, invalid data settings, missing or damaged data.
@@ -65,8 +66,7 @@ class ClassificationTask(Task):
         roots, download = context.data_roots, context.download
         opened = open_splits(self.settings, lambda split: datasets.load(name, split, roots, download))
         self.train, self.validation, self.test = opened
-        views = 2 if context.needs.views == "own" else 1
-        self.loader = self._make_loader(protocol.recipe.batch_size, context.seed, views)
+        self.loader = self._make_loader(protocol.recipe.batch_size, context.seed, context.needs)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
@@ -148,10 +148,9 @@ class ClassificationTask(Task):
             start = part.stop
 
     def facts(self) -> Facts:
-        """The training images; labels where they lie in memory."""
-        labels = (
-            torch.from_numpy(self.train.labels).long().to(self.device) if isinstance(self.train, ImageSet) else None
-        )
+        """The training images and their labels."""
+        given = self.train.labels if isinstance(self.train, ImageSet) else self.train.targets
+        labels = torch.as_tensor(given).long().to(self.device)
         return Facts(len(self.train), self.classes, labels, self.steps, self.batch_size)
 
     def data_digest(self) -> str | None:
@@ -161,17 +160,18 @@ class ClassificationTask(Task):
         parts = [s.digest() for s in (self.train, self.validation, self.test) if isinstance(s, ImageSet)]
         return "-".join(part[:12] for part in parts)
 
-    def _make_loader(self, batch_size: int, seed: int, views: int) -> InMemoryBatches | FolderBatches:
-        mean, std = self.spec["mean"], self.spec["std"]
+    def _make_loader(self, batch_size: int, seed: int, needs: Needs) -> InMemoryBatches | FolderBatches:
+        given: dict[str, Any] = {
+            "mean": self.spec["mean"], "std": self.spec["std"], "views": 2 if needs.views == "own" else 1,
+            "extra_view": needs.extra_view is not None, "per_class": needs.per_class,
+        }  # fmt: skip
         if not self.spec["in_memory"]:
             # torchvision takes seconds to import, which sets in memory need not pay in every worker
             from tasks.classification.folder_batches import FolderBatches
 
-            return FolderBatches(self.train, batch_size, seed, self.device, mean=mean, std=std, views=views)
-        return InMemoryBatches(
-            self.train, batch_size, seed, self.device, crop_padding=self.settings.crop_padding,
-            flip=self.settings.flip, mean=mean, std=std, views=views,
-        )  # fmt: skip
+            return FolderBatches(self.train, batch_size, seed, self.device, **given)
+        padding, flip = self.settings.crop_padding, self.settings.flip
+        return InMemoryBatches(self.train, batch_size, seed, self.device, crop_padding=padding, flip=flip, **given)
 
     def _predict(self, network: Network, split: Any) -> tuple[Tensor, Tensor]:
         mean, std = self.spec["mean"], self.spec["std"]

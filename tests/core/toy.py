@@ -58,22 +58,35 @@ class ToyTask:
         return {role: {"top1": value} for role, value in accuracy.items()}
 
 
+def widths(method, regime):
+    """Width of every network that a method wants in a regime, by role."""
+    wanted, needs = {"student": 8}, method.needs
+    if regime in ("offline", "online"):
+        wanted["teacher"] = 12
+    if regime == "peers":
+        wanted |= {f"peer{number}": 8 for number in range(1, needs.peers + 1)}
+    if needs.branches and regime != "alone":
+        wanted |= {f"branch{number}": 8 for number in range(2, needs.branches.count + 1)}
+    return wanted
+
+
 def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settings=None, **kwargs):
     torch.manual_seed(seed)
-    task = task or ToyTask()
-    nets = [tiny_network(w, seed + i) for i, w in enumerate((8, 12))]
-    for net in nets:
+    task, made = task or ToyTask(), registry.create(method, settings)
+    networks = {role: tiny_network(w, seed + i) for i, (role, w) in enumerate(widths(made, regime).items())}
+    for net in networks.values():
         net.module.head = torch.nn.Linear(net.module.head.in_features, CLASSES)
-    networks = dict(zip(("student", "teacher"), nets[: 1 if regime == "alone" else 2], strict=False))
     distiller = Distiller(
-        networks, registry.create(method, settings), regime, task.task_loss, "class_logits",
+        networks, made, regime, task.task_loss, "class_logits",
         (torch.zeros(2, 3, 16, 16),), Facts(16, CLASSES, None, 6, 16),
     )  # fmt: skip
+    if made.needs.teacher_pass:
+        made.know(distiller.prepare(ToyTask(seed=task.seed).batches(0, 0)))
     return Trainer(distiller, task, recipe, seed, **kwargs)
 
 
 def weights(t):
-    return {k: v.clone() for k, v in t.distiller.state_dict().items()}
+    return {k: torch.as_tensor(v).clone() for k, v in t.distiller.state_dict().items()}
 
 
 class NoisyTask:

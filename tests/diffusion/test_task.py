@@ -39,6 +39,13 @@ METHODS = [
     ("consistency", {}, {"consistency"}),
     ("rcfd", {}, {"features", "diversity"}),
 ]
+
+
+def shown(value):
+    """The part of a test's name that stands for a method, its settings or its terms, alike in every process."""
+    return "+".join(sorted(value)) if isinstance(value, set) else str(value).replace(" ", "")
+
+
 ONLINE = [("mutual", {"mutual"}, {"mutual"}), ("adm", {"consensus"}, {"divergence"})]
 ONLINE += [("mutual+adm", {"mutual.mutual", "adm.consensus"}, {"mutual.mutual", "adm.divergence"})]
 
@@ -134,7 +141,7 @@ def moved(before, module):
     return any(not torch.equal(value, after[key]) for key, value in before.items())
 
 
-@pytest.mark.parametrize(("method", "settings", "terms"), METHODS, ids=lambda value: str(value).replace(" ", ""))
+@pytest.mark.parametrize(("method", "settings", "terms"), METHODS, ids=shown)
 def test_a_student_learns_from_a_frozen_teacher_by_each_method(task, method, settings, terms):
     model = distiller(task, method, settings={method: settings} if settings else None)
     student, teacher = state(model.student), state(model.teacher)
@@ -144,7 +151,7 @@ def test_a_student_learns_from_a_frozen_teacher_by_each_method(task, method, set
     assert moved(student, model.student) and not moved(teacher, model.teacher)
 
 
-@pytest.mark.parametrize(("method", "student_terms", "teacher_terms"), ONLINE, ids=lambda value: str(value))
+@pytest.mark.parametrize(("method", "student_terms", "teacher_terms"), ONLINE, ids=shown)
 def test_two_networks_learn_from_each_other(task, method, student_terms, teacher_terms):
     model = distiller(task, method, "online")
     student, teacher = state(model.student), state(model.teacher)

@@ -34,7 +34,7 @@ class ShortTraining(LocalExecutor):
     worker = "suite_test_worker"
 
     def preloaded(self, job: Job, slot: Slot) -> tuple[str, ...]:
-        return ()
+        return (self.worker,)  # its imports take most of a worker's time
 
 
 def drive(suite: Path, store: Path, workers: int = 2, timeout: float | None = None, fail_fast: bool = False) -> Summary:

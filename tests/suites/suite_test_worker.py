@@ -1,6 +1,7 @@
 """A worker whose training is a short sum, with the accidents that the tests ask for; run as a module.
 
-``behaviour.json`` in the store maps ``method/seed`` to an accident; ``starts.txt`` gets a line per training begun.
+``behaviour.json`` in the store maps ``method/seed`` to an accident; ``starts.txt`` gets a line per training begun, and
+``epochs.txt`` one per epoch trained.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from suites.work.options import RunOptions
 from suites.worker.entry import main
 
 STEP_SECONDS = 0.01
+HALFWAY = 5
 
 
 def train(
@@ -42,6 +44,9 @@ def train(
         whole = work / "checkpoint.tmp"
         whole.write_text(json.dumps([epoch + 1, state]))
         whole.replace(checkpoint)
+        note(options.store / "epochs.txt", f"{cell.id}-{epoch}")
+        if epoch == HALFWAY and behaviour(cell, options.store) == "sigkill-halfway" and done == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
         report({"epoch": epoch + 1, "epochs": protocol.recipe.epochs, "score": score(state)})
     if cell.regime == "alone":
         (work / "weights.safetensors").write_text(state)

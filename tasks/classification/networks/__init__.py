@@ -18,6 +18,8 @@ from adm_core.yaml_file import read_mapping
 from tasks.offer import ListedNetwork, listed
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from adm_core.taps import Network
 
 EXTERNAL = ("torchvision/", "timm/")
@@ -71,7 +73,15 @@ def build(
     module, function = entries[name]["builder"].split(":")
     builder = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     model = builder(num_classes=num_classes, **entries[name]["arguments"])
-    return Network(name=name, module=model, taps=_taps(entries[name]), head="head")
+    entry = entries[name]
+    return Network(
+        name=name,
+        module=model,
+        taps={tap: _counted(model, path) for tap, path in _taps(entry).items()},
+        head="head",
+        groups={group: tuple(members) for group, members in entry.get("groups", {}).items()},
+        normalisation={tap: _counted(model, path) for tap, path in entry.get("normalisation", {}).items()},
+    )
 
 
 @functools.cache
@@ -86,6 +96,15 @@ def _entries() -> dict[str, dict[str, Any]]:
 
 
 def _taps(entry: dict[str, Any]) -> dict[str, str]:
-    """Tap to module path; the same for every network of the list because they share one skeleton."""
+    """Tap to module path; most are the same for every network of the list because they share one skeleton."""
     stages = [f"stage{number}" for number in range(1, entry["stages"] + 1)]
-    return {stage: stage for stage in stages} | {"penultimate": "pool", "logits": "head"}
+    return {stage: stage for stage in stages} | {"penultimate": "pool", "logits": "head"} | entry.get("taps", {})
+
+
+def _counted(model: nn.Module, path: str) -> str:
+    """A module path with every negative number, which counts children from the end, replaced by the child's name."""
+    names: list[str] = []
+    for name in path.split("."):
+        children = list(model.get_submodule(".".join(names))._modules)
+        names.append(children[int(name)] if name.startswith("-") else name)
+    return ".".join(names)

@@ -17,6 +17,13 @@ from tasks.classification.networks.staged import assemble, conv_bn, conv_bn_relu
 _STEM = 24
 
 
+class _SideBySide(nn.Module):
+    """Two maps, their channels one after the other."""
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([one, other], dim=1)
+
+
 class _Keeping(nn.Module):
     """Half of the channels pass untouched, the other half through 1x1, 3x3 per channel, 1x1; then a shuffle."""
 
@@ -24,14 +31,31 @@ class _Keeping(nn.Module):
         super().__init__()
         half = width // 2
         self.body = nn.Sequential(
-            conv_bn_relu(half, half, 1), conv_bn(half, half, 3, groups=half), conv_bn_relu(half, half, 1)
+            conv_bn_relu(half, half, 1), conv_bn(half, half, 3, groups=half), conv_bn(half, half, 1)
         )
+        self.activation = nn.ReLU()
         self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
         passed, worked = x.chunk(2, dim=1)
-        mixed: Tensor = self.shuffle(torch.cat([passed, self.body(worked)], dim=1))
+        return self.mix(passed, self.body(worked))
+
+    def mix(self, passed: Tensor, worked: Tensor) -> Tensor:
+        """The halves [B, C/2, H, W], of which the second still lacks its activation, as one map."""
+        mixed: Tensor = self.shuffle(torch.cat([passed, self.activation(worked)], dim=1))
         return mixed
+
+
+class _Last(_Keeping):
+    """The same at the end of a stage, where both halves can be tapped before the activation, as ``joined``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.joined = _SideBySide()
+
+    def mix(self, passed: Tensor, worked: Tensor) -> Tensor:
+        self.joined(passed, worked)
+        return super().mix(passed, worked)
 
 
 class _Halving(nn.Module):
@@ -61,7 +85,7 @@ def shufflenetv2(num_classes: int, widths: Sequence[int], blocks: Sequence[int],
         last: channels of the closing convolution, hence of the last stage's map.
     """
     stages = [
-        nn.Sequential(_Halving(before, after), *(_Keeping(after) for _ in range(count - 1)))
+        nn.Sequential(_Halving(before, after), *(_Keeping(after) for _ in range(count - 2)), _Last(after))
         for before, after, count in zip([_STEM, *widths], widths, blocks, strict=False)
     ]
     stages[-1].append(conv_bn_relu(widths[-1], last, 1))

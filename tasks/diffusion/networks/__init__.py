@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from adm_core.errors import AdmError
 from adm_core.network_definition import NetworkDefinition
 from tasks.diffusion.networks import configs, folders
-from tasks.offer import FilePart, ListedNetwork, listed
+from tasks.offer import ListedNetwork, NetworkFile, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,20 +99,20 @@ def build(
     return denoiser.build(name, configs.adapted(config, name, channels, image_size, classes))
 
 
-def locate(place: str, part: FilePart, where: str) -> Path:
+def locate(place: str, wanted: NetworkFile, where: str) -> Path:
     """The file that a network's config or weights are read from, for a place that is no file itself.
 
     Args:
         place: a folder that holds a U-Net or a pipeline with one, or ``diffusers/OWNER/NAME``, which is looked for
             among what was downloaded.
-        part: which of the two.
+        wanted: which of the two.
         where: file and key that named the place, for messages.
 
     Raises:
         AdmError: nothing is there, it is something else, or its weights are not one safetensors file.
     """
     try:
-        return folders.locate(place, part)
+        return folders.locate(place, wanted)
     except AdmError as error:
         raise AdmError(f"{where}: {error}") from error
 

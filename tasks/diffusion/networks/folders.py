@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from adm_core.errors import AdmError
+from tasks.offer import NetworkFile
 
 HUB = "diffusers/"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -50,7 +51,7 @@ def read(file: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if not key.startswith("_")}
 
 
-def locate(place: str, part: Literal["config", "weights"]) -> Path:
+def locate(place: str, wanted: NetworkFile) -> Path:
     """The file with a U-Net's config or weights, in a folder or, of ``diffusers/OWNER/NAME``, among the downloaded.
 
     Raises:
@@ -58,14 +59,14 @@ def locate(place: str, part: Literal["config", "weights"]) -> Path:
     """
     if not place.startswith(HUB):
         config = _config_in(Path(place))
-        return config if part == "config" else _weights_in(config.parent)
+        return config if wanted == "config" else _weights_in(config.parent)
     name = repository(place)
     found = _config_on_hub(name, cached=True)
     if found is None:
         raise AdmError(f"{place}: {_fetch(name)}")
     read(found)
     try:
-        return found if part == "config" else _weights_in(found.parent)
+        return found if wanted == "config" else _weights_in(found.parent)
     except AdmError as error:
         raise AdmError(f"{place}: {error}; unless they are elsewhere in it: {_fetch(name)}") from error
 

@@ -43,7 +43,7 @@ def test_a_gap_in_the_chain_is_named() -> None:
 
 
 def test_a_newer_document_asks_for_an_upgrade() -> None:
-    with pytest.raises(RecordError, match=r"x\.json: written by a newer ADM-Setup \(schema 9.*upgrade"):
+    with pytest.raises(RecordError, match=r"x\.json: written by a newer ADM-Bench \(schema 9.*upgrade"):
         migrate({"schema_version": 9}, "x.json")
 
 

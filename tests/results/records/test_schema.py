@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from results.records.privacy import without_paths
 from results.records.schema import (
     Cell,
     Manifest,
@@ -19,7 +20,6 @@ from results.records.schema import (
     TeacherIdentity,
     TeacherRecipe,
     canonical_json,
-    without_paths,
 )
 from results.records.store import Store
 from tests.results.factory import ENVIRONMENT, TOP1, failed, make_cell, make_manifest, make_record, make_row

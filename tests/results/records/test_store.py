@@ -128,7 +128,7 @@ def test_one_bad_file_spoils_no_other(store: Store) -> None:
     found, problems = store.records()
     assert set(found) == {cells[0].id}
     said = {problem.cell_id: str(problem) for problem in problems}
-    wanted = ["not complete JSON", "not complete JSON", "written by a newer ADM-Setup", "is damaged", "another cell"]
+    wanted = ["not complete JSON", "not complete JSON", "written by a newer ADM-Bench", "is damaged", "another cell"]
     for cell, path, words in zip(cells[1:], paths[1:], wanted, strict=True):
         assert str(path) in said[cell.id] and words in said[cell.id] and "\n" not in said[cell.id]
 

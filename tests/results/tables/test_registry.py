@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,20 +22,9 @@ from results.tables.registry import TableKind
 from tests.results.factory import one_block
 
 ROOT = Path(__file__).parents[3]
-TOY = """
-from results.table import Column, Entry, Row, Table
-from results.tables.registry import TableKind, register
-
-
-def spread(block):
-    columns = (Column("label", "method"), Column("width", "widest gap", "number", 3, "best seed minus worst"))
-    scores = {line.label: line.values("student").values() for line in block.lines if line.records}
-    rows = tuple(Row((Entry((label,)), Entry((max(found) - min(found),)))) for label, found in scores.items())
-    return [Table("toy", block.title, columns, rows, block.subtitle, block.context)]
-
-
-register(TableKind(name="toy", title="Toy & gap", of_block=spread, place="PLACE", forms=("md", "csv")))
-"""
+PAGE = (ROOT / "docs" / "add-a-table.md").read_text()
+SPREAD = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0]
+"""The example of the docs."""
 
 
 def test_the_built_in_tables_are_the_files_of_the_folder_in_their_order() -> None:
@@ -102,8 +92,8 @@ def report(quick: Path, plugin: Path, *arguments: str) -> subprocess.CompletedPr
 def test_a_table_of_another_distribution_is_printed_written_and_shown_in_the_page(
     quick: Path, tmp_path: Path, place: str
 ) -> None:
-    plugin = outside(tmp_path / "plugin", TOY.replace("PLACE", place), "toy = toy_table")
-    printed = report(quick, plugin, "--table", "toy", "--format", "csv")
+    plugin = outside(tmp_path / "plugin", SPREAD.replace('"block"', f'"{place}"'), "spread = toy_table")
+    printed = report(quick, plugin, "--table", "spread", "--format", "csv")
     assert (printed.returncode, printed.stderr) == (0, "")
     rows = list(csv.DictReader(printed.stdout.splitlines()))
     manifest = json.loads((quick / "suites" / "quick.json").read_text())["rows"]
@@ -115,22 +105,22 @@ def test_a_table_of_another_distribution_is_printed_written_and_shown_in_the_pag
 
     written = report(quick, plugin, "--out", "out")
     names = [Path(line).name for line in written.stdout.splitlines()]
-    assert written.returncode == 0 and {"toy.md", "toy.csv"} <= set(names) and "toy.tex" not in names
-    assert (tmp_path / "out" / "toy.csv").read_text() == printed.stdout
-    for name in set(names) - {"toy.md", "toy.csv", "leaderboard.html"}:
+    assert written.returncode == 0 and {"spread.md", "spread.csv"} <= set(names) and "spread.tex" not in names
+    assert (tmp_path / "out" / "spread.csv").read_text() == printed.stdout
+    for name in set(names) - {"spread.md", "spread.csv", "leaderboard.html"}:
         assert (tmp_path / "out" / name).read_bytes() == (quick / "tables" / name).read_bytes()
     page, before = ((folder / "leaderboard.html").read_text() for folder in (tmp_path / "out", quick / "tables"))
-    assert page.count("Toy &amp; gap</h") == {"block": 2, "top": 1}[place]
+    assert page.count("Spread &amp; gap</h") == {"block": 2, "top": 1}[place]
     assert page.count('title="best seed minus worst"') == 2 and "<dt>widest gap</dt>" in page
-    assert page.count('href="#table-toy"') == page.count('id="table-toy"') == (place == "top")
+    assert page.count('href="#table-spread"') == page.count('id="table-spread"') == (place == "top")
     assert len(page) > len(before)
 
     told = report(quick, plugin, "--help")
-    assert "<scores|slices|cost|claims|summary|toy>" in told.stdout
-    refused = report(quick, plugin, "--table", "toy", "--format", "latex")
+    assert "<scores|slices|cost|claims|summary|spread>" in told.stdout
+    refused = report(quick, plugin, "--table", "spread", "--format", "latex")
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr == "error: table 'toy': has no form 'latex'; it has terminal, md, csv\n"
-    assert "did you mean 'toy'?" in report(quick, plugin, "--table", "toys").stderr
+    assert refused.stderr == "error: table 'spread': has no form 'latex'; it has terminal, md, csv\n"
+    assert "did you mean 'spread'?" in report(quick, plugin, "--table", "spred").stderr
 
 
 @pytest.mark.parametrize(
@@ -138,14 +128,14 @@ def test_a_table_of_another_distribution_is_printed_written_and_shown_in_the_pag
     [
         ("import nowhere\n", "toy = toy_table", "table 'toy': entry point 'toy_table' cannot be imported: "
          "ModuleNotFoundError: No module named 'nowhere' (line 1 of toy_table.py)"),
-        (TOY, "other = toy_table", "table 'other': entry point 'toy_table' registers no table of that name"),
-        (TOY, "cost = toy_table", "table 'cost': entry point 'toy_table' takes the name of a built-in table"),
+        (SPREAD, "other = toy_table", "table 'other': entry point 'toy_table' registers no table of that name"),
+        (SPREAD, "cost = toy_table", "table 'cost': entry point 'toy_table' takes the name of a built-in table"),
     ],
 )  # fmt: skip
 def test_a_broken_table_of_another_distribution_is_named_and_spoils_no_other(
     quick: Path, tmp_path: Path, module: str, points: str, message: str
 ) -> None:
-    plugin = outside(tmp_path / "plugin", module.replace("PLACE", "end"), points)
+    plugin = outside(tmp_path / "plugin", module, points)
     written = report(quick, plugin, "--out", "out")
     assert written.returncode == 2 and message in written.stderr and "Traceback" not in written.stderr
     assert not (tmp_path / "out").exists()

@@ -17,7 +17,7 @@ from rich.console import Console
 from results.records.store import Store
 from suites.executors.base import Ending, Job
 from suites.executors.local import LocalExecutor
-from suites.executors.slots import slots
+from suites.executors.slots import Slot, slots
 from suites.plan.plan import make_plan
 from suites.run.display import PlainDisplay
 from suites.run.runner import Runner
@@ -28,6 +28,15 @@ from suites.work.options import RunOptions
 IMPORT_SECONDS = 20.0
 
 
+class QuickWorkers(LocalExecutor):
+    """A process per cell that trains nothing, with a module to be imported first."""
+
+    worker = "quick_worker"
+
+    def preloaded(self, job: Job, slot: Slot) -> tuple[str, ...]:
+        return ("large",)
+
+
 @pytest.fixture
 def executor(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalExecutor]:
     """An executor whose workers need a module that imports until the file ``imported`` is there."""
@@ -35,8 +44,7 @@ def executor(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> It
     waits = f"while time.time() < {time.time() + IMPORT_SECONDS} and not os.path.exists(file): time.sleep(0.01)"
     (tmp_path / "large.py").write_text(f"import os, time\nfile = {str(tmp_path / 'imported')!r}\n{waits}\n")
     (tmp_path / "quick_worker.py").write_text("import sys; print('large' in sys.modules); sys.exit(5)")
-    monkeypatch.setattr(LocalExecutor, "_modules", lambda *_: ("large",))
-    made = LocalExecutor(slots("cpu", 2), worker="quick_worker")
+    made = QuickWorkers(slots("cpu", 2))
     yield made
     made.close()
 
@@ -73,7 +81,7 @@ def test_workers_are_waited_for_while_the_libraries_load(
 def test_a_time_limit_holds_while_the_libraries_load(
     executor: LocalExecutor, job: Callable[[str], Job], tmp_path: Path
 ) -> None:
-    hasty, began = LocalExecutor(slots("cpu", 1), timeout=0.2, worker="quick_worker"), time.monotonic()
+    hasty, began = QuickWorkers(slots("cpu", 1), timeout=0.2), time.monotonic()
     handle = hasty.start(job("one"))
     wait_for(lambda: (ending := hasty.poll(handle)) is not None and ending.timed_out)
     hasty.close()

@@ -168,3 +168,8 @@ def test_the_command_prints_a_table_or_json(root):
     assert shown.code == 0 and "+1.00" in shown.out and "resnet20 > resnet8" in shown.out
     (line,) = adm("compare", "dkd", "kd", "--store", root, "--json").json
     assert line["n"] == 3 and line["difference"] == pytest.approx(1.0) and line["metric"] == "top1 %"
+
+
+def test_a_stray_file_among_the_records_is_no_record(root):
+    (root / "records" / "README.json").write_text("{}")
+    assert compare("dkd", "kd", Store(root))

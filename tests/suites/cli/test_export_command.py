@@ -12,7 +12,7 @@ import pytest
 
 from tests.results.factory import one_block, write
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 QUICK = ROOT / "results" / "leaderboards" / "quick"
 NAMES = ("scores", "cost", "curves")
 
