@@ -21,6 +21,16 @@ def why_not_maps(taps: Iterable[str], student: Shapes, teacher: Shapes) -> str |
     return f"tap {', '.join(flat)} is not a feature map [B, C, H, W] on both networks" if flat else None
 
 
+def why_no_regressor(tap: str, student: Shapes, teacher: Shapes) -> str | None:
+    """Why :func:`make_hint_regressor` cannot bring the student's map to the teacher's shape, or None when it can."""
+    s, t = student[tap], teacher[tap]
+    if len(s) != 4 or len(t) != 4:
+        return why_not_maps((tap,), student, teacher)
+    if s[2] < t[2] and 2 * s[2] != t[2]:
+        return f"the student's {tap} ({s[2]}x{s[3]}) is too small for the teacher's ({t[2]}x{t[3]})"
+    return None
+
+
 def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Average-pool the larger of two maps [B, C, H, W] to the smaller one's height and width."""
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
@@ -119,7 +129,7 @@ def make_width_adapter(student_width: int, teacher_width: int, bias: bool) -> nn
     return nn.Conv2d(student_width, teacher_width, 1, bias=bias)
 
 
-def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
+def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Sequential:
     """FitNet's regressor from the student's map to the teacher's shape: convolution, batch norm, ReLU.
 
     Equal sizes take a 1×1 convolution; a student map twice as large a 3×3 of stride 2, one half as large a 4×4

@@ -34,9 +34,9 @@ class _Given(nn.Module):
 class Branch(nn.Module):
     """The end of a network of the student's architecture, begun from the output of one of the student's own modules.
 
-    Whatever the network finishes before that place, or runs in training alone, is cut off: it is neither run nor trained
-    nor counted. This works
-    for any network whose beginning consists of modules that run once and before those of its end.
+    Whatever the network finishes before that place, or runs in training alone, is cut off: it is neither run nor
+    trained nor counted. This works for any network whose beginning consists of modules that run once and before those
+    of its end.
 
     Args:
         network: of the student's architecture, with weights of its own; it is cut in place.
@@ -81,7 +81,7 @@ class Branch(nn.Module):
         except Exception:  # what was cut off may be missed in any way
             same = False
         if not same:
-            raise Unsupported(f"network '{name}' cannot branch after '{after}': its end also reads what comes before")
+            raise Unsupported(f"network '{name}' cannot branch after '{after}': the rest needs more than its output")
 
     def start_from(self, value: Tensor) -> None:
         """The map [B, C, H, W] from which the next forward pass begins."""

@@ -120,7 +120,7 @@ class Distiller(nn.Module):
             self._start_as_teacher()
         if needs.branches:
             self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
-        self.facts = replace(self.facts, normalisation=self._normalisation())
+        self.facts = replace(self.facts, normalisation=self._normalisation(), roles=tuple(self.networks))
         built = self.method.build(*pair, self.facts) | {
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }

@@ -92,6 +92,7 @@ class Facts:
         batch_size: examples in a step.
         normalisation: tap of the teacher to weight and bias [C] of the batch normalisation whose output it is, for
             taps ``stageN.preact`` that have one.
+        roles: the networks that there are, ``student`` first, then ``teacher`` or the peers, for parts of each.
     """
 
     examples: int
@@ -100,6 +101,7 @@ class Facts:
     steps: int
     batch_size: int
     normalisation: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    roles: tuple[str, ...] = ("student", "teacher")
 
 
 @dataclass(frozen=True)

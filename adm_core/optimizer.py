@@ -34,7 +34,9 @@ def make_optimizers(distiller: Distiller, recipe: Recipe) -> list[torch.optim.Op
     elif base.name == "adamw":
         first = torch.optim.AdamW(groups, lr=base.lr, fused=True)
     else:
-        first = torch.optim.SGD(groups, lr=base.lr, momentum=base.momentum, nesterov=base.nesterov, fused=True)
+        # Fused, it cannot start the momentum of some weights of a group later than that of others, as phases do.
+        fused = not (distiller.active and distiller.needs.phases)
+        first = torch.optim.SGD(groups, lr=base.lr, momentum=base.momentum, nesterov=base.nesterov, fused=fused)
     own = [torch.optim.Adam(part.parameters(), lr=adam.lr, betas=adam.betas) for part, adam in apart]
     return [first, *own]
 

@@ -1,4 +1,4 @@
-"""How hard each pixel is for a network, and which network a pixel should be learnt from."""
+"""How hard each example or pixel is for a network, and which network a pixel should be learnt from."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ def certainty(prediction: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     """
     log_p = prediction.log_softmax(1)
     return resize((log_p.exp() * log_p).sum(1).exp(), size)
+
+
+@torch.no_grad()
+def lower_half(values: Tensor) -> Tensor:
+    """Which values are at most their median, the mean of the two in the middle where their number is even: bool [N]."""
+    ordered = values.sort().values
+    return values <= (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Relations: distances between whole predictions, similarities between positions."""
+"""Relations: distances between whole predictions, similarities between examples and between positions."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def switch_distances(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[
         return (a - b).abs().sum(1).mean()
 
     return distance(p_s, p_t), distance(p_s, truth), distance(p_t, truth)
+
+
+def gram_distance(a: Tensor, b: Tensor) -> Tensor:
+    """How much each row's inner products with all rows differ: ``Σ_j (a_i·a_j - b_i·b_j)²``, [N].
+
+    Its sum is ``||A Aᵀ - B Bᵀ||²``.
+
+    Args:
+        a: [N, D].
+        b: [N, E].
+    """
+    return (a @ a.T - b @ b.T).pow(2).sum(1)
 
 
 def pairwise_similarity(

@@ -45,12 +45,9 @@ class FitNet(Method):
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Maps must be spatial, and the student's not smaller in an odd ratio."""
-        s, t = student[self.settings.tap], teacher[self.settings.tap]
-        if len(s) != 4 or len(t) != 4:
-            return f"tap {self.settings.tap} is not a feature map [B, C, H, W] on both networks"
-        if s[2] < t[2] and 2 * s[2] != t[2]:
-            return f"the student's {self.settings.tap} ({s[2]}x{s[3]}) is too small for the teacher's ({t[2]}x{t[3]})"
-        return None
+        from adm_core import align
+
+        return align.why_no_regressor(self.settings.tap, student, teacher)
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The regressor."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adm_core import registry
+from adm_core.batch import Batch
 from adm_core.compose import parts_of
 from adm_core.losses.spatial import at_size
 from adm_core.method import CAPABILITIES, Losses, View
@@ -218,13 +219,17 @@ def _extremes(setup: Setup) -> str:
 
 def _void_is_ignored(setup: Setup) -> str:
     batch = setup.batch(0)
+    return next(filter(None, (_void_matters(setup, batch, progress) for progress in _moments(setup))), "")
+
+
+def _void_matters(setup: Setup, batch: Batch, progress: float) -> str:
+    """What void positions change at a moment of training; nothing where the method has no term then."""
     assert batch.mask is not None
     views = {role: _with_leaf(view) for role, view in setup.distiller.views(batch)[0].items()}
     state = copy.deepcopy(setup.distiller.state_dict())
-    losses = setup.losses_of(views, batch)
-    if not any(terms for _, terms in _by_role(losses)):
+    first = _total(setup.losses_of(views, batch, progress))
+    if first is None:
         return ""
-    first = _total(losses)
     shown = itertools.chain.from_iterable((view, *view.branches) for view in views.values())
     leaves = [view.prediction for view in shown if view.prediction.requires_grad]
     gradients = torch.autograd.grad(first, leaves, allow_unused=True)
@@ -233,7 +238,8 @@ def _void_is_ignored(setup: Setup) -> str:
         return "predictions at void positions get a gradient"
     setup.distiller.load_state_dict(state)  # so that both calls start from the same memory
     other = replace(batch, target=torch.where(batch.mask, batch.target, (batch.target + 3) % CLASSES))
-    second = _total(setup.losses_of(views, other))
+    second = _total(setup.losses_of(views, other, progress))
+    assert second is not None
     if float(first.detach()) != float(second.detach()):
         return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
     return ""
@@ -245,9 +251,9 @@ def _with_leaf(view: View) -> View:
     return replace(view, prediction=leaf, branches=tuple(map(_with_leaf, view.branches)))
 
 
-def _total(losses: Losses) -> Tensor:
+def _total(losses: Losses) -> Tensor | None:
     terms = [term for _, terms in _by_role(losses) for term in terms.values()]
-    return sum(terms[1:], terms[0])
+    return sum(terms[1:], terms[0]) if terms else None
 
 
 CHECKS: dict[str, Callable[[Setup], str]] = {

@@ -48,6 +48,6 @@ def whole_and_resumed(folder, monkeypatch, method, regime, settings=None, **chan
     assert again.task.seen[0] > (0, 0)
     ours, theirs = weights(whole), weights(again)
     assert ours.keys() == theirs.keys()
-    assert [key for key in ours if not torch.equal(torch.as_tensor(ours[key]), torch.as_tensor(theirs[key]))] == []
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
     assert expected.curves == result.curves
     return whole, expected

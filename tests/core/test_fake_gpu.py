@@ -5,9 +5,7 @@ import linecache
 import pytest
 import torch
 
-from adm_core.batch import Batch
 from adm_core.method import Losses, Method, MethodCard, Needs
-from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Recipe
 from adm_core.testing.checks import check_method
 from adm_core.testing.fake_gpu import GPU, FakeGenerator, Watch, fake_tensors, move_module, moved

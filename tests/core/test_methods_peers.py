@@ -7,7 +7,6 @@ import torch
 
 from adm_core import registry
 from adm_core.errors import AdmError
-from adm_core.testing.networks import EXAMPLES
 from adm_core.testing.setup import Setup
 from tests.core.resuming import recipe, whole_and_resumed
 from tests.core.toy import trainer
@@ -82,17 +81,16 @@ def test_peers_are_a_capability_among_peers_only():
 
 def test_peers_that_imitate_each_other_grow_alike():
     """The divergence of two trained peers is smaller than that of two that learn apart."""
-    apart, together = (
-        trainer(recipe(4), "dml", "peers", settings={"dml": {"temperature": t}}) for t in (1e6, 1.0)
-    )  # at a temperature this high the gradient between them is nothing
-    distances = []
-    for t in (apart, together):
-        trained = t.run()
-        x, _ = t.task.images(200, 5)
+    together = trainer(recipe(4), "dml", "peers")
+    networks = together.run().networks
+    apart = trainer(recipe(4), "none", "alone").run(), trainer(recipe(4), "none", "alone", seed=1).run()
+    x, _ = together.task.images(200, 5)
+
+    def distance(a, b):
         with torch.no_grad():
-            p, q = (trained.networks[role].module(x).softmax(1) for role in ("student", "peer1"))
-        distances.append(float((p - q).abs().sum(1).mean()))
-    assert distances[1] < 0.9 * distances[0]
+            return float((a.module(x).softmax(1) - b.module(x).softmax(1)).abs().sum(1).mean())
+
+    assert distance(networks["student"], networks["peer1"]) < 0.9 * distance(*(t.networks["student"] for t in apart))
 
 
 @pytest.mark.parametrize("networks", [2, 3])
@@ -166,8 +164,8 @@ def test_ones_gate_is_the_images_where_predictions_are_dense():
     found = setup.losses_of(views, batch)
     average = torch.stack([b.prediction for b in views["student"].branches]).mean(0)
     target, valid = batch.target[:, ::2, ::2], batch.mask[:, ::2, ::2]
-    expected = torch.nn.functional.cross_entropy(average, target, reduction="none")[valid].mean()
-    assert float(found.student["ensemble"]) == pytest.approx(float(expected), rel=1e-5)
+    expected = torch.nn.functional.cross_entropy(average, target, reduction="none")[valid].mean().detach()
+    assert float(found.student["ensemble"].detach()) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_one_trains_resumes_and_leaves_its_first_branch(tmp_path, monkeypatch):
@@ -175,4 +173,3 @@ def test_one_trains_resumes_and_leaves_its_first_branch(tmp_path, monkeypatch):
     assert trained.networks["student"].module is run.distiller.student
     for name in ("train.student.task", "train.student.branch3", "train.student.ensemble"):
         assert trained.curves[name][-1] < 0.9 * trained.curves[name][0], name
-    assert EXAMPLES >= 2  # the gate normalises over the batch

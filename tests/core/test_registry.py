@@ -7,6 +7,7 @@ import pytest
 from adm_core import registry
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError
+from adm_core.testing.checks import check_method
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -137,3 +138,62 @@ def test_task_weights_of_a_composition_are_those_of_the_part_that_sets_them():
     from adm_core.testing.setup import Setup
 
     assert Setup("kd+adm", "offline", {}).losses().student_task == pytest.approx(0.1)
+
+
+OLD = """
+from dataclasses import dataclass
+from adm_core import Losses, Method, MethodCard, Needs, register
+
+
+@register
+class LogitMSE(Method):
+    \"\"\"weight · mean (z_s - z_t)²: regress the teacher's logits (Ba & Caruana, arXiv:1312.6184).\"\"\"
+
+    card = MethodCard(
+        name="{name}",
+        title="Logit regression",
+        paper="arXiv:1312.6184",
+        year=2014,
+        regimes=frozenset({{"offline"}}),
+        family="logits",
+        version=1,
+    )
+    needs = Needs(prediction="class_logits")
+
+    @dataclass(frozen=True)
+    class Settings:
+        weight: float = 1.0
+
+    def losses(self, student, teacher, step):
+        target = teacher.detached().prediction
+        return Losses(student={{"mse": self.settings.weight * (student.prediction - target).pow(2).mean()}})
+"""
+"""The example of docs/add-a-method.md as it stood before the second edition of the contract."""
+
+
+def test_a_file_of_the_first_edition_works_unchanged(tmp_path):
+    assert registry.load_file(write(tmp_path, "old.py", OLD.format(name="old-a"))) == ["old-a"]
+    broken = [(check.form, check.name) for check in check_method("old-a") if not check.passed]
+    assert broken == [("pixels", "void positions count for nothing")]  # it reads no mask, and never did
+
+
+def test_a_build_of_the_first_edition_is_told_what_to_change(tmp_path):
+    text = OLD.format(name="old-b") + "\n    def build(self, student, teacher):\n        return {}\n"
+    file = write(tmp_path, "old_b.py", text)
+    with pytest.raises(AdmError) as told:
+        registry.load_file(file)
+    assert str(told.value) == (
+        f"{file}: method 'old-b': build takes 2 arguments where three are given; "
+        "write build(self, student, teacher, facts)"
+    )
+    assert "old-b" not in registry.names()
+
+
+def test_a_kind_of_prediction_of_the_first_edition_is_told_its_new_name(tmp_path):
+    file = write(tmp_path, "old_c.py", OLD.format(name="old-c").replace('"class_logits"', '"noise"'))
+    with pytest.raises(AdmError) as told:
+        registry.load_file(file)
+    assert str(told.value) == (
+        f"method file {file}: needs.prediction 'noise': class_logits, denoiser or None; "
+        "'noise' is called 'denoiser' now"
+    )

@@ -81,12 +81,12 @@ def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settin
         (torch.zeros(2, 3, 16, 16),), Facts(16, CLASSES, None, 6, 16),
     )  # fmt: skip
     if made.needs.teacher_pass:
-        made.know(distiller.prepare(task.batches(0, 0)))
+        made.know(distiller.prepare(ToyTask(seed=task.seed).batches(0, 0)))
     return Trainer(distiller, task, recipe, seed, **kwargs)
 
 
 def weights(t):
-    return {k: v.clone() for k, v in t.distiller.state_dict().items()}
+    return {k: torch.as_tensor(v).clone() for k, v in t.distiller.state_dict().items()}
 
 
 class NoisyTask:

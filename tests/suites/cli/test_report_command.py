@@ -144,11 +144,11 @@ def test_a_closed_pipe_is_no_crash(runs: Path) -> None:
 
 
 def test_a_thousand_records_are_reported_at_once(tmp_path: Path) -> None:
-    """Ten thousand take less than 5 s on an idle machine; a tenth must not take that, in CPU time as it may be busy."""
+    """Ten thousand take less than 5 s on an idle machine; a tenth of them must not keep a processor longer."""
     students = {"none": (70.0,) * 5} | {f"m{i}": tuple(70 + (i * s) % 7 / 10 for s in range(5)) for i in range(199)}
     runs = write(tmp_path / "runs", *one_block(students)).root
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = adm("tiny", "--store", runs, cwd=tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert done.returncode == 0 and took < 5
