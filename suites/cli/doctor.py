@@ -44,7 +44,7 @@ def _packages() -> dict[str, str | None]:
         needed = [line for line in requires("adm-bench") or [] if "extra ==" not in line]
         names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed]
     except PackageNotFoundError:
-        names = ["torch", "torchvision", "timm", "accelerate", "pydantic", "safetensors"]
+        names = ["torch", "torchvision", "timm", "pydantic", "safetensors"]
     versions: dict[str, str | None] = {}
     for name in names:
         try:

@@ -26,7 +26,6 @@ def environment(device: torch.device, precision: str) -> dict[str, str | int | b
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
-        "accelerate": version("accelerate"),
         "adm-bench": version("adm-bench"),
         "cuda": torch.version.cuda if on_gpu else None,
         "platform": f"{platform.system()} {platform.machine()}",

@@ -98,7 +98,8 @@ def _entries() -> dict[str, dict[str, Any]]:
 def _taps(entry: dict[str, Any]) -> dict[str, str]:
     """Tap to module path; most are the same for every network of the list because they share one skeleton."""
     stages = [f"stage{number}" for number in range(1, entry["stages"] + 1)]
-    return {stage: stage for stage in stages} | {"penultimate": "pool", "logits": "head"} | entry.get("taps", {})
+    further: dict[str, str] = entry.get("taps", {})
+    return {stage: stage for stage in stages} | {"penultimate": "pool", "logits": "head"} | further
 
 
 def _counted(model: nn.Module, path: str) -> str:
