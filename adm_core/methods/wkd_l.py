@@ -27,7 +27,8 @@ class WKDL(Method):
     entropic transport plan after a fixed number of Sinkhorn's iterations, gradients through them; to move from class
     i to class j costs ``1 - exp(-sharpness · (1 - CKA_ij))`` with the linear CKA of the frozen teacher's vectors of
     both classes, taken from one pass over the training set. No factor T². The weight falls to zero along a cosine
-    from ``decay_from`` on.
+    from ``decay_from`` on. Where classes are little alike, so that costs are many times ε, the published ten iterations
+    end far from the optimal plan: its second marginal is not the teacher's, and the cost is too small.
 
     The paper's vectors are what the classifier reads; the matrices that its code ships are of the logits (``tap:
     logits``). Of dense predictions a class's vector is the mean over its pixels in an image, and the loss is that of
