@@ -201,7 +201,9 @@ def _deployed(setup: Setup) -> str:
 
 
 def _on_a_gpu(setup: Setup) -> str:
-    step_on_gpu(setup, _moments(setup) * 2)
+    keeping = {"memory", "network-copies", "host-synchronisation"}  # what may show in a second step alone
+    rounds = 2 if setup.method.needs.capabilities & keeping else 1
+    step_on_gpu(setup, _moments(setup) * rounds)
     return ""
 
 

@@ -364,7 +364,7 @@ def test_a_composition_gives_each_part_its_own_copies():
 def test_methods_for_denoisers_decline_classifiers_and_the_reverse():
     with pytest.raises(Unsupported, match="'output' reads denoiser, this task predicts class_logits"):
         Setup("output", "offline", {})
-    with pytest.raises(Unsupported, match="'kd' reads class_logits, this task predicts noise"):
+    with pytest.raises(Unsupported, match="'kd' reads class_logits, this task predicts denoiser"):
         Setup("kd", "offline", {}, form="denoisers")
 
 

@@ -82,5 +82,5 @@ def test_a_network_without_a_tap_that_the_method_reads_is_unsupported_with_a_rea
 
 
 def test_a_method_of_the_wrong_regime_is_unsupported_with_a_reason():
-    with pytest.raises(Unsupported, match="'dml' runs online, not offline"):
+    with pytest.raises(Unsupported, match="'dml' runs online and peers, not offline"):
         Setup("dml", "offline", {})
