@@ -167,6 +167,7 @@ CAPABILITIES: Mapping[str, str] = {
     "phases": "trains only some weights in some stretches of training",
     "teacher-pass": "looks at the frozen teacher's views of the training set before training",
     "gradient-groups": "treats the gradients of task and distillation apart",
+    "deploys-another": "is scored, counted and saved as another module than the student it trains",
     "host-synchronisation": "waits for the device in every step",
 }
 """What a method may need beyond the rule, by name."""

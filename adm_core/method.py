@@ -152,6 +152,11 @@ class Method:
         idle = {name for name, own in self.only_in.items() if regime not in (None, own)}
         return {name: value for name, value in asdict(self.settings).items() if name not in idle}
 
+    def capabilities(self, regime: str) -> frozenset[str]:
+        """What it needs beyond the rule in a regime, by the names in :data:`CAPABILITIES`."""
+        other = {"deploys-another"} if self.card.deployed != "student" else set()
+        return self.needs.capabilities_in(regime) | other
+
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Why the method cannot run on this pair, or None when it can.
 

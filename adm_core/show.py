@@ -72,7 +72,7 @@ class Showing:
         self, branch: Branch, start: Tensor, shared: Mapping[str, Tensor], inputs: Tensor, batch: Batch
     ) -> View:
         """A branch's view: maps of its own end, and the shared ones."""
-        own = tuple(tap for tap in self.taps if tap in branch.own)
+        own = tuple(tap for tap in self.taps if branch.network.own_tap(tap) in branch.own)
         branch.start_from(start)
         with record(branch.network, own) as seen:
             prediction = branch(inputs, *batch.conditions).float()

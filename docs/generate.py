@@ -99,7 +99,7 @@ def _method(name: str) -> dict[str, Any]:
         "about": inspect.cleandoc(method.__doc__ or ""),
         "settings": settings,
         "settings_about": _settings_about(method),
-        "needs": instance.needs,
+        "capabilities": frozenset().union(*(instance.capabilities(regime) for regime in method.card.regimes)),
         "file": f"adm_core/methods/{name.replace('-', '_')}.py",
     }
 

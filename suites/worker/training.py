@@ -81,7 +81,7 @@ def train_cell(
         "curves": finite(_epoch_first(trained)),
         "teacher": _scored(identity, scores.get("teacher", {}).get(task.metric)),
         "cost": times | dict(task.costs) | _cost(distiller, trained, protocol, task.example()),
-        "capabilities": sorted(method.needs.capabilities_in(cell.regime)),
+        "capabilities": sorted(method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
         "environment": environment(device, protocol.recipe.precision),
     }

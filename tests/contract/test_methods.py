@@ -12,7 +12,8 @@ COMPOSITIONS += ["output+adm", "bksdm+adm", "koala+adm", "mutual+adm", "bksdm+pr
 WIDTHS = [("M", width) for width in ("auto", "pool", "class", "attention", "projector")]
 FORMS_OF_ADM = [*WIDTHS, ("H", "auto"), ("W", "auto")]
 """Form and width act apart: the width shapes the maps that are compared, the form what their likeness weights."""
-ADM = [{"form": form, "width": width, "stop_gradient": stop} for form, width in FORMS_OF_ADM for stop in (True, False)]
+ADM = [{"form": form, "width": width, "stop_gradient": True} for form, width in FORMS_OF_ADM]
+ADM += [{"form": "M", "width": width, "stop_gradient": False} for width in ("auto", "projector")]
 KDCL = [{"ensemble": e} for e in ("naive", "linear", "min-logit")]
 
 

@@ -45,6 +45,16 @@ def test_branches_of_other_weights_predict_otherwise_and_see_the_shared_maps():
     assert first.features["stage2"] is second.features["stage2"]
 
 
+def test_a_branch_shows_its_own_map_under_every_name_of_it():
+    setup = one()
+    setup.distiller.showing.taps = ("stage2", "stage3", "last", "all-stages.3")
+    first, second, _ = setup.distiller.views(setup.batch(0))[0]["student"].branches
+    assert not torch.equal(first.features["stage3"], second.features["stage3"])
+    for view in (first, second):
+        assert torch.equal(view.features["last"], view.features["stage3"])
+        assert torch.equal(view.features["all-stages.3"], view.features["stage3"])
+
+
 def test_the_beginning_runs_once_and_its_statistics_move_once():
     setup, runs = one(), []
     student = setup.distiller.student
