@@ -62,7 +62,7 @@ class TinyDenseNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, 3, H, W] → logits [B, K, H / 2, W / 2]."""
         x = self.stages[1](self.stages[0](x))
-        if self.training:
+        if self.training or self.auxiliary._forward_hooks:
             self.auxiliary(x)
         logits: Tensor = self.head(self.penultimate(self.stages[2](x)))
         return logits
@@ -134,8 +134,8 @@ def tiny_network(width: int, seed: int = 0, form: Form = "images") -> Network:
             module: nn.Module = TinyNet(width).to(memory_format=torch.channels_last)
             return Network(f"tiny{width}", module, taps | {"penultimate": "pool"}, "head", normalisation=norms)
         module = TinyDenseNet(width).to(memory_format=torch.channels_last)
-    taps |= {"penultimate": "penultimate", "auxiliary": "auxiliary"}
-    return Network(f"tiny{width}", module, taps, auxiliary={"auxiliary": 0.4}, normalisation=norms)
+    taps |= {"penultimate": "penultimate", "auxiliary1": "auxiliary"}
+    return Network(f"tiny{width}", module, taps, auxiliary={"auxiliary1": 0.4}, normalisation=norms)
 
 
 def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> Batch:  # noqa: B008  # frozen

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
+from adm_core.frozen import frozen_copy
 from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
 from adm_core.registry import create
@@ -93,6 +94,19 @@ def test_the_training_loss_is_mmsegmentations_own_auxiliary_heads_and_cascades_i
     ours = d(Batch(x, x, y, torch.arange(2), torch.ones_like(y, dtype=torch.bool)), 0.5, torch.Generator())
     torch.testing.assert_close(ours.total, expected, rtol=1e-4, atol=1e-5)
     assert ("student.auxiliary" in ours.terms) == bool(built.auxiliary)
+
+
+def test_the_auxiliary_head_of_a_frozen_teacher_runs_where_a_tap_listens():
+    built = networks.build("pspnet-r18w8", CLASSES)
+    teacher = frozen_copy(built, ("auxiliary1",))
+    x, runs = 255 * torch.rand(2, 3, 64, 64), []
+    with record(teacher, ("stage3", "auxiliary1")) as seen:
+        prediction = teacher.module(x)
+    expected = built.module.eval().model.auxiliary_head([None, None, seen["stage3"]])
+    torch.testing.assert_close(seen["auxiliary1"], expected, rtol=1e-4, atol=1e-5)
+    inside = teacher.module.model.auxiliary_head.conv_seg  # a hook on the head itself would be a tap that listens
+    inside.register_forward_hook(lambda *_: runs.append("auxiliary"))
+    assert torch.equal(teacher.module(x), prediction) and runs == []
 
 
 def test_a_shipped_configuration_is_a_network_by_name():

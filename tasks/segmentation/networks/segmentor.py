@@ -18,8 +18,8 @@ class Segmentor(nn.Module):
     """Wraps an ``EncoderDecoder`` without changing it: its state has the same names, below ``model.``.
 
     Its forward takes RGB images [B, 3, H, W] with values in 0..255, normalises them as the network's own
-    configuration says, and gives the last head's logits [B, K, h, w] at that head's resolution. In training, auxiliary
-    heads and the earlier heads of a cascade run too, so that their outputs can be tapped.
+    configuration says, and gives the last head's logits [B, K, h, w] at that head's resolution. Auxiliary
+    heads run in training, and wherever a tap listens to them: those of a frozen teacher can be read.
 
     Attributes:
         model: MMSegmentation's network.
@@ -59,6 +59,12 @@ class Segmentor(nn.Module):
         decode = self.model.decode_head
         return list(decode) if isinstance(decode, nn.ModuleList) else [decode]
 
+    def _auxiliary_heads(self) -> list[nn.Module]:
+        if not self.model.with_auxiliary_head:
+            return []
+        auxiliary = self.model.auxiliary_head
+        return list(auxiliary) if isinstance(auxiliary, nn.ModuleList) else [auxiliary]
+
     def normalised(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] (RGB, 0..255) as the network's configuration wants them."""
         preprocessor = self.model.data_preprocessor
@@ -73,9 +79,8 @@ class Segmentor(nn.Module):
             maps = [place(m) for place, m in zip(self.stages, maps, strict=True)]
             if self.model.with_neck:
                 maps = self.model.neck(maps)
-            if self.training and self.model.with_auxiliary_head:
-                auxiliary = self.model.auxiliary_head
-                for head in auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]:
+            for head in self._auxiliary_heads():
+                if self.training or head._forward_hooks:  # a tap that listens switches it on, in a frozen teacher too
                     head(maps)
             first, *further = self._heads()
             logits: Tensor = first(maps)
