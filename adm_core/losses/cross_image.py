@@ -17,7 +17,7 @@ _NOT_THERE = -1e9
 """Logit of what does not take part in a softmax; finite, so that a row without any column gives no NaN."""
 
 
-def unit(features: Tensor, dim: int = 1) -> Tensor:
+def normalised(features: Tensor, dim: int = 1) -> Tensor:
     """Embeddings divided by their norm along ``dim``; zero where the norm is all but zero."""
     return F.normalize(features, dim=dim, eps=1e-6)
 
@@ -81,7 +81,7 @@ def pixel_relations(student: Tensor, teacher: Tensor, valid: Tensor, temperature
     bias = student.new_zeros(seen.numel()).masked_fill(~seen.flatten(), _NOT_THERE)
 
     def relations(features: Tensor) -> Tensor:
-        rows = unit(features).flatten(2).transpose(1, 2).flatten(0, 1)
+        rows = normalised(features).flatten(2).transpose(1, 2).flatten(0, 1)
         return torch.addmm(bias, rows / temperature, rows.T).view(len(rows), batch, -1)
 
     divergence = relation_divergence(relations(student), relations(teacher.detach())).view(batch, -1, batch)
@@ -109,7 +109,7 @@ def contrast_relations(
     bias = student.new_zeros(len(there)).masked_fill(~there, _NOT_THERE)
 
     def relations(features: Tensor) -> Tensor:
-        rows = unit(features).flatten(2).transpose(1, 2).flatten(0, 1)
+        rows = normalised(features).flatten(2).transpose(1, 2).flatten(0, 1)
         return torch.addmm(bias, rows / temperature, contrast.T)
 
     divergence = relation_divergence(relations(student), relations(teacher.detach()))
@@ -143,7 +143,7 @@ def choose_pixels(
     there = rank < sizes[..., None]
     place = (sizes.cumsum(1) - sizes)[..., None] + rank
     chosen = order.gather(1, place.flatten(1).clamp_max(found.shape[1] - 1))
-    rows = unit(features).flatten(2).gather(2, chosen[:, None].expand(-1, features.shape[1], -1))
+    rows = normalised(features).flatten(2).gather(2, chosen[:, None].expand(-1, features.shape[1], -1))
     rows = rows.unflatten(2, (classes, most)).permute(2, 0, 3, 1)
     return rows.flatten(1, 2), there.transpose(0, 1).flatten(1)
 
@@ -163,8 +163,8 @@ def class_regions(features: Tensor, labels: Tensor, mask: Tensor | None, classes
     """
     found = _labels_at(features, labels, mask, classes)
     belongs = F.one_hot(found, classes + 1)[..., :classes].to(features.dtype)
-    means = torch.bmm(unit(features).flatten(2), belongs)  # sums; the norm is taken out next
-    return unit(means).permute(2, 0, 1), (_sizes(found, classes) > 0).T
+    means = torch.bmm(normalised(features).flatten(2), belongs)  # sums; the norm is taken out next
+    return normalised(means).permute(2, 0, 1), (_sizes(found, classes) > 0).T
 
 
 def _labels_at(features: Tensor, labels: Tensor, mask: Tensor | None, classes: int) -> Tensor:

@@ -25,12 +25,12 @@ def attention_similarity(a: Tensor, b: Tensor) -> Tensor:
     Needs no matching of widths.
     """
 
-    def unit(features: Tensor) -> Tensor:
+    def relative_energy(features: Tensor) -> Tensor:
         energy = features.pow(2).mean(1)
         low, high = energy.amin((1, 2), keepdim=True), energy.amax((1, 2), keepdim=True)
         return (energy - low) / (high - low).clamp_min(1e-12)
 
-    return 1 - (unit(a) - unit(b)).abs()
+    return 1 - (relative_energy(a) - relative_energy(b)).abs()
 
 
 def softmax_weights(similarity: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:

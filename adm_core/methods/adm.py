@@ -109,10 +109,13 @@ class ADM(Method):
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Every tap must be a map of more than one position, and the form must suit the prediction."""
+        from adm_core import align
+
         s, form = self.settings, self._form_for(student)
+        flat = align.why_not_maps(s.taps, student, teacher)
+        if flat:
+            return flat
         for tap in s.taps:
-            if len(student[tap]) != 4 or len(teacher[tap]) != 4:
-                return f"tap {tap} is not a feature map [B, C, H, W] on both networks"
             if student[tap][2] * student[tap][3] < 2 or teacher[tap][2] * teacher[tap][3] < 2:
                 return f"tap {tap} has a single position: there is nothing to select"
             if s.width == "identity" and student[tap][1] != teacher[tap][1]:

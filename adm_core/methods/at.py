@@ -39,8 +39,9 @@ class AttentionTransfer(Method):
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Every tap must be a spatial map."""
-        flat = [tap for tap in self.settings.taps if len(student[tap]) != 4 or len(teacher[tap]) != 4]
-        return f"tap {', '.join(flat)} is not a feature map [B, C, H, W] on both networks" if flat else None
+        from adm_core import align
+
+        return align.why_not_maps(self.settings.taps, student, teacher)
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``attention``, the sum over stages."""

@@ -88,11 +88,11 @@ class CIRKD(Method):
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Pixels need labels and embeddings."""
+        from adm_core import align
+
         if len(student["prediction"]) != 4:
             return "CIRKD relates labelled pixels: it needs dense predictions"
-        if len(student[self.settings.tap]) != 4 or len(teacher[self.settings.tap]) != 4:
-            return f"tap {self.settings.tap} is not a feature map [B, C, H, W] on both networks"
-        return None
+        return align.why_not_maps((self.settings.tap,), student, teacher)
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The projector and the two memories, as far as their terms have weight."""
