@@ -104,7 +104,9 @@ def _run(
     def note(module: nn.Module, _inputs: Any, _output: Any) -> None:
         finished.setdefault(id(module), []).append(next(clock))
 
-    handles = [module.register_forward_hook(note) for module in root.modules()]
+    # To listen to an auxiliary classifier would switch it on.
+    silent = {id(module) for module in resolve(network, tuple(network.auxiliary)).values()}
+    handles = [module.register_forward_hook(note) for module in root.modules() if id(module) not in silent]
     try:
         with torch.no_grad(), record(network, (after,)) as seen:
             prediction: Tensor = root(*example)
