@@ -11,36 +11,16 @@ from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.losses.contrast import supervised_contrast
-from adm_core.method import Facts, View
+from adm_core.method import Facts
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.seeds import derive
 from adm_core.testing.networks import tiny_network
 from adm_core.train import Trainer
+from tests.core.literal import dot, kl, numbers, softmax, view
 from tests.core.toy import CLASSES, ToyTask, make_step, trainer, weights
 
 B, K = 6, 5
 RECIPE = Recipe(epochs=3, batch_size=16, optimizer=Optimizer(name="sgd", lr=0.05))
-
-
-def numbers(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def view(prediction, target, **features):
-    return View(prediction, "class_logits", features, F.cross_entropy(prediction, target, reduction="none"))
-
-
-def softmax(row, temperature=1.0):
-    exps = [math.exp(value / temperature) for value in row]
-    return [e / sum(exps) for e in exps]
-
-
-def kl(p, q):
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-
-
-def dot(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def mcl(features, target, **settings):

@@ -15,6 +15,7 @@ from adm_core.errors import AdmError, Diverged
 from adm_core.method import Losses, Method, MethodCard
 from adm_core.recipe import Recipe
 from adm_core.registry import register
+from tests.core.resuming import Stop, StoppingTask
 from tests.core.toy import ToyTask, trainer, weights
 
 SGD = {"name": "sgd", "lr": 0.05}
@@ -30,22 +31,6 @@ def test_it_learns(regime):
     scores = trained.curves["validation.student.top1"]
     losses = trained.curves["train.student.task"]
     assert scores[-1] > 60 and losses[-1] < losses[0]
-
-
-class Stop(Exception):
-    pass
-
-
-class StoppingTask(ToyTask):
-    def __init__(self, stop_at, **kwargs):
-        super().__init__(**kwargs)
-        self.stop_at = stop_at
-
-    def batches(self, epoch, start):
-        for batch in super().batches(epoch, start):
-            if (epoch, self.seen[-1][1]) == self.stop_at:
-                raise Stop
-            yield batch
 
 
 RECIPES = {

@@ -26,6 +26,19 @@ from suites.spec.expand import PlannedCell, expand
 from suites.work.options import RunOptions
 
 DRIVER = [sys.executable, __file__]
+ONE_CELL = """
+title: one cell
+blocks:
+  - title: Online
+    task: classification
+    benchmark: digit-scenes@1
+    protocol: smoke
+    pairs: [resnet8w8s2 > resnet8w8s2]
+    regime: online
+    methods: [none]
+    seeds: [0]
+"""
+"""A suite of a single real cell, of seconds."""
 
 
 class ShortTraining(LocalExecutor):

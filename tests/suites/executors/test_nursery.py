@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from drive import alive, wait_for
+from drive import ONE_CELL, alive, wait_for
 from rich.console import Console
 
 from results.records.store import Store
@@ -185,24 +185,10 @@ def test_only_slots_without_gpus_are_taken_for_such() -> None:
     assert Slot("GPU 0", {"CUDA_VISIBLE_DEVICES": "GPU-0a"}).on_gpu and Slot("whatever is visible").on_gpu
 
 
-REAL = """
-title: one real cell
-blocks:
-  - title: Online
-    task: classification
-    benchmark: digit-scenes@1
-    protocol: smoke
-    pairs: [resnet8w8s2 > resnet8w8s2]
-    regime: online
-    methods: [none]
-    seeds: [0]
-"""
-
-
 def test_a_forked_worker_trains_what_a_process_of_its_own_trains(
     write_suite: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expansion, store = expand(str(write_suite(REAL))), Store(tmp_path / "runs")
+    expansion, store = expand(str(write_suite(ONE_CELL))), Store(tmp_path / "runs")
     executor, options = LocalExecutor(slots("cpu", 1)), RunOptions(device="cpu", store=store.root)
     plan = make_plan(expansion, store, 1)
     with (tmp_path / "out.txt").open("w") as out:

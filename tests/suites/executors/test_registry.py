@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import adm, refusal
+from drive import ONE_CELL
 
 from adm_core.errors import AdmError
 from suites.executors import registry
@@ -63,18 +64,6 @@ class Counting(Executor):
     def close(self):
         Path(os.environ["COUNTED"]).write_text(str(self.count))
 '''
-ONE_CELL = """
-title: one cell
-blocks:
-  - title: Online
-    task: classification
-    benchmark: digit-scenes@1
-    protocol: smoke
-    pairs: [resnet8w8s2 > resnet8w8s2]
-    regime: online
-    methods: [none]
-    seeds: [0]
-"""
 Installed = Callable[..., subprocess.CompletedProcess[str]]
 
 
