@@ -50,8 +50,8 @@ class TaskContext:
     download: bool = False
     artefacts: Path | None = None
 
-    def offer(self, *, own_views: bool = True, extra_view: bool = False, balanced: bool = False) -> None:
-        """Say what batches a task can make; it calls this first when it is opened.
+    def check_needs(self, *, own_views: bool = True, extra_view: bool = False, balanced: bool = False) -> None:
+        """Stop where the method needs batches that the task cannot make; a task calls this first when it is opened.
 
         Args:
             own_views: an augmentation of its own for each of two networks.

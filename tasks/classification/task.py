@@ -51,7 +51,7 @@ class ClassificationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
-        context.offer(extra_view=True, balanced=True)
+        context.check_needs(extra_view=True, balanced=True)
         known = benchmarks()
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in known:

@@ -45,7 +45,7 @@ class DiffusionTask(GenerativeTask):
     kind: Literal["denoiser"] = "denoiser"
 
     def __init__(self, context: TaskContext) -> None:
-        context.offer(own_views=False)
+        context.check_needs(own_views=False)
         known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol, device = context.benchmark, context.protocol, context.device
         if self.benchmark not in known:

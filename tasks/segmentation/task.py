@@ -46,7 +46,7 @@ class SegmentationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
-        context.offer()
+        context.check_needs()
         known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in known:
