@@ -24,8 +24,8 @@ class Composition(Method):
 
     The weights on the task loss are those of the only part that changes them (``kd+adm``: KD's); two parts that
     both change them must agree. The teacher is paused when one part pauses it. At most one part may choose the inputs,
-    deploy something else than the student, have phases, or treat gradients apart. In the phases of a part that has
-    some it acts alone; in the last, nameless one all parts do.
+    deploy something else than the student, have phases, or treat gradients apart; parts that count networks or examples
+    of a class must count alike. In the phases of a part that has some it acts alone; in the last, nameless one all do.
     """
 
     def __init__(self, methods: list[Method]) -> None:
@@ -39,6 +39,8 @@ class Composition(Method):
         _at_most_one(name, "each have phases", [m for m in methods if m.needs.phases])
         _at_most_one(name, "each have branches", [m for m in methods if m.needs.branches])
         _at_most_one(name, "each treat gradients apart", [m for m in methods if m.needs.gradient_groups])
+        _agree(name, "numbers of networks", {m.card.name: m.needs.peers + 1 for m in methods if m.needs.peers})
+        _agree(name, "examples of a class", {m.card.name: m.needs.per_class for m in methods if m.needs.per_class})
         self.methods = methods
         self.parts, self.statistics = {}, {}
         self.card = MethodCard(  # type: ignore[misc]
@@ -151,7 +153,6 @@ class Composition(Method):
             parts={f"{name}.{key}": term for name, part in each for key, term in part.parts.items()},
             student_task=self._task_weight([part.student_task for _, part in each]),
             teacher_task=self._task_weight([part.teacher_task for _, part in each]),
-            peers_task=self._task_weight([part.peers_task for _, part in each]),
             teacher_paused=any(part.teacher_paused for _, part in each),
             log={f"{name}.{key}": value for name, part in each for key, value in part.log.items()},
         )
@@ -188,3 +189,9 @@ def _at_most_one(name: str, what: str, methods: list[Method]) -> None:
     if len(methods) > 1:
         each = " and ".join(f"'{m.card.name}'" for m in methods)
         raise AdmError(f"method '{name}': {each} {what}; only one part can")
+
+
+def _agree(name: str, what: str, counts: Mapping[str, int]) -> None:
+    if len(set(counts.values())) > 1:
+        each = " and ".join(f"'{part}' {count}" for part, count in counts.items())
+        raise AdmError(f"method '{name}': its parts want different {what}: {each}; set them alike")

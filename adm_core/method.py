@@ -50,9 +50,8 @@ class Losses:
         teacher: named terms that train the teacher (online only).
         peers: named terms that train each peer, by its role (regime ``peers``).
         parts: named terms that train the method's own parts and no network, such as a critic's loss.
-        student_task: weight of the student's own task loss.
+        student_task: weight of the student's own task loss, and of each peer's.
         teacher_task: weight of the teacher's own task loss.
-        peers_task: weight of each peer's own task loss.
         teacher_paused: leave the teacher out of this step altogether: no loss, no optimiser step.
         log: named scalars to average over the epoch and keep as curves.
     """
@@ -63,7 +62,6 @@ class Losses:
     parts: Mapping[str, Tensor] = field(default_factory=dict)
     student_task: float = 1.0
     teacher_task: float = 1.0
-    peers_task: float = 1.0
     teacher_paused: bool = False
     log: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -23,7 +23,7 @@ def make_optimizers(distiller: Distiller, recipe: Recipe) -> list[torch.optim.Op
     """
     apart = distiller.parts_trained_apart()
     groups = []
-    for role, parameters in distiller.parameter_groups().items():
+    for role, parameters in distiller.trained.items():
         network = distiller.networks.get(role, distiller.networks["student"])
         chosen = recipe.optimizer_of(network.name, role)
         groups.append({"params": parameters, "lr": chosen.lr, "weight_decay": chosen.weight_decay})
@@ -53,22 +53,22 @@ def _grouped(groups: list[dict[str, Any]], distiller: Distiller, recipe: Recipe)
     return GroupedSGD(groups, base.lr, momenta)
 
 
-def backward(outcome: Outcome, optimizer: torch.optim.Optimizer, share: float, scaler: GradScaler | None) -> None:
+def backward(outcome: Outcome, optimizer: torch.optim.Optimizer, chunks: int, scaler: GradScaler | None) -> None:
     """Add the gradients of one forward pass to those that there are.
 
     Args:
         outcome: of the forward pass.
         optimizer: the first of the run; where it keeps groups of gradients apart, so does this.
-        share: of the batch; the loss is multiplied by it.
+        chunks: micro-batches of a step; the loss is divided by their number.
         scaler: of fp16 losses.
     """
     if not isinstance(optimizer, GroupedSGD):
-        total = outcome.total if share == 1 else outcome.total * share
+        total = outcome.total / chunks
         (scaler.scale(total) if scaler else total).backward()
         return
     groups = list(outcome.groups.items())
     for name, total in groups:
-        (total * share).backward(retain_graph=name != groups[-1][0])
+        (total / chunks).backward(retain_graph=name != groups[-1][0])
         optimizer.collect(name)
 
 
@@ -108,7 +108,9 @@ class GroupedSGD(torch.optim.Optimizer):
                     decay = options["weight_decay"] * p
                     given[TASK] = given[TASK] + decay if TASK in given else decay
                 for group, gradient in given.items():
-                    buffer = self.state[p].setdefault(group, torch.zeros_like(p))
+                    if group not in self.state[p]:
+                        self.state[p][group] = torch.zeros_like(p)
+                    buffer = self.state[p][group]
                     p.sub_(buffer.mul_(self.momenta[group]).add_(gradient), alpha=options["lr"])
         self._collected = {}
 

@@ -65,14 +65,13 @@ def _weighted(
 ) -> Iterator[tuple[str, float | None, Tensor, str]]:
     """Name, weight where it is not yet in the term, term and group of gradients, role by role."""
     own = {"student": losses.student, "teacher": losses.teacher, **losses.peers}
-    weights = {"student": losses.student_task, "teacher": losses.teacher_task}
     for role, extra in own.items():
         if role not in tasks and extra:
             raise AdmError(f"method '{method}': terms for '{role}' ({', '.join(extra)}), which does not train here")
     for role, task in tasks.items():
         if role == "teacher" and losses.teacher_paused:
             continue
-        weight = weights.get(role, losses.peers_task)
+        weight = losses.teacher_task if role == "teacher" else losses.student_task
         yield f"{role}.task", weight, task, TASK
         if role in auxiliary:
             yield f"{role}.auxiliary", weight, auxiliary[role], TASK

@@ -93,7 +93,6 @@ class Trainer:
         if recipe.selection == "best-validation" and not task.has_validation:
             raise AdmError("selection best-validation needs a validation split; set data.validation in the protocol")
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
-        self.roles = distiller.parameter_groups()
         self.optimizers = make_optimizers(distiller, recipe)
         self.peaks = [float(group["lr"]) for group in self._groups()]
         self.generator = torch.Generator(self.device)
@@ -132,7 +131,7 @@ class Trainer:
         self.distiller.enter_phase(done)
         for chunk in batch.chunks(self.recipe.accumulate):
             outcome = self._forward(chunk, done)
-            backward(outcome, self.optimizers[0], 1 / self.recipe.accumulate, self.scaler)
+            backward(outcome, self.optimizers[0], self.recipe.accumulate, self.scaler)
             self.progress.add(outcome)
         self._update()
         self.distiller.after_step()
@@ -189,7 +188,7 @@ class Trainer:
         if self.recipe.clip_norm:
             for optimizer in self.optimizers if self.scaler else ():
                 self.scaler.unscale_(optimizer)  # type: ignore[union-attr]
-            for parameters in self.roles.values():
+            for parameters in self.distiller.trained.values():
                 nn.utils.clip_grad_norm_(parameters, self.recipe.clip_norm)
         for optimizer in self.optimizers:
             if self.scaler:
@@ -220,7 +219,7 @@ class Trainer:
     def _make_averages(self) -> dict[str, MovingAverage]:
         if self.recipe.ema is None:
             return {}
-        networks = {role: n for role, n in self.distiller.networks.items() if role in self.roles}
+        networks = {role: n for role, n in self.distiller.networks.items() if role in self.distiller.trained}
         return {role: MovingAverage(network.module, self.recipe.ema) for role, network in networks.items()}
 
     def _evaluated(self) -> dict[str, Network]:

@@ -28,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from adm_core.compose import parts_of
+from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
 from adm_core.optimizer import make_optimizers
 from adm_core.testing.setup import RECIPE, Setup
@@ -194,6 +195,12 @@ def move_module(module: nn.Module) -> None:
             setattr(child, name, known.setdefault(p, nn.Parameter(moved(p), p.requires_grad)))
 
 
+def move_distiller(distiller: Distiller) -> None:
+    """Put a distiller and the networks that it runs on the fake GPU; optimisers are to be made afterwards."""
+    move_module(nn.ModuleList([distiller, *(network.module for network in distiller.networks.values())]))
+    distiller.trained = distiller.parameter_groups()
+
+
 def step_on_gpu(setup: Setup, moments: list[float]) -> None:
     """Move a setup to the fake GPU for good, and take a training step at each share of training in ``moments``.
 
@@ -205,9 +212,8 @@ def step_on_gpu(setup: Setup, moments: list[float]) -> None:
     may_wait = "host-synchronisation" in setup.method.needs.capabilities
     with fake_tensors():
         distiller = setup.distiller
-        move_module(nn.ModuleList([distiller, *(network.module for network in distiller.networks.values())]))
+        move_distiller(distiller)
         setup.method.know(moved(dict(setup.method.statistics)))
-        distiller.trained = distiller.parameter_groups()
         setup.optimizers = make_optimizers(distiller, RECIPE)
         given = [(moved(batch), progress, FakeGenerator()) for batch, progress in zip(batches, moments, strict=True)]
         with Watch(frozenset(filter(None, sources)), may_wait):

@@ -87,7 +87,7 @@ class Setup:
         """One step of every optimiser on a batch."""
         self.distiller.enter_phase(progress)
         outcome: Outcome = self.distiller(batch, progress, generator)
-        backward(outcome, self.optimizers[0], 1.0, None)
+        backward(outcome, self.optimizers[0], 1, None)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()

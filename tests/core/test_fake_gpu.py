@@ -9,7 +9,7 @@ from adm_core.errors import AdmError
 from adm_core.method import Losses, Method, MethodCard, Needs
 from adm_core.recipe import Recipe
 from adm_core.testing.checks import check_method
-from adm_core.testing.fake_gpu import GPU, FakeGenerator, Watch, fake_tensors, move_module, moved, step_on_gpu
+from adm_core.testing.fake_gpu import GPU, FakeGenerator, Watch, fake_tensors, move_distiller, moved, step_on_gpu
 from adm_core.testing.setup import Setup
 from adm_core.train import Trainer
 from tests.core.toy import ToyTask, trainer
@@ -137,7 +137,7 @@ def test_the_step_of_the_loop_waits_for_nothing(monkeypatch, precision, name):
     batches = list(ToyTask(3).batches(0, 0))
     monkeypatch.setattr("torch.Generator", lambda device: FakeGenerator())
     with fake_tensors():
-        move_module(plain.distiller)
+        move_distiller(plain.distiller)
         on_gpu = Trainer(plain.distiller, plain.task, recipe, 0)
         batches = [moved(batch) for batch in batches]
         with Watch(frozenset(), may_wait=False):

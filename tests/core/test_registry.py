@@ -128,6 +128,16 @@ def test_compositions_that_make_no_sense(spec, words):
         registry.create(spec)
 
 
+def test_the_parts_of_a_composition_count_the_same_networks():
+    with pytest.raises(
+        AdmError, match="'dml\\+mcl': its parts want different numbers of networks: 'dml' 2 and 'mcl' 3"
+    ):
+        registry.create("dml+mcl", {"mcl": {"networks": 3}})
+    alike = registry.create("dml+mcl", {"dml": {"networks": 3}, "mcl": {"networks": 3}})
+    assert (alike.needs.peers, alike.needs.per_class) == (2, 2)
+    assert registry.create("dml+dot", {"dml": {"networks": 3}}).needs.peers == 2  # dot counts none
+
+
 def test_shared_views_win_over_own_ones():
     assert registry.create("kdcl").needs.views == "own"
     composed = registry.create("kdcl+adm").needs
