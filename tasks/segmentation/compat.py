@@ -13,6 +13,7 @@ import importlib.util
 import sys
 import warnings
 from importlib.machinery import ModuleSpec
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -46,20 +47,49 @@ def load() -> ModuleType:
     """
     if importlib.util.find_spec("mmcv") is None:
         raise AdmError("segmentation needs MMSegmentation, which is not installed; make setup installs it")
-    if importlib.util.find_spec(_OPERATORS) is None:
-        stand_in = _NoOperators(_OPERATORS)
-        # A specification without a loader is how MMEngine learns that there are no operators.
-        stand_in.__spec__ = ModuleSpec(_OPERATORS, None)
-        sys.modules[_OPERATORS] = stand_in
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            _read_configs_without_yapf()
+            _stand_in_for_operators()
             mmseg = _register()
         except (ImportError, AssertionError) as error:
             raise AdmError(f"MMSegmentation cannot be imported: {str(error).splitlines()[0]}") from error
     _read_weights_safely()
     _be_quiet()
     return mmseg
+
+
+def _read_configs_without_yapf() -> None:
+    """Import MMEngine's configurations without the formatter yapf, which they need to print one, not to read one.
+
+    The first import of yapf in a user's account writes a cache that another process can read while it is half
+    written (0.43 renames it before it is flushed), so that workers started together would fail there.
+    """
+    if "mmengine.config" in sys.modules:
+        return
+
+    def format_code(*arguments: Any, **settings: Any) -> Any:
+        return importlib.import_module("yapf.yapflib.yapf_api").FormatCode(*arguments, **settings)
+
+    names = ("yapf", "yapf.yapflib", "yapf.yapflib.yapf_api")
+    absent = [name for name in names if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__dict__.update(FormatCode=format_code, __version__=version("yapf"))
+    try:
+        importlib.import_module("mmengine.config")
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+def _stand_in_for_operators() -> None:
+    if importlib.util.find_spec(_OPERATORS) is None:
+        stand_in = _NoOperators(_OPERATORS)
+        # A specification without a loader is how MMEngine learns that there are no operators.
+        stand_in.__spec__ = ModuleSpec(_OPERATORS, None)
+        sys.modules[_OPERATORS] = stand_in
 
 
 class _Timm:

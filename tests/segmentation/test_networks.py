@@ -1,7 +1,9 @@
 """Segmentation networks: the sizes of the list, taps that show what they say, and MMSegmentation's own losses."""
 
+import os
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import torch
@@ -206,6 +208,24 @@ def test_a_missing_operator_is_named():
     operators = ext_loader.load_ext("_ext", ["psamask_forward"])
     with pytest.raises(AdmError, match="operator 'psamask_forward'"):
         operators.psamask_forward()
+
+
+def test_loading_reads_no_cache_that_another_process_is_writing(tmp_path):
+    name = f"PatternGrammar-py{'.'.join(map(str, sys.version_info))}.pickle"
+    half_written = tmp_path / "YAPF" / metadata.version("yapf") / name
+    half_written.parent.mkdir(parents=True)
+    half_written.touch()
+    code = "from tasks.segmentation import compat; compat.load()"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_configuration_can_still_be_printed():
+    compat.load()
+    from mmengine.config import Config
+
+    assert Config({"a": 1, "b": {"c": "d"}}).pretty_text == "a = 1\nb = dict(c='d')\n"
 
 
 def test_weights_do_not_depend_on_anything_but_torchs_generator():
