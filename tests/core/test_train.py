@@ -1,11 +1,8 @@
 """The training loop on a tiny real task: it learns, resumes exactly, and stops with a reason."""
 
 import functools
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -177,33 +174,39 @@ def test_best_on_validation_needs_a_validation_split():
         trainer(recipe(selection="best-validation"), task=ToyTask(has_validation=False))
 
 
-CHILD = """
-import sys, pathlib
-from adm_core.recipe import Recipe
-from tests.core.toy import ToyTask, trainer
-import adm_core.train, torch
+def train_for_killing(folder, name):
+    """A training of some tenths of a second with a checkpoint at every third step; its weights."""
+    recipe = Recipe.model_validate({"epochs": 12, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}})
+    run = trainer(recipe, checkpoint_file=folder / f"{name}.pt", checkpoint_seconds=0.0)
+    run.run()
+    return run.distiller.state_dict()
+
+
+KILLED = """
+import os, pathlib, signal, sys, time
+import torch, torch._dynamo
+import adm_core.train
+from tests.core.test_train import train_for_killing
+
 adm_core.train.CHECK_EVERY = 3
-r = Recipe.model_validate({"epochs": 12, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}})
-t = trainer(r, checkpoint_file=pathlib.Path(sys.argv[1]), checkpoint_seconds=0.0)
-t.run()
-torch.save(t.distiller.state_dict(), sys.argv[2])
+folder = pathlib.Path(sys.argv[1])
+for pause in (0.0, 0.13, 0.37):
+    child = os.fork()
+    if child == 0:
+        train_for_killing(folder, "killed")
+        os._exit(0)
+    while not (folder / "killed.pt").exists():
+        time.sleep(0.01)
+    time.sleep(pause)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+torch.save(train_for_killing(folder, "killed"), folder / "killed")
 """
+"""Forks, so that torch is loaded once for all that are killed."""
 
 
-def test_sigkill_at_any_moment_leaves_a_run_that_resumes_to_the_same_weights(tmp_path):
-    def run(name, kill_after=None):
-        process = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / f"{name}.pt"), str(tmp_path / name)])
-        if kill_after is not None:
-            while not (tmp_path / f"{name}.pt").exists():
-                time.sleep(0.01)
-            time.sleep(kill_after)
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-
-    run("whole")
-    for pause in (0.0, 0.13, 0.37):
-        (tmp_path / "killed").unlink(missing_ok=True)
-        run("killed", pause)
-    run("killed")
-    whole, killed = (torch.load(tmp_path / n, weights_only=True) for n in ("whole", "killed"))
+def test_sigkill_at_any_moment_leaves_a_run_that_resumes_to_the_same_weights(tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    monkeypatch.setattr("adm_core.train.CHECK_EVERY", 3)
+    whole, killed = train_for_killing(tmp_path, "whole"), torch.load(tmp_path / "killed", weights_only=True)
     assert all(torch.equal(whole[k], killed[k]) for k in whole)

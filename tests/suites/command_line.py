@@ -7,10 +7,12 @@ import io
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import adm_bench
+from adm_core import registry
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,14 @@ class Answer:
         return json.loads(self.out)
 
 
-def adm(*arguments: object) -> Answer:
-    """Run a command; anything but a proper exit is raised, as a traceback would be seen by a user."""
+def adm(*arguments: object, cwd: Path | None = None) -> Answer:
+    """Run a command, in a folder; anything but a proper exit is raised, as a traceback would be seen by a user.
+
+    Methods of files that it loaded are forgotten with it, as they are where the process ends.
+    """
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
+        contextlib.chdir(cwd or Path.cwd()),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         patch.object(sys, "argv", ["adm", *map(str, arguments)]),
@@ -45,12 +51,21 @@ def adm(*arguments: object) -> Answer:
             adm_bench.main()
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            _forget_method_files()
     return Answer(code, out.getvalue(), err.getvalue())
 
 
-def refusal(*arguments: object) -> str:
+def _forget_method_files() -> None:
+    for name, method in list(registry._known.items()):
+        if method.__module__.startswith("adm_method_"):
+            del registry._known[name]
+            sys.modules.pop(method.__module__, None)
+
+
+def refusal(*arguments: object, cwd: Path | None = None) -> str:
     """The message of a command that refuses bad input: one error, exit status 2, nothing else printed."""
-    answer = adm(*arguments)
+    answer = adm(*arguments, cwd=cwd)
     assert (answer.code, answer.out) == (2, ""), answer
     assert answer.err.startswith("error: ") and answer.err.count("error:") == 1
     return answer.err.removeprefix("error: ").rstrip("\n")

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Answer, adm
 
 ADM = Path(sys.executable).with_name("adm")
 INLINE = ("--device", "cpu", "--executor", "inline")
@@ -56,7 +58,15 @@ class Reads(Method):
 """
 
 
-def adm(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(autouse=True, scope="module")
+def no_data_sets() -> Iterator[None]:
+    """Without data sets, as on a newcomer's machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ADM_DATA", raising=False)
+        yield
+
+
+def installed(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The installed command in a folder of its own, outside the checkout and without data sets."""
     given = {key: value for key, value in os.environ.items() if key not in ("ADM_DATA", "PYTHONPATH")}
     return subprocess.run(
@@ -79,9 +89,9 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
 def mine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder in which a method of one's own was made, named in a suite and run beside others."""
     folder = tmp_path_factory.mktemp("outside")
-    assert adm(folder, "new-method", "my-try").returncode == 0
+    assert adm("new-method", "my-try", cwd=folder).code == 0
     (folder / "mine.yaml").write_text(MINE.replace("{name}", "my-try"))
-    return folder, adm(folder, "run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu")
+    return folder, installed(folder, "run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu")
 
 
 def test_a_suite_with_ones_own_method_runs_to_its_end(mine):
@@ -106,40 +116,40 @@ def test_a_second_run_does_nothing(mine):
     folder, _ = mine
     before = {file: file.stat().st_mtime_ns for file in (folder / "runs" / "records").glob("*.json")}
     began = time.monotonic()
-    again = adm(folder, "run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu")
-    assert again.returncode == 0 and "mine: nothing to do, all 4 cells are done" in again.stdout
+    again = adm("run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu", cwd=folder)
+    assert again.code == 0 and "mine: nothing to do, all 4 cells are done" in again.out
     assert {file: file.stat().st_mtime_ns for file in (folder / "runs" / "records").glob("*.json")} == before
     assert time.monotonic() - began < 10
 
 
 def test_the_method_appears_in_the_report(mine):
     folder, _ = mine
-    report = adm(folder, "report", "mine")
-    assert report.returncode == 0, report.stderr
+    report = adm("report", "mine", cwd=folder)
+    assert report.code == 0, report.err
     for row in ("none", "kd", "my-try", "dml+adm"):
-        assert row in report.stdout
-    assert f"{records(folder)['my-try']['scores']['student']['top1']:.2f}" in report.stdout
+        assert row in report.out
+    assert f"{records(folder)['my-try']['scores']['student']['top1']:.2f}" in report.out
 
 
 def test_plan_status_and_logs_know_the_finished_suite(mine):
     folder, _ = mine
-    plan = json.loads(adm(folder, "plan", "mine.yaml", "--method-file", "my_try.py", "--json").stdout)
+    plan = json.loads(adm("plan", "mine.yaml", "--method-file", "my_try.py", "--json", cwd=folder).out)
     assert plan["open"] == 0 and {row["state"] for row in plan["cells"]} == {"done"}
-    status = adm(folder, "status", "mine.yaml", "--method-file", "my_try.py")
-    assert "5 done" in status.stdout and "to do" not in status.stdout
+    status = adm("status", "mine.yaml", "--method-file", "my_try.py", cwd=folder)
+    assert "5 done" in status.out and "to do" not in status.out
     cell = records(folder)["kd"]["id"]
-    assert f"{cell} ok" in adm(folder, "logs", cell[:10]).stdout
+    assert f"{cell} ok" in adm("logs", cell[:10], cwd=folder).out
 
 
 def test_without_its_file_the_method_is_unknown(mine):
     folder, _ = mine
-    done = adm(folder, "run", "mine.yaml")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: mine.yaml, block 'Offline', methods: unknown method 'my-try'")
+    done = adm("run", "mine.yaml", cwd=folder)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: mine.yaml, block 'Offline', methods: unknown method 'my-try'")
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
     """A suite in which one method gives NaN, one reads a tap that a library network lacks, and one is fine."""
     folder = tmp_path_factory.mktemp("faulty")
     (folder / "faulty.py").write_text(FAULTY)
@@ -147,12 +157,12 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.C
     other = text.split("blocks:\n")[1].replace("Offline", "Library").replace("[explodes, none]", "[reads]")
     other = other.replace("offline", "online").replace("resnet8w8s2", "torchvision/resnet18")
     (folder / "faulty.yaml").write_text(text + other)
-    return folder, adm(folder, "run", "faulty.yaml", "--method-file", "faulty.py", *INLINE)
+    return folder, adm("run", "faulty.yaml", "--method-file", "faulty.py", *INLINE, cwd=folder)
 
 
 def test_a_loss_that_is_not_finite_ends_its_own_cell_only(faulty):
     folder, done = faulty
-    assert done.returncode == 1
+    assert done.code == 1
     found = records(folder)
     assert found["explodes"]["status"] == "diverged"
     assert "train.student.log became nan in epoch 1 of 1" in found["explodes"]["reason"]
@@ -164,29 +174,29 @@ def test_a_tap_that_a_library_network_lacks_is_named_with_what_there_is(faulty):
     record = records(folder)["reads"]
     assert record["status"] == "skipped" and "network 'torchvision/resnet18': unknown tap 'stage5'" in record["reason"]
     assert "did you mean stage4" in record["reason"]
-    assert "unknown tap 'stage5'" in done.stdout and "Traceback" not in done.stdout + done.stderr
+    assert "unknown tap 'stage5'" in done.out and "Traceback" not in done.out + done.err
 
 
 def test_the_log_and_the_status_tell_why(faulty):
     folder, _ = faulty
     cell = records(folder)["explodes"]["id"]
-    assert f"{cell} diverged: train.student" in adm(folder, "logs", cell[:12]).stdout
-    status = adm(folder, "status", "faulty.yaml", "--method-file", "faulty.py").stdout
+    assert f"{cell} diverged: train.student" in adm("logs", cell[:12], cwd=folder).out
+    status = adm("status", "faulty.yaml", "--method-file", "faulty.py", cwd=folder).out
     assert f"failed {cell}" in status and "diverged: train.student" in status
 
 
 def test_a_missing_data_set_says_what_where_and_how(tmp_path):
     text = MINE[MINE.index("  - title: Online") :].replace("digit-scenes@1", "cifar10@1").replace("dml+adm", "dml")
     (tmp_path / "mine.yaml").write_text("title: no data\nblocks:\n" + text)
-    done = adm(tmp_path, "run", "mine.yaml", "--data-root", tmp_path / "data", *INLINE)
-    assert done.returncode == 2 and "Traceback" not in done.stderr and not (tmp_path / "runs" / "records").exists()
+    done = adm("run", "mine.yaml", "--data-root", tmp_path / "data", *INLINE, cwd=tmp_path)
+    assert done.code == 2 and "Traceback" not in done.err and not (tmp_path / "runs" / "records").exists()
     for words in ("CIFAR-10 was not found", "cifar-10-batches-py", "data_batch_1", "--download", "ADM_DATA"):
-        assert words in done.stderr
-    assert f"{tmp_path}/data/cifar-10-batches-py" in done.stderr
+        assert words in done.err
+    assert f"{tmp_path}/data/cifar-10-batches-py" in done.err
 
 
 def test_a_suite_may_say_where_its_data_are(tmp_path):
     text = MINE[MINE.index("  - title: Online") :].replace("digit-scenes@1", "cifar10@1").replace("dml+adm", "dml")
     (tmp_path / "mine.yaml").write_text("title: no data\ndata_roots: [beside]\nblocks:\n" + text)
-    done = adm(tmp_path, "run", "mine.yaml", *INLINE)
-    assert f"{tmp_path}/beside/cifar-10-batches-py" in done.stderr
+    done = adm("run", "mine.yaml", *INLINE, cwd=tmp_path)
+    assert f"{tmp_path}/beside/cifar-10-batches-py" in done.err

@@ -1,14 +1,12 @@
-"""``adm export`` as people run it: a process of its own, on stores that hold records and nothing else."""
+"""``adm export`` on stores that hold records and nothing else."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import Answer, adm
 
 from tests.results.factory import one_block, write
 
@@ -23,16 +21,15 @@ def runs(tmp_path: Path) -> Path:
     return write(tmp_path / "runs", *one_block({"none": (70.0, 71.0), "kd": (74.0, None)})).root
 
 
-def adm(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def export(*arguments: str | Path, cwd: Path) -> Answer:
     """Run ``adm export`` in a folder."""
-    command = [sys.executable, str(ROOT / "adm_bench.py"), "export", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ.copy())
+    return adm("export", *arguments, cwd=cwd)
 
 
 def test_a_suite_becomes_three_files_that_pandas_reads_in_one_line(tmp_path: Path) -> None:
-    done = adm("quick", "--store", QUICK, "--to", "parquet", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [f"export/{name}.parquet" for name in NAMES]
+    done = export("quick", "--store", QUICK, "--to", "parquet", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [f"export/{name}.parquet" for name in NAMES]
     scores, cost, curves = (pd.read_parquet(tmp_path / "export" / f"{name}.parquet") for name in NAMES)
     assert len(cost) == 33 == scores.cell.nunique() and set(curves.cell) == set(cost.cell)
     found = scores[scores.primary & (scores.network == "student")].groupby(["block", "label"]).value.mean()
@@ -42,21 +39,21 @@ def test_a_suite_becomes_three_files_that_pandas_reads_in_one_line(tmp_path: Pat
 
 
 def test_the_file_says_the_form_and_one_frame_may_be_chosen(runs: Path, tmp_path: Path) -> None:
-    assert adm("tiny", "--out", "a.csv", cwd=tmp_path).stdout == "a.csv\n"
+    assert export("tiny", "--out", "a.csv", cwd=tmp_path).out == "a.csv\n"
     scores = pd.read_csv(tmp_path / "a.csv")
     assert scores.value.count() == 9 and list(scores[scores.status != "ok"].status) == ["diverged"]
-    assert adm("tiny", "--only", "cost", "--out", "b.JSON", cwd=tmp_path).returncode == 0
+    assert export("tiny", "--only", "cost", "--out", "b.JSON", cwd=tmp_path).code == 0
     assert len(pd.read_json(tmp_path / "b.JSON")) == 4
-    done = adm("tiny", "--only", "cost", "--to", "csv", "--out", tmp_path, cwd=tmp_path)
-    assert done.stdout == f"{tmp_path / 'cost.csv'}\n" and (tmp_path / "cost.csv").is_file()
-    assert adm("somewhere/tiny.yaml", "--out", "c.parquet", cwd=tmp_path).returncode == 0
+    done = export("tiny", "--only", "cost", "--to", "csv", "--out", tmp_path, cwd=tmp_path)
+    assert done.out == f"{tmp_path / 'cost.csv'}\n" and (tmp_path / "cost.csv").is_file()
+    assert export("somewhere/tiny.yaml", "--out", "c.parquet", cwd=tmp_path).code == 0
 
 
 def test_suites_and_stores_may_be_mixed(runs: Path, tmp_path: Path) -> None:
-    done = adm("tiny", "runs", QUICK, "--to", "csv", "--only", "cost", cwd=tmp_path)
+    done = export("tiny", "runs", QUICK, "--to", "csv", "--only", "cost", cwd=tmp_path)
     found = pd.read_csv(tmp_path / "export" / "cost.csv")
     sizes = found.groupby(["store", found.suite.fillna("-")]).size().to_dict()
-    assert sizes == {("runs", "tiny"): 4, ("runs", "-"): 4, (str(QUICK), "-"): 34}, done.stderr
+    assert sizes == {("runs", "tiny"): 4, ("runs", "-"): 4, (str(QUICK), "-"): 34}, done.err
 
 
 @pytest.mark.parametrize(
@@ -76,6 +73,6 @@ def test_suites_and_stores_may_be_mixed(runs: Path, tmp_path: Path) -> None:
 def test_bad_input_is_one_clear_error(runs: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "both" / "records").mkdir(parents=True)
     (runs / "suites" / "both.json").write_bytes((runs / "suites" / "tiny.json").read_bytes())
-    done = adm(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and message in done.stderr and done.stdout == ""
-    assert "Traceback" not in done.stderr and not (tmp_path / "export").exists()
+    done = export(*arguments, cwd=tmp_path)
+    assert done.code == 2 and message in done.err and done.out == ""
+    assert "Traceback" not in done.err and not (tmp_path / "export").exists()

@@ -1,4 +1,4 @@
-"""``adm report`` as people run it: a process of its own, on stores that hold records and nothing else."""
+"""``adm report`` on stores that hold records and nothing else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import Answer, adm
 
 from results.records.store import Store
 from tests.results.factory import one_block, write
@@ -18,6 +19,7 @@ from tests.results.factory import one_block, write
 ROOT = Path(__file__).resolve().parents[3]
 STUDENTS = {"none": (70.0, 71.0, 72.0), "kd": (74.0, 75.5, 76.1), "at": (73.0, None, 75.0)}
 FILES = 13
+COMMAND = [sys.executable, str(ROOT / "adm_bench.py"), "report"]
 
 
 @pytest.fixture
@@ -26,17 +28,16 @@ def runs(tmp_path: Path) -> Path:
     return write(tmp_path / "runs", *one_block(STUDENTS)).root
 
 
-def adm(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def report(*arguments: str | Path, cwd: Path) -> Answer:
     """Run ``adm report`` in a folder."""
-    command = [sys.executable, str(ROOT / "adm_bench.py"), "report", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ | environment)
+    return adm("report", *arguments, cwd=cwd)
 
 
 def test_the_scores_are_printed_by_default(runs: Path) -> None:
-    done = adm("tiny", cwd=runs.parent)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "*75.20 ± 1.08" in done.stdout and "frozen teacher" in done.stdout and "\x1b" not in done.stdout
-    assert "at: diverged: loss is not finite" in done.stdout
+    done = report("tiny", cwd=runs.parent)
+    assert (done.code, done.err) == (0, "")
+    assert "*75.20 ± 1.08" in done.out and "frozen teacher" in done.out and "\x1b" not in done.out
+    assert "at: diverged: loss is not finite" in done.out
 
 
 @pytest.mark.parametrize(
@@ -50,34 +51,34 @@ def test_the_scores_are_printed_by_default(runs: Path) -> None:
     ],
 )
 def test_forms_and_tables(runs: Path, arguments: list[str], words: str) -> None:
-    done = adm("tiny", "--store", runs, *arguments, cwd=ROOT)
-    assert done.returncode == 0 and words in done.stdout
+    done = report("tiny", "--store", runs, *arguments, cwd=ROOT)
+    assert done.code == 0 and words in done.out
 
 
 def test_csv_on_standard_output_is_nothing_but_csv(runs: Path) -> None:
-    done = adm("tiny", "--store", runs, "--format", "csv", cwd=ROOT)
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    done = report("tiny", "--store", runs, "--format", "csv", cwd=ROOT)
+    rows = list(csv.DictReader(io.StringIO(done.out)))
     assert [row["label"] for row in rows] == ["frozen teacher", "kd", "none", "at"]
 
 
 def test_a_file_gets_one_form_by_its_suffix(runs: Path, tmp_path: Path) -> None:
     for name, begin in (("a.md", "## Block"), ("a.tex", "% "), ("a.csv", "table,"), ("a.html", "<!doctype html>")):
-        done = adm("tiny", "--out", tmp_path / name, cwd=runs.parent)
-        assert done.stdout == f"{tmp_path / name}\n" and (tmp_path / name).read_text().startswith(begin)
+        done = report("tiny", "--out", tmp_path / name, cwd=runs.parent)
+        assert done.out == f"{tmp_path / name}\n" and (tmp_path / name).read_text().startswith(begin)
 
 
 def test_a_folder_gets_everything_and_check_proves_it(runs: Path, tmp_path: Path) -> None:
-    done = adm("tiny", "--out", "leaderboard", cwd=tmp_path)
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == FILES
-    assert all((tmp_path / line).is_file() for line in done.stdout.splitlines())
-    checked = adm("tiny", "--check", cwd=tmp_path)
-    assert checked.returncode == 0 and "every file is what the records give" in checked.stdout
+    done = report("tiny", "--out", "leaderboard", cwd=tmp_path)
+    assert done.code == 0 and len(done.out.splitlines()) == FILES
+    assert all((tmp_path / line).is_file() for line in done.out.splitlines())
+    checked = report("tiny", "--check", cwd=tmp_path)
+    assert checked.code == 0 and "every file is what the records give" in checked.out
     (tmp_path / "leaderboard" / "scores.md").write_text("better\n")
     (tmp_path / "leaderboard" / "cost.csv").unlink()
-    checked = adm("tiny", "--check", "--out", "leaderboard", cwd=tmp_path)
-    assert checked.returncode == 1 and "Traceback" not in checked.stderr
-    assert "scores.md: differs" in checked.stdout and "-better" in checked.stdout
-    assert "cost.csv: is missing" in checked.stdout and "summary" not in checked.stdout
+    checked = report("tiny", "--check", "--out", "leaderboard", cwd=tmp_path)
+    assert checked.code == 1 and "Traceback" not in checked.err
+    assert "scores.md: differs" in checked.out and "-better" in checked.out
+    assert "cost.csv: is missing" in checked.out and "summary" not in checked.out
     assert (tmp_path / "leaderboard" / "scores.md").read_text() == "better\n"
 
 
@@ -94,23 +95,23 @@ def test_a_folder_gets_everything_and_check_proves_it(runs: Path, tmp_path: Path
     ],
 )
 def test_bad_input_is_one_clear_error(runs: Path, arguments: list[str], message: str) -> None:
-    done = adm(*arguments, cwd=runs.parent)
-    assert done.returncode == 2 and message in done.stderr and done.stdout == ""
-    assert "Traceback" not in done.stderr
+    done = report(*arguments, cwd=runs.parent)
+    assert done.code == 2 and message in done.err and done.out == ""
+    assert "Traceback" not in done.err
 
 
 def test_a_form_that_is_asked_for_goes_to_one_file_whatever_its_name(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for out, file in (("page", "page"), ("folder", "folder/leaderboard.html")):
-        done = adm("tiny", "--format", "html", "--out", out, cwd=tmp_path)
-        assert done.returncode == 0 and (tmp_path / file).read_text().startswith("<!doctype html>")
-    assert adm("tiny", "--format", "latex", "--out", "folder", cwd=tmp_path).returncode == 0
+        done = report("tiny", "--format", "html", "--out", out, cwd=tmp_path)
+        assert done.code == 0 and (tmp_path / file).read_text().startswith("<!doctype html>")
+    assert report("tiny", "--format", "latex", "--out", "folder", cwd=tmp_path).code == 0
     assert "toprule" in (tmp_path / "folder" / "scores.tex").read_text()
 
 
 def test_a_path_to_a_suites_file_names_its_manifest(runs: Path) -> None:
-    done = adm("somewhere/tiny.yaml", cwd=runs.parent)
-    assert done.returncode == 0 and "75.20" in done.stdout
+    done = report("somewhere/tiny.yaml", cwd=runs.parent)
+    assert done.code == 0 and "75.20" in done.out
 
 
 def test_what_is_missing_is_told_apart_from_the_table(runs: Path) -> None:
@@ -118,11 +119,11 @@ def test_what_is_missing_is_told_apart_from_the_table(runs: Path) -> None:
     first, second, *_ = [row.id for row in store.read_manifest("tiny").rows if row.label == "kd"]
     store.record_path(first).unlink()
     store.record_path(second).write_text('{"schema_version": 1, "id"')
-    done = adm("tiny", cwd=runs.parent)
-    assert done.returncode == 0
-    assert "1 of 9 cells have not been run; 'adm run tiny' trains them" in done.stderr
-    assert f"unreadable: records/{second}.json: is damaged: not complete JSON" in done.stderr
-    assert "1 ok, 1 unreadable, 1 not run" in done.stdout and "cells have not" not in done.stdout
+    done = report("tiny", cwd=runs.parent)
+    assert done.code == 0
+    assert "1 of 9 cells have not been run; 'adm run tiny' trains them" in done.err
+    assert f"unreadable: records/{second}.json: is damaged: not complete JSON" in done.err
+    assert "1 ok, 1 unreadable, 1 not run" in done.out and "cells have not" not in done.out
 
 
 @pytest.mark.parametrize("arguments", [[], ["--out", "page.html"]])
@@ -148,7 +149,7 @@ def test_a_thousand_records_are_reported_at_once(tmp_path: Path) -> None:
     students = {"none": (70.0,) * 5} | {f"m{i}": tuple(70 + (i * s) % 7 / 10 for s in range(5)) for i in range(199)}
     runs = write(tmp_path / "runs", *one_block(students)).root
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = adm("tiny", "--store", runs, cwd=tmp_path)
+    done = subprocess.run([*COMMAND, "tiny", "--store", str(runs)], cwd=tmp_path, capture_output=True, timeout=120)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0 and took < 5

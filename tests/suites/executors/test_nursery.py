@@ -26,6 +26,7 @@ from suites.spec.expand import expand
 from suites.work.folder import WorkFolder
 from suites.work.locks import acquire, is_held
 from suites.work.options import RunOptions
+from suites.worker.entry import main
 
 Start = Callable[..., int]
 
@@ -185,8 +186,8 @@ def test_only_slots_without_gpus_are_taken_for_such() -> None:
     assert Slot("GPU 0", {"CUDA_VISIBLE_DEVICES": "GPU-0a"}).on_gpu and Slot("whatever is visible").on_gpu
 
 
-def test_a_forked_worker_trains_what_a_process_of_its_own_trains(
-    write_suite: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_forked_worker_trains_what_a_process_that_did_its_own_imports_trains(
+    write_suite: Callable[[str], Path], tmp_path: Path
 ) -> None:
     expansion, store = expand(str(write_suite(ONE_CELL))), Store(tmp_path / "runs")
     executor, options = LocalExecutor(slots("cpu", 1)), RunOptions(device="cpu", store=store.root)
@@ -198,8 +199,7 @@ def test_a_forked_worker_trains_what_a_process_of_its_own_trains(
     folder = WorkFolder(store.root / "work" / forked.id)
     assert folder.log.read_text() == ""
     weights = folder.weights.read_bytes()
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    subprocess.run([sys.executable, "-P", "-m", "suites.worker", str(folder.path)], check=True)
+    assert main([str(folder.path)]) == 0
     outcome = folder.outcome()
     assert outcome is not None and outcome["scores"] == forked.scores and outcome["curves"] == forked.curves
     assert folder.weights.read_bytes() == weights
