@@ -56,7 +56,7 @@ def check_method(spec: str, settings: SettingsByPart | None = None) -> Iterator[
     method: Method = registry.create(spec, settings)
     for regime in sorted(method.card.regimes):
         setups: dict[Form, Setup | Unsupported | str] = {
-            form: _setup_that_suits(spec, regime, settings or {}, form) for form in FORMS
+            form: setup_that_suits(spec, regime, settings or {}, form) for form in FORMS
         }
         runs = any(isinstance(setup, Setup) for setup in setups.values())
         for form, setup in setups.items():
@@ -69,7 +69,12 @@ def check_method(spec: str, settings: SettingsByPart | None = None) -> Iterator[
                 yield Check(regime, form, name, declines, str(setup))
 
 
-def _setup_that_suits(spec: str, regime: Any, settings: SettingsByPart, form: Form) -> Setup | Unsupported | str:
+def setup_that_suits(spec: str, regime: Any, settings: SettingsByPart, form: Form) -> Setup | Unsupported | str:
+    """A method on networks of unequal widths, or of equal ones where it declines those.
+
+    Returns:
+        The setup, why the method declines both, or what went wrong.
+    """
     reason: Unsupported | None = None
     for widths in ((8, 12), (8, 8)):
         try:

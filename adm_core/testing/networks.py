@@ -120,7 +120,7 @@ def tiny_network(width: int, seed: int = 0, form: Form = "images") -> Network:
     """A :class:`TinyNet`, :class:`TinyDenseNet` or :class:`TinyDenoiser` with its taps, initialised from ``seed``."""
     if form == "denoisers":
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             denoiser = TinyDenoiser(width).to(memory_format=torch.channels_last)
         places = {name: name for name in ("down1", "down2", "mid", "up2", "up1")}
         places |= {"last": "up1", "mid.attention": "attention", "noise": "head"}
@@ -129,7 +129,7 @@ def tiny_network(width: int, seed: int = 0, form: Form = "images") -> Network:
     norms = {f"stage{i + 1}.preact": f"stages.{i}.{2 if i == 0 else 1}" for i in range(3)}
     taps |= norms
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if form == "images":
             module: nn.Module = TinyNet(width).to(memory_format=torch.channels_last)
             return Network(f"tiny{width}", module, taps | {"penultimate": "pool"}, "head", normalisation=norms)

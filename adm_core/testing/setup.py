@@ -47,7 +47,7 @@ class Setup:
         batch = tiny_batch(form=self.form)
         example = tuple(given[:2] for given in (batch.student_input, *batch.conditions))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(3)
+            torch.default_generator.manual_seed(3)
             self.distiller = Distiller(
                 self._networks(), self.method, self.regime, task_loss, kind, example, tiny_facts(self.form)
             )
