@@ -1,5 +1,7 @@
 """Networks of torchvision and timm by name: taps that are found, heads that fit, errors that name what is there."""
 
+import functools
+
 import pytest
 import torch
 
@@ -23,13 +25,19 @@ def build(name: str, classes: int = 10, size: int = SIDE):
     return networks.build(name, classes, size)
 
 
+@functools.cache
+def built(name: str):
+    """One network for all tests that leave it as it is: the largest takes seconds to initialise."""
+    return build(name)
+
+
 def images(side: int = SIDE) -> torch.Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("name", "side", "maps", "width", "_head"), CASES, ids=[case[0] for case in CASES])
 def test_taps_are_found(name, side, maps, width, _head):
-    network = build(name)
+    network = built(name)
     shapes = probe(network, tuple(network.taps), (images(side),))
     expected = {f"stage{i}": (2, channels, size, size) for i, (channels, size) in enumerate(maps, start=1)}
     found = {tap: shape for tap, shape in shapes.items() if tap.startswith("stage")}
@@ -40,7 +48,7 @@ def test_taps_are_found(name, side, maps, width, _head):
 
 @pytest.mark.parametrize(("name", "side", "_maps", "width", "head"), CASES, ids=[case[0] for case in CASES])
 def test_a_head_is_promised_only_where_it_reads_the_mean_of_the_last_stage(name, side, _maps, width, head):
-    network = build(name)
+    network = built(name)
     assert (network.classifier() is not None) == head
     if not head:
         return
@@ -52,14 +60,17 @@ def test_a_head_is_promised_only_where_it_reads_the_mean_of_the_last_stage(name,
 
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "torchvision/vgg11_bn", "timm/resnet18"])
 def test_no_later_module_overwrites_a_recorded_map(name):
-    network = build(name)
+    network = built(name)
     taps = [tap for tap in network.taps if tap != "logits"]
     copies: dict[str, torch.Tensor] = {}
+    hooks = []
     for tap in taps:
         module = network.module.get_submodule(network.path(tap))
-        module.register_forward_hook(lambda _m, _i, output, tap=tap: copies.update({tap: output.clone()}))
+        hooks.append(module.register_forward_hook(lambda _m, _i, output, tap=tap: copies.update({tap: output.clone()})))
     with record(network, taps) as seen:
         network.module.train()(images()).sum().backward()
+    for hook in hooks:
+        hook.remove()
     assert all(torch.equal(seen[tap], copies[tap]) for tap in taps)
 
 
