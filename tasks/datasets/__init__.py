@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -67,9 +68,9 @@ def load(name: str, split: Split, roots: Sequence[Path], download: bool = False)
             f"{source.title} has no split '{split}' of its own, only {has}; carve one from train with the "
             "protocol's data.validation"
         )
-    read = _function(source.reader)
     if source.embedded:
-        return read(split)
+        return _made(name, split)
+    read = _function(source.reader)
     folder = source.find(roots)
     if folder is None and download and source.fetcher and roots:
         _function(source.fetcher)(Path(roots[0]).expanduser())
@@ -89,3 +90,9 @@ def _function(path: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found
+
+
+@functools.cache
+def _made(name: str, split: Split) -> Any:
+    """An embedded set, made once in a process: whoever opens several cells asks for it again."""
+    return _function(_source(name).reader)(split)
