@@ -27,9 +27,9 @@ bench: setup
 	$(BIN)/adm report bench --out leaderboard
 
 # Spread over the cores, each process taking neighbouring tests, which share what they set up. Benchmarks run alone:
-# pytest tests/benchmarks --benchmark-only
+# pytest tests/benchmarks --benchmark-only. Byte code is written even where the shell forbids it: tests start processes.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

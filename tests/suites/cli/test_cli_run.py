@@ -16,6 +16,11 @@ import pytest
 from command_line import Answer, adm
 
 ADM = Path(sys.executable).with_name("adm")
+LAUNCHED = {
+    "WORLD_SIZE": "2", "PMI_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+    "ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_USE_DEEPSPEED": "true",
+}  # fmt: skip
+"""What launchers of several processes leave in a shell."""
 INLINE = ("--device", "cpu", "--executor", "inline")
 """One process for all cells: torch is loaded once."""
 TASK = "task: classification\n    benchmark: digit-scenes@1\n    protocol: smoke"
@@ -67,11 +72,11 @@ def no_data_sets() -> Iterator[None]:
 
 
 def installed(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The installed command in a folder of its own, outside the checkout and without data sets."""
+    """The installed command in a folder of its own, outside the checkout, without data sets, in a launcher's shell."""
     given = {key: value for key, value in os.environ.items() if key not in ("ADM_DATA", "PYTHONPATH")}
     return subprocess.run(
         [str(ADM), *map(str, arguments)],
-        cwd=folder, capture_output=True, text=True, timeout=300, env=given | {"OMP_NUM_THREADS": "1"},
+        cwd=folder, capture_output=True, text=True, timeout=300, env=given | LAUNCHED | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -104,6 +109,19 @@ def test_a_suite_with_ones_own_method_runs_to_its_end(mine):
     for record in found.values():
         assert 0 <= record["scores"]["student"]["top1"] <= 100
     assert found["kd"]["teacher"]["cell_id"] == found["alone"]["id"] == found["my-try"]["teacher"]["cell_id"]
+
+
+def test_forked_workers_in_a_launchers_shell_train_what_this_process_trains(mine, tmp_path):
+    """Nothing of the science is read from the environment, and a fork of what has done the imports trains the same."""
+    folder, _ = mine
+    online = MINE[: MINE.index("  - title: Offline")] + MINE[MINE.index("  - title: Online") :]
+    (tmp_path / "online.yaml").write_text(online)
+    assert adm("run", "online.yaml", *INLINE, cwd=tmp_path).code == 0
+    ours, theirs = records(folder)["dml+adm"], records(tmp_path)["dml+adm"]
+    assert (ours["id"], ours["scores"], ours["curves"]) == (theirs["id"], theirs["scores"], theirs["curves"])
+    weights = [root / "runs" / "work" / ours["id"] / "weights.safetensors" for root in (folder, tmp_path)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert (weights[0].parent / "log.txt").read_text() == ""
 
 
 def test_nothing_of_the_place_is_recorded(mine):

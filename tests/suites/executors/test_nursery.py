@@ -1,4 +1,7 @@
-"""Workers forked from a nursery live and end as processes of their own do; what they are compared with is those."""
+"""Workers forked from a nursery live and end as processes of their own do; what they are compared with is those.
+
+That they train the same is tested in ``tests/suites/cli/test_cli_run.py``.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from drive import ONE_CELL, alive, wait_for
-from rich.console import Console
+from drive import alive, wait_for
 
-from results.records.store import Store
-from suites.executors.local import LocalExecutor
 from suites.executors.nursery import Nursery
 from suites.executors.slots import Slot, slots
-from suites.plan.plan import make_plan
-from suites.run.display import PlainDisplay
-from suites.run.runner import Runner
-from suites.spec.expand import expand
-from suites.work.folder import WorkFolder
 from suites.work.locks import acquire, is_held
-from suites.work.options import RunOptions
-from suites.worker.entry import main
 
 Start = Callable[..., int]
 
@@ -184,22 +177,3 @@ def test_a_nursery_that_ends_while_importing_says_so(tmp_path: Path, script: Cal
 def test_only_slots_without_gpus_are_taken_for_such() -> None:
     assert not slots("cpu", 1)[0].on_gpu
     assert Slot("GPU 0", {"CUDA_VISIBLE_DEVICES": "GPU-0a"}).on_gpu and Slot("whatever is visible").on_gpu
-
-
-def test_a_forked_worker_trains_what_a_process_that_did_its_own_imports_trains(
-    write_suite: Callable[[str], Path], tmp_path: Path
-) -> None:
-    expansion, store = expand(str(write_suite(ONE_CELL))), Store(tmp_path / "runs")
-    executor, options = LocalExecutor(slots("cpu", 1)), RunOptions(device="cpu", store=store.root)
-    plan = make_plan(expansion, store, 1)
-    with (tmp_path / "out.txt").open("w") as out:
-        display = PlainDisplay(plan, "x", Console(file=out))
-        assert Runner(expansion, store, executor, options, display).run().exit_code == 0
-    (forked,) = store.records()[0].values()
-    folder = WorkFolder(store.root / "work" / forked.id)
-    assert folder.log.read_text() == ""
-    weights = folder.weights.read_bytes()
-    assert main([str(folder.path)]) == 0
-    outcome = folder.outcome()
-    assert outcome is not None and outcome["scores"] == forked.scores and outcome["curves"] == forked.curves
-    assert folder.weights.read_bytes() == weights
