@@ -1,14 +1,21 @@
-"""What ranks in a block, which rows are among the best, and how much of the way to the teacher each goes."""
+"""What ranks in a block, which rows are among the best, and how much of the way to the teacher each goes.
+
+numpy is loaded when rows are tested: the names of tables are asked for by commands that test none.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from results.analysis import statistics
-from results.analysis.blocked import Blocked, by_seed
 from results.analysis.blocks import Block, Line
 from results.analysis.statistics import Difference
+
+if TYPE_CHECKING:
+    from results.analysis.blocked import Blocked
 
 
 def gain_over_baseline(block: Block, line: Line) -> float | None:
@@ -66,54 +73,79 @@ def ranked(block: Block) -> list[Line]:
     return sorted(complete, key=lambda line: (sign * (m.mean if (m := means[id(line)]) else 0.0), line.label))
 
 
-def design(block: Block, network: str = "student") -> tuple[list[Line], Blocked] | None:
-    """The rows that are tested on the primary score of a network, in the order of :func:`ranked`, and their design.
+@dataclass(frozen=True)
+class Tested:
+    """The ranked rows of a block, tested on the primary score of one network: one family.
 
-    None where nothing can be tested: fewer than two rows, or one seed.
+    Attributes:
+        block: whose rows.
+        network: ``student``, or ``teacher``: online, the teacher of the baseline row learned alone. Frozen teachers are
+            the same for all rows and are not tested.
     """
-    lines = [line for line in ranked(block) if line.values(network).keys() == block.seeds]
-    if len(lines) < 2 or len(block.seeds) < 2:
-        return None
-    place = next((index for index, line in enumerate(lines) if line is block.baseline), None)
-    return lines, by_seed([line.values(network) for line in lines], place)
+
+    block: Block
+    network: str = "student"
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The rows that are tested, best student first."""
+        return [line for line in ranked(self.block) if line.values(self.network).keys() == self.block.seeds]
+
+    @cached_property
+    def blocked(self) -> Blocked | None:
+        """Their design; None where nothing can be tested: fewer than two rows, or one seed."""
+        if len(self.lines) < 2 or len(self.block.seeds) < 2 or (self.network == "teacher" and self._alone is None):
+            return None
+        from results.analysis.blocked import by_seed
+
+        baseline = next((place for place, line in enumerate(self.lines) if line is self.block.baseline), None)
+        return by_seed([line.values(self.network) for line in self.lines], baseline)
+
+    @property
+    def noisy(self) -> Line | None:
+        """The noisiest row where the noise is so uneven that nothing is pooled, else None."""
+        return self.lines[int(self.blocked.noisiest)] if self.blocked is not None and self.blocked.uneven else None
+
+    @cached_property
+    def best(self) -> list[Line]:
+        """The rows that are best or cannot be told from the best: always the first of :attr:`lines`.
+
+        Where nothing can be tested, what has the best mean.
+        """
+        if self.blocked is None:
+            return [line for line in self.lines if line.values(self.network) == self.lines[0].values(self.network)]
+        inside = self.blocked.among_best(self.block.higher_is_better)
+        return [line for line, among in zip(self.lines, inside, strict=True) if among]
+
+    @cached_property
+    def differences(self) -> dict[int, Difference]:
+        """Every row's difference to the baseline by the row's id, none for the baseline itself.
+
+        There is no p for rows that are not tested, nor for any where the baseline is not. Empty where there is no
+        baseline or rows may not be compared.
+        """
+        alone = self._alone
+        if alone is None:
+            return {}
+        p_values: dict[int, float] = {}
+        if self.blocked is not None and self.blocked.baseline is not None:
+            p_values = dict(zip(map(id, self.lines), self.blocked.p_values(), strict=True))
+        found = {
+            id(line): statistics.paired_difference(line.values(self.network), alone)
+            for line in self.block.lines
+            if line is not self.block.baseline
+        }
+        return {line: replace(one, p=p_values.get(line)) for line, one in found.items() if one is not None}
+
+    @property
+    def _alone(self) -> dict[int, float] | None:
+        """Seed to the baseline's score."""
+        baseline = self.block.baseline
+        if baseline is None or not self.block.comparable or (self.network == "teacher" and not self.block.solo_teacher):
+            return None
+        return baseline.values(self.network)
 
 
 def best_lines(block: Block) -> list[Line]:
-    """The ranked rows that are best or cannot be told from the best: always the first ones of :func:`ranked`.
-
-    Where nothing can be tested, what has the best mean.
-    """
-    found = design(block)
-    if found is not None:
-        lines, blocked = found
-        inside = blocked.among_best(block.higher_is_better)
-        return [line for line, among in zip(lines, inside, strict=True) if among]
-    lines = ranked(block)
-    return [line for line in lines if line.values("student") == lines[0].values("student")]
-
-
-def against_baseline(block: Block, network: str) -> dict[int, Difference]:
-    """Every row held against the baseline, on the primary score of one network: one family of tests.
-
-    Args:
-        block: whose rows; nothing is compared where they may not be, or there is no baseline.
-        network: ``student``, or ``teacher``: online, the teacher of the baseline row learned alone. Frozen teachers are
-            the same for all rows and are not compared.
-
-    Returns:
-        Differences by the id of the row, none for the baseline. There is no p for rows that are not ranked, nor for any
-        where the baseline is not.
-    """
-    baseline, found = block.baseline, design(block, network)
-    if baseline is None or not block.comparable or (network == "teacher" and not block.solo_teacher):
-        return {}
-    p_values: dict[int, float] = {}
-    lines, blocked = found or ([], None)
-    if blocked is not None and blocked.baseline is not None:
-        p_values = dict(zip(map(id, lines), blocked.p_values(), strict=True))
-    differences = {}
-    for line in block.lines:
-        difference = statistics.paired_difference(line.values(network), baseline.values(network))
-        if difference is not None and line is not baseline:
-            differences[id(line)] = replace(difference, p=p_values.get(id(line)))
-    return differences
+    """The ranked rows that are best or cannot be told from the best: always the first ones of :func:`ranked`."""
+    return Tested(block).best

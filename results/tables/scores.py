@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from results.analysis import mixture, statistics
 from results.analysis.blocks import Block, Line
-from results.analysis.ranking import against_baseline, best_lines, design, gain_over_baseline, ranked
+from results.analysis.ranking import Tested, gain_over_baseline
 from results.analysis.statistics import Difference
 from results.metrics import SEPARATOR, in_order, metric_column
 from results.table import Column, Entry, Row, RowKind, Table
@@ -31,29 +31,27 @@ class _Judged:
     bold: bool
 
 
-def _judge(block: Block) -> list[_Judged]:
-    """Every line, ranked ones first, with differences adjusted over the ranked lines of the block."""
-    first = ranked(block)
-    placed = {id(line) for line in first}
+def _judge(block: Block, students: Tested, teachers: Tested) -> list[_Judged]:
+    """Every line, ranked ones first."""
+    placed, best = {id(line) for line in students.lines}, {id(line) for line in students.best}
     rest = sorted((line for line in block.lines if id(line) not in placed), key=lambda line: line.label)
-    best = {id(line) for line in best_lines(block)}
-    students, teachers = (against_baseline(block, network) for network in ("student", "teacher"))
     return [
         _Judged(
             line,
             statistics.summarize(list(line.values("student").values())),
-            students.get(id(line)),
+            students.differences.get(id(line)),
             gain_over_baseline(block, line),
-            teachers.get(id(line)),
+            teachers.differences.get(id(line)),
             id(line) in placed,
             id(line) in best,
         )
-        for line in [*first, *rest]
+        for line in [*students.lines, *rest]
     ]
 
 
 def _table(block: Block) -> Table:
-    judged = _judge(block)
+    students, teachers = Tested(block), Tested(block, "teacher")
+    judged = _judge(block, students, teachers)
     metric = block.primary.metric if block.primary else "score"
     extra = in_order(
         m for r in block.records() for m in r.scores.get("student", {}) if m != metric and SEPARATOR not in m
@@ -68,7 +66,7 @@ def _table(block: Block) -> Table:
         tuple(rows),
         block.subtitle,
         block.context,
-        tuple(_notes(block, judged)),
+        tuple(_notes(block, judged, _test_notes(students, teachers))),
     )
     keep = {"rank", "label", "n", metric}
     return table.without_empty(frozenset(keep))
@@ -149,7 +147,7 @@ def _difference(difference: Difference | None) -> Entry:
     return Entry((difference.mean, difference.p) if difference else (None, None))
 
 
-def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
+def _notes(block: Block, judged: Sequence[_Judged], tests: Sequence[str]) -> list[str]:
     notes = block.own_networks
     if block.primary:
         how = {
@@ -157,7 +155,7 @@ def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
             "best-validation": "at the epoch that was best on validation data carved from train",
         }
         notes.append(f"Scores are taken {how[block.primary.selection]}.")
-    notes += _test_notes(block, judged)
+    notes += tests
     if block.cell.regime != "alone" and block.baseline is None:
         notes.append(f"No seed of the baseline '{block.baseline_method}' is ok: no differences, no gains.")
     elif block.baseline is not None and block.comparable and not block.stands(block.baseline):
@@ -177,26 +175,27 @@ def _has_teacher(block: Block) -> bool:
     return bool(block.frozen_teacher or block.solo_teacher)
 
 
-def _test_notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
+def _test_notes(students: Tested, teachers: Tested) -> list[str]:
     """What bold and p say in this table."""
-    found = design(block)
-    if found is None:
-        return ["Bold: the best mean. Of one seed or one row nothing can be told apart."] * any(i.bold for i in judged)
-    baseline = f"'{block.baseline.label}'" if block.baseline else "the baseline"
-    notes = ["Bold: the best mean, and all that cannot be told from it (Hsu's comparison with the best, 95 %)."]
-    if any(item.delta and item.delta.p is not None for item in judged):
-        notes.append(f"p: Dunnett's test of the differences to {baseline}; the noise is pooled over the rows, by seed.")
-    if found[1].uneven:
-        noisy = found[0][int(found[1].noisiest)].label
-        notes = [f"The noise of '{noisy}' exceeds the others' grossly, so nothing is pooled: p are of paired t-tests, "
-                 "Holm-adjusted; bold reaches down to the last row that a paired t-test cannot tell from the best "
-                 "(Bonferroni-adjusted)."]  # fmt: skip
-    teachers = design(block, "teacher") if block.solo_teacher else None
-    if teachers is not None and teachers[1].uneven:
-        noisy = teachers[0][int(teachers[1].noisiest)].label
+    if students.blocked is None:
+        return ["Bold: the best mean. Of one seed or one row nothing can be told apart."] if students.best else []
+    if students.noisy:
+        notes = [
+            f"The noise of '{students.noisy.label}' exceeds the others' grossly, so nothing is pooled: p are of paired "
+            "t-tests, Holm-adjusted; bold reaches down to the last row that a paired t-test cannot tell from the best "
+            "(Bonferroni-adjusted)."
+        ]
+    else:
+        notes = ["Bold: the best mean, and all that cannot be told from it (Hsu's comparison with the best, 95 %)."]
+        if students.blocked.baseline is not None:
+            baseline = students.lines[students.blocked.baseline].label
+            notes.append(
+                f"p: Dunnett's test of the differences to '{baseline}'; the noise is pooled over rows, by seed."
+            )
+    if teachers.noisy:
         notes.append(
-            f"The noise of the teacher of '{noisy}' exceeds the others' grossly: teachers' p are of paired t-tests, "
-            "Holm-adjusted."
+            f"The noise of the teacher of '{teachers.noisy.label}' exceeds the others' grossly: teachers' p are of "
+            "paired t-tests, Holm-adjusted."
         )
     return notes
 

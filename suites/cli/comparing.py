@@ -17,7 +17,7 @@ def compare(
     store: StoreFolder = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Paired differences A - B over the pairs and seeds that both have, with Holm-adjusted p-values.
+    """Differences A - B over the pairs and seeds that both have, with p-values adjusted over the lines.
 
     Example: adm compare dml+adm dml
     """

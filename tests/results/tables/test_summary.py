@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
 import pytest
 from scipy import stats
 
+from results import report
 from results.analysis.blocks import collect
 from results.records.schema import MethodPart, Record
 from results.table import Table
@@ -15,6 +17,7 @@ from results.tables.summary import SUMMARY
 from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, make_row
 from tests.results.reading import labels, row_of, value
 
+LEADERBOARDS = Path(report.__file__).with_name("leaderboards")
 Scores = Sequence[float | None]
 Title = str
 
@@ -131,6 +134,15 @@ def test_each_task_has_its_own_table_and_all_tasks_one_of_what_stands_in_all() -
 
 def test_where_one_row_alone_stands_in_all_tasks_there_is_no_table_over_them() -> None:
     assert [table.context["task"] for table in mixed(("none",))] == ["classification", "diffusion"]
+
+
+def test_the_committed_records_of_bench_rank_no_method_over_fewer_blocks_than_another() -> None:
+    suites = ("quick", "seg-quick", "diffusion-quick")
+    tables = SUMMARY.tables([block for name in suites for block in report.load(LEADERBOARDS / name, name).blocks])
+    tasks = ("classification", "segmentation", "diffusion")
+    assert [table.title for table in tables] == [f"{r}, {task}" for r in ("Online", "Offline") for task in tasks]
+    for table in tables:
+        assert len({value(table, row, "blocks") for row in table.rows}) == 1 and len(ranked(table)) > 2
 
 
 def test_regimes_stand_apart() -> None:

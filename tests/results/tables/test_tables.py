@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from results import report
 from results.analysis.blocked import by_seed
 from results.analysis.blocks import Block, collect
 from results.records.schema import Primary
@@ -19,6 +21,7 @@ from results.tables.slices import SLICES
 from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, one_block
 from tests.results.reading import labels, row_of, value
 
+LEADERBOARDS = Path(report.__file__).with_name("leaderboards")
 Students = Mapping[str, Sequence[float | None]]
 THREE: Students = {
     "none": (70.0, 71.0, 72.0),
@@ -54,6 +57,13 @@ def test_two_rows_alike_but_for_their_means_are_bold_from_the_top_down() -> None
     assert stats.ttest_rel(scores["kd"], scores["at"]).pvalue < 0.01
 
 
+@pytest.mark.parametrize("suite", sorted(path.name for path in LEADERBOARDS.iterdir()))
+def test_bold_is_a_top_segment_of_every_committed_table(suite: str) -> None:
+    for table in SCORES.tables(report.load(LEADERBOARDS / suite, suite).blocks):
+        bold = [any(entry.bold for entry in row.entries) for row in table.rows if row.kind in ("ranked", "baseline")]
+        assert bold[0] and bold == sorted(bold, reverse=True)
+
+
 def test_with_one_seed_only_the_best_mean_is_bold_and_the_table_says_so() -> None:
     (table,) = SCORES.tables(blocks_of({"none": (70.0,), "kd": (70.1,)}))
     assert [row.entries[1].bold for row in table.rows] == [False, True, False]
@@ -70,7 +80,7 @@ def test_differences_are_tested_over_the_ranked_rows() -> None:
     incomplete = row_of(table, "dkd")
     assert value(table, incomplete, "top1_delta") == pytest.approx(5.0)  # over seeds 0 and 2
     assert value(table, incomplete, "top1_delta", 1) is None
-    assert "p: Dunnett's test of the differences to 'none'; the noise is pooled over the rows, by seed." in table.notes
+    assert "p: Dunnett's test of the differences to 'none'; the noise is pooled over rows, by seed." in table.notes
 
 
 def test_students_and_teachers_are_two_families() -> None:
