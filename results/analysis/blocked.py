@@ -84,35 +84,40 @@ class Blocked:
         noise: Floats = np.maximum(np.sqrt(self._squares.sum(-1) / self.df), self._least)
         return noise
 
-    @cached_property
+    @property
     def uneven(self) -> Flags:
-        """[...]: whether a row has a larger share of the noise than chance gives rows with equal noise.
+        """[...]: whether a row's noise exceeds the others' grossly, so that nothing is pooled."""
+        uneven: Flags = self._evenness.min(-1) < 1
+        return uneven
 
-        Of R rows with equal normal noise, a row's share of the sum of squares, times R / (R - 1), has the distribution
+    @property
+    def noisiest(self) -> Indices:
+        """[...]: index of the row whose noise exceeds the others' most."""
+        place: Indices = self._evenness.argmin(-1)
+        return place
+
+    @cached_property
+    def _evenness(self) -> Floats:
+        """[..., R]: how likely each row's share of the noise or a larger one is where all rows have equal noise.
+
+        In units of the level that it is tested at, so that a row below 1 is uneven. Of R rows with equal normal noise,
+        a row's share of the sum of squares, times R / (R - 1), has the distribution
         Beta((N - 1) / 2, (R - 2)(N - 1) / 2). The baseline's is tested at :data:`UNEVEN_LEVEL`, since its noise is in
-        all differences; the largest of all at the same level, adjusted by Bonferroni. Two rows have equal shares
-        whatever their noise; their test does not pool.
+        all differences, the others' at the same level, adjusted by Bonferroni. Two rows have equal shares whatever
+        their noise; their test does not pool.
         """
         from scipy.special import betainc
 
         rows, seeds = self.scores.shape[-2:]
-        total = self._squares.sum(-1)
-        if rows == 2:
-            return np.zeros(total.shape, bool)
-        seen = np.sqrt(total / self.df) > self._least
-        shares = self._squares * rows / (rows - 1) / np.where(seen, total, 1.0)[..., None]
-        p_values = betainc((rows - 2) * (seeds - 1) / 2, (seeds - 1) / 2, np.clip(1 - shares, 0.0, 1.0))
+        total = self._squares.sum(-1, keepdims=True)
         levels = np.full(rows, UNEVEN_LEVEL / rows)
         if self.baseline is not None:
             levels[self.baseline] = UNEVEN_LEVEL
-        found: Flags = seen & (p_values < levels).any(-1)
-        return found
-
-    @property
-    def noisiest(self) -> Indices:
-        """[...]: index of the row with the largest share of the noise."""
-        place: Indices = self._squares.argmax(-1)
-        return place
+        seen = (np.sqrt(total / self.df) > self._least) & (rows > 2)
+        shares = self._squares * rows / (rows - 1) / np.where(seen, total, 1.0)
+        larger = betainc(max(rows - 2, 1) * (seeds - 1) / 2, (seeds - 1) / 2, np.clip(1 - shares, 0.0, 1.0))
+        evenness: Floats = np.where(seen, larger / levels, 1.0)
+        return evenness
 
     def p_values(self) -> list[float]:
         """Each row's p-value for its difference to the baseline, adjusted over the rows; of a single table, [R, N].

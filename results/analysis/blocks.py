@@ -119,9 +119,9 @@ class Block:
 
     @cached_property
     def baseline(self) -> Line | None:
-        """The row of the baseline method that has most seeds; the first of them."""
+        """The row of the baseline method that takes part, else the one that has most seeds; the first of them."""
         rows = [line for line in self.lines if line.method == self.baseline_method and line.records]
-        return max(rows, key=lambda line: len(line.records), default=None)
+        return max(rows, key=lambda line: (self.stands(line), len(line.records)), default=None)
 
     @cached_property
     def comparable(self) -> bool:

@@ -126,6 +126,16 @@ def test_a_noisy_baseline_is_noticed_sooner_than_another_row() -> None:
     assert Blocked(scores, 0).uneven.mean() > Blocked(scores, 1).uneven.mean() + 0.1 > 0.6
 
 
+def test_the_row_that_is_named_is_the_one_that_is_uneven() -> None:
+    source = np.random.default_rng(0)
+    named = [Blocked(source.normal(size=(5, 6)) * np.array([[1.0], [1], [9], [1], [1]]), 0).noisiest for _ in range(20)]
+    assert named == [2] * 20
+    scores = source.normal(size=(4_000, 5, 4)) * np.array([[2.5], [1], [1], [1], [1]])
+    blocked = Blocked(scores, 0)
+    names = blocked.noisiest[blocked.uneven]
+    assert (names == 0).mean() > 0.9 and set(names) <= set(range(5))
+
+
 def test_a_coincidence_of_coarse_scores_is_no_certainty() -> None:
     """Top-1 on 2,000 images, two seeds, the same difference twice: once p was 0."""
     found = by_seed([{0: 88.05, 1: 88.10}, {0: 88.00, 1: 88.05}], baseline=1)

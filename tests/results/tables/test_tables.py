@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from results import report
 from results.analysis.blocked import by_seed
 from results.analysis.blocks import Block, collect
-from results.records.schema import Primary
+from results.records.schema import MethodPart, Primary
 from results.report import Results, tables_of
 from results.tables.cost import COST
 from results.tables.scores import SCORES
@@ -125,9 +125,24 @@ def test_where_no_seeds_are_the_more_frequent_the_baselines_decide() -> None:
     (block,) = on_seeds({"kd": (0, 1, 2), "none": (0, 1)})
     assert block.seeds == {0, 1}
     (table,) = SCORES.tables(on_seeds({"kd": (0, 1, 2), "at": (0, 1, 2), "none": (0, 1)}))
+    assert row_of(table, "none").kind == "unranked"
     assert value(table, row_of(table, "kd"), "top1_delta") is not None
     assert value(table, row_of(table, "kd"), "top1_delta", 1) is None
     assert "The baseline 'none' is unranked: differences use shared seeds, untested." in table.notes
+
+
+def test_of_two_baseline_rows_the_one_on_the_tables_seeds_is_the_baseline() -> None:
+    """More seeds make no row the better reference, where it cannot be tested against the others."""
+    parts = tuple(MethodPart(name="none", version=1, settings={"note": note}) for note in ("short", "long"))
+    cells = [make_cell(seed=seed, parts=(parts[0],)) for seed in (0, 1)]
+    cells += [make_cell(seed=seed, parts=(parts[1],)) for seed in (0, 1, 2)]
+    cells += [make_cell("kd", seed) for seed in (0, 1)]
+    scores = (70.0, 70.5, 71.0, 70.0, 70.2, 75.0, 75.6)
+    records = by_id(*(make_record(cell, score) for cell, score in zip(cells, scores, strict=True)))
+    (block,) = collect(make_manifest(cells), records)
+    assert block.seeds == {0, 1} and block.baseline is block.lines[0]
+    (table,) = SCORES.tables([block])
+    assert value(table, row_of(table, "kd"), "top1_delta", 1) is not None
 
 
 def test_an_incomplete_row_is_shown_unranked_whatever_its_mean() -> None:
