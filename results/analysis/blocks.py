@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 
-from results.records.schema import Cell, Manifest, ManifestRow, Primary, Record, canonical_json
+from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Primary, Record, canonical_json
 
 MISSING = "not run"
 UNREADABLE = "unreadable"
@@ -21,7 +21,7 @@ class Line:
 
     Attributes:
         label: what the suite calls it.
-        method: names of its parts joined by ``+``.
+        parts: the method's, with their settings.
         planned: seeds that the suite wants.
         records: seed to record, for the seeds that are ok.
         statuses: how many seeds ended how.
@@ -30,12 +30,17 @@ class Line:
     """
 
     label: str
-    method: str
+    parts: tuple[MethodPart, ...]
     planned: list[int] = field(default_factory=list)
     records: dict[int, Record] = field(default_factory=dict)
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     capabilities: set[str] = field(default_factory=set)
+
+    @property
+    def method(self) -> str:
+        """Names of its parts joined by ``+``."""
+        return "+".join(part.name for part in self.parts)
 
     @property
     def complete(self) -> bool:
@@ -91,10 +96,32 @@ class Block:
         return next((r.primary for line in self.lines for _, r in sorted(line.records.items()) if r.primary), None)
 
     @cached_property
+    def higher_is_better(self) -> bool:
+        """The direction of what ranks."""
+        return self.primary is None or self.primary.higher_is_better
+
+    @cached_property
+    def seeds(self) -> frozenset[int]:
+        """Those that most rows are planned on; of sets as frequent, the baseline's, then the larger, then the lower."""
+        counts = Counter(frozenset(line.planned) for line in self.lines)
+        own = {frozenset(line.planned) for line in self.lines if line.method == self.baseline_method}
+        return max(counts, key=lambda seeds: (counts[seeds], seeds in own, len(seeds), [-s for s in sorted(seeds)]))
+
+    def stands(self, line: Line) -> bool:
+        """Whether a row takes part in ranking and tests: it is complete, on the seeds of the table."""
+        return line.complete and line.records.keys() == self.seeds
+
+    def why_not(self, line: Line) -> str:
+        """Why a row does not take part, in one line; that nothing was run needs no reason."""
+        if line.complete and not self.stands(line):
+            return f"on seeds {_listed(line.planned)}, where the table stands on {_listed(self.seeds)}"
+        return line.why
+
+    @cached_property
     def baseline(self) -> Line | None:
-        """The row of the baseline method that has most seeds; the first of them."""
+        """The row of the baseline method that takes part, else the one that has most seeds; the first of them."""
         rows = [line for line in self.lines if line.method == self.baseline_method and line.records]
-        return max(rows, key=lambda line: len(line.records), default=None)
+        return max(rows, key=lambda line: (self.stands(line), len(line.records)), default=None)
 
     @cached_property
     def comparable(self) -> bool:
@@ -163,6 +190,10 @@ class Block:
         return told
 
 
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
+
+
 def collect(
     manifest: Manifest, records: Mapping[str, Record], problems: Mapping[str, str] | None = None
 ) -> list[Block]:
@@ -181,7 +212,7 @@ def collect(
         block = blocks.setdefault(place, Block(row.block, cell, [], manifest.baseline))
         identity = (*place, row.label, cell.model_dump_json(include={"method"}))
         if identity not in lines:
-            lines[identity] = Line(row.label, cell.method_name)
+            lines[identity] = Line(row.label, cell.method)
             block.lines.append(lines[identity])
         _add(lines[identity], row, records.get(row.id), (problems or {}).get(row.id))
     return list(blocks.values())

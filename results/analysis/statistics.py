@@ -9,12 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-LEVEL = 0.05
-"""Two means are told apart when the p-value is below this."""
 CONFIDENCE = 0.95
-
-_ROUNDING = 1e-9
-"""Spread, relative to the values, below which numbers count as equal: what adding floats in another order makes."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +33,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired comparison of two rows over the seeds that both have.
+    """A comparison of two rows over the seeds that both have.
 
     Attributes:
-        n: number of pairs.
+        n: number of seeds.
         mean: mean of (first - second).
-        p: two-sided p-value of the paired t-test; None for fewer than two pairs.
+        p: its p-value, adjusted for what is looked at together; None where nothing was tested.
     """
 
     n: int
     mean: float
-    p: float | None
+    p: float | None = None
 
 
 def summarize(values: Sequence[float]) -> Summary | None:
@@ -67,78 +62,16 @@ def summarize(values: Sequence[float]) -> Summary | None:
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
-    """Compare two rows seed by seed.
-
-    Differences that do not vary at all leave no doubt: p is 1 when they are zero, else 0.
+    """The mean difference of two rows over the seeds that both have, untested; None when no seed is shared.
 
     Args:
         first: seed to value.
         second: seed to value.
-
-    Returns:
-        None when no seed is shared.
     """
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
-    differences = [first[seed] - second[seed] for seed in seeds]
-    n = len(differences)
-    mean = math.fsum(differences) / n
-    if n == 1:
-        return Difference(1, mean, None)
-    std = _std(differences, mean)
-    scale = max(max(abs(first[seed]), abs(second[seed])) for seed in seeds)
-    if std <= _ROUNDING * scale:
-        return Difference(n, mean, 1.0 if abs(mean) <= _ROUNDING * scale else 0.0)
-    from scipy.special import stdtr
-
-    t = abs(mean) / (std / math.sqrt(n))
-    return Difference(n, mean, min(1.0, 2.0 * float(stdtr(n - 1, -t))))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of p-values that are looked at together, in the order given.
-
-    Source: Holm, Scandinavian Journal of Statistics 6 (1979).
-    """
-    count = len(p_values)
-    adjusted = [0.0] * count
-    reached = 0.0
-    for rank, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
-        reached = max(reached, min(1.0, (count - rank) * p_values[index]))
-        adjusted[index] = reached
-    return adjusted
-
-
-def best_set(rows: Sequence[Mapping[int, float]], higher_is_better: bool) -> set[int]:
-    """Which rows are best or cannot be told from the best.
-
-    The row with the best mean is in; so is every row whose paired t-test against it, Holm-adjusted over these
-    comparisons, gives p >= 0.05. A row that cannot be tested (fewer than two shared seeds) is in only if its mean
-    equals the best.
-
-    Args:
-        rows: seed to value, for each row; none of them empty.
-        higher_is_better: the direction.
-
-    Returns:
-        Indices of the rows; empty for no rows.
-    """
-    if not rows:
-        return set()
-    sign = 1.0 if higher_is_better else -1.0
-    means = [sign * math.fsum(row.values()) / len(row) for row in rows]
-    best = max(range(len(rows)), key=lambda i: means[i])
-    inside = {i for i in range(len(rows)) if means[i] >= means[best]}
-    rivals: list[int] = []
-    p_values: list[float] = []
-    for index, row in enumerate(rows):
-        difference = paired_difference(rows[best], row) if index not in inside else None
-        if difference is not None and difference.p is not None:
-            rivals.append(index)
-            p_values.append(difference.p)
-    adjusted = holm(p_values)
-    return inside | {index for index, p in zip(rivals, adjusted, strict=True) if p >= LEVEL}
+    return Difference(len(seeds), math.fsum(first[seed] - second[seed] for seed in seeds) / len(seeds))
 
 
 def normalized_gain(method: float, none: float, teacher: float, higher_is_better: bool) -> float | None:

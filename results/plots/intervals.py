@@ -45,17 +45,18 @@ def intervals(block: Block, name: str) -> Plot | None:
     axes.set_ylim(len(lines) - 0.45, -0.55)
     _draw_references(axes, references, low, high)
     best = {id(line) for line in best_lines(block)}
-    _draw_rows(axes, lines, (low, high), best)
+    standing = {id(line) for line in lines if block.stands(line)}
+    _draw_rows(axes, lines, (low, high), best, standing)
     axes.set_yticks(range(len(lines)), labels)
     for tick, line in zip(axes.get_yticklabels(), lines, strict=True):
-        tick.set_color(INK if line.complete else MUTED)
+        tick.set_color(INK if id(line) in standing else MUTED)
         tick.set_fontweight("bold" if id(line) in best else "normal")
     axes.grid(axis="x")
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(metric_column(primary.metric, higher_is_better=primary.higher_is_better).heading)
     about = (
         "Bar: the mean's 95 % interval, cut with an arrow where it would leave the picture. Mark: the mean. "
-        "Dots below: single seeds. Hollow marks and grey labels: incomplete rows."
+        "Dots below: single seeds. Hollow marks and grey labels: unranked rows."
     )
     return finish(axes, name, "Scores with their uncertainty", about, f"{short(block.title)}: {', '.join(labels)}.")
 
@@ -108,7 +109,7 @@ def _draw_references(axes: Axes, references: list[tuple[str, float]], low: float
         )  # fmt: skip
 
 
-def _draw_rows(axes: Axes, lines: list[Line], limits: tuple[float, float], best: set[int]) -> None:
+def _draw_rows(axes: Axes, lines: list[Line], limits: tuple[float, float], best: set[int], standing: set[int]) -> None:
     """Bars, seeds and means; things that look alike are drawn together, which takes a fraction of the time."""
     means: dict[tuple[bool, bool], list[tuple[float, int]]] = {}
     bars: list[tuple[int, float, float]] = []
@@ -121,7 +122,7 @@ def _draw_rows(axes: Axes, lines: list[Line], limits: tuple[float, float], best:
             axes.annotate(short(line.state), (0, place), (6, -4), xycoords=("axes fraction", "data"),
                           textcoords="offset points", color=MUTED, size=11, style="italic")  # fmt: skip
             continue
-        means.setdefault((line.complete, id(line) in best), []).append((summary.mean, place))
+        means.setdefault((id(line) in standing, id(line) in best), []).append((summary.mean, place))
         seeds += [(value, place + _BELOW) for value in values]
         if summary.low is not None and summary.high is not None:
             bars.append((place, max(summary.low, limits[0]), min(summary.high, limits[1])))
@@ -132,9 +133,9 @@ def _draw_rows(axes: Axes, lines: list[Line], limits: tuple[float, float], best:
     for arrow, points in arrows.items():
         _dots(axes, points, marker=arrow, color=MUTED, markersize=5, zorder=3)
     _dots(axes, seeds, marker="o", color=SERIES[0], markersize=4.5, markeredgewidth=0, zorder=4)
-    for (complete, among_best), points in sorted(means.items()):
-        color, size = INK if complete else MUTED, 8.0 if among_best else 6.5
-        _dots(axes, points, marker="D", color=color if complete else PAPER, markeredgecolor=color,
+    for (stands, among_best), points in sorted(means.items()):
+        color, size = INK if stands else MUTED, 8.0 if among_best else 6.5
+        _dots(axes, points, marker="D", color=color if stands else PAPER, markeredgecolor=color,
               markersize=size, zorder=3)  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def tradeoff(block: Block, name: str) -> Plot | None:
         time, values = relative_time(block, line), list(line.values("student").values())
         if time is not None and values:
             mean = math.fsum(values) / len(values)
-            points.append((time, mean, line.complete, short(line.label), known.get(id(line))))
+            points.append((time, mean, block.stands(line), short(line.label), known.get(id(line))))
     if len(points) < 2 or block.primary is None:
         return None
     axes = make_axes(_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM)
@@ -44,9 +44,9 @@ def tradeoff(block: Block, name: str) -> Plot | None:
     axes.set_xlim(*_padded(xs))
     axes.set_ylim(*_padded(ys))
     axes.grid(axis="both")
-    for x, y, complete, _, series in points:
+    for x, y, stands, _, series in points:
         color = series.color if series else MUTED
-        axes.plot([x], [y], "o", color=color if complete else PAPER, markeredgecolor=color,
+        axes.plot([x], [y], "o", color=color if stands else PAPER, markeredgecolor=color,
                   markersize=8 if series else 5, markeredgewidth=1.5, clip_on=False)  # fmt: skip
     at = [tuple(axes.transData.transform((x, y))) for x, y, *_ in points]
     texts = [label if series else "" for *_, label, series in points]

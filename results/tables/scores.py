@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from results.analysis import mixture, statistics
 from results.analysis.blocks import Block, Line
-from results.analysis.ranking import best_lines, gain_over_baseline, ranked
+from results.analysis.ranking import Tested, gain_over_baseline
 from results.analysis.statistics import Difference
 from results.metrics import SEPARATOR, in_order, metric_column
 from results.table import Column, Entry, Row, RowKind, Table
@@ -27,49 +27,31 @@ class _Judged:
     delta: Difference | None
     gain: float | None
     teacher_delta: Difference | None
-    bold: bool = False
+    ranked: bool
+    bold: bool
 
 
-def _judge(block: Block) -> list[_Judged]:
-    """Every line, ranked ones first, with differences adjusted over the complete lines of the block."""
-    first = ranked(block)
-    placed = {id(line) for line in first}
+def _judge(block: Block, students: Tested, teachers: Tested) -> list[_Judged]:
+    """Every line, ranked ones first."""
+    placed, best = {id(line) for line in students.lines}, {id(line) for line in students.best}
     rest = sorted((line for line in block.lines if id(line) not in placed), key=lambda line: line.label)
-    baseline, best = block.baseline, best_lines(block)
-    none = baseline.values("student") if baseline and block.comparable else {}
-    solo = block.solo_teacher if block.comparable else {}
-    judged = []
-    for line in [*first, *rest]:
-        student = line.values("student")
-        other = line is not baseline
-        judged.append(
-            _Judged(
-                line,
-                statistics.summarize(list(student.values())),
-                statistics.paired_difference(student, none) if other else None,
-                gain_over_baseline(block, line),
-                statistics.paired_difference(line.values("teacher"), solo) if other else None,
-                any(line is winner for winner in best),
-            )
-        )
-    deltas = _adjust([item.delta for item in judged], len(first))
-    teachers = _adjust([item.teacher_delta for item in judged], len(first))
     return [
-        replace(item, delta=delta, teacher_delta=teacher)
-        for item, delta, teacher in zip(judged, deltas, teachers, strict=True)
+        _Judged(
+            line,
+            statistics.summarize(list(line.values("student").values())),
+            students.differences.get(id(line)),
+            gain_over_baseline(block, line),
+            teachers.differences.get(id(line)),
+            id(line) in placed,
+            id(line) in best,
+        )
+        for line in [*students.lines, *rest]
     ]
 
 
-def _adjust(differences: list[Difference | None], family: int) -> list[Difference | None]:
-    """Holm over the first ``family`` differences; the others, of incomplete rows, lose their p-value."""
-    tested = [i for i, d in enumerate(differences[:family]) if d is not None and d.p is not None]
-    raw = [d.p for i in tested if (d := differences[i]) is not None and d.p is not None]
-    adjusted = dict(zip(tested, statistics.holm(raw), strict=True))
-    return [replace(d, p=adjusted.get(i)) if d is not None else None for i, d in enumerate(differences)]
-
-
 def _table(block: Block) -> Table:
-    judged = _judge(block)
+    students, teachers = Tested(block), Tested(block, "teacher")
+    judged = _judge(block, students, teachers)
     metric = block.primary.metric if block.primary else "score"
     extra = in_order(
         m for r in block.records() for m in r.scores.get("student", {}) if m != metric and SEPARATOR not in m
@@ -84,7 +66,7 @@ def _table(block: Block) -> Table:
         tuple(rows),
         block.subtitle,
         block.context,
-        tuple(_notes(block, judged)),
+        tuple(_notes(block, judged, _test_notes(students, teachers))),
     )
     keep = {"rank", "label", "n", metric}
     return table.without_empty(frozenset(keep))
@@ -94,7 +76,7 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
     primary = block.primary
     main = metric_column(metric, higher_is_better=primary.higher_is_better if primary else None)
     digits, unit = main.digits, main.title
-    adjusted = "p: paired t-test, Holm-adjusted over the table"
+    tested = "p: Dunnett's test over the column's rows, noise pooled, seeds as blocks"
     return (
         Column("rank", "#", "text"),
         Column("label", "method", about="how the student learns"),
@@ -106,7 +88,7 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
             "Δ none",
             "difference",
             digits,
-            f"{unit} minus the baseline's, by seed; {adjusted}",
+            f"{unit} minus the baseline's, by seed; {tested}",
         ),
         Column("gain", "gain", "number", 2, "(method - none) / (teacher - none): 1 means as good as the teacher"),
         replace(
@@ -119,7 +101,7 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
             "teacher Δ solo",
             "difference",
             digits,
-            f"teacher minus the teacher that learned alone, by seed; {adjusted}",
+            f"teacher minus the teacher that learned alone, by seed; {tested}",
         ),
         *(metric_column(name) for name in extra),
         Column("needs", "needs", about="what the method asks for beyond student, teacher and one batch"),
@@ -130,11 +112,10 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
 def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
     line, summary = item.line, item.summary
     online = block.cell.regime == "online"
-    is_ranked = line.complete and summary is not None and block.comparable
     teacher = statistics.summarize(list(line.values("teacher").values())) if online else None
     count = f"{len(line.records)}/{len(line.planned)}" if not line.complete else str(len(line.planned))
     entries = (
-        Entry((str(rank) if is_ranked else None,)),
+        Entry((str(rank) if item.ranked else None,)),
         Entry((line.label,), item.bold),
         Entry((count,)),
         Entry((summary.mean, summary.std) if summary else (None, None), item.bold),
@@ -148,7 +129,7 @@ def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
         Entry((None if line.complete else line.state,)),
     )
     kind: RowKind = "baseline" if line is block.baseline else "ranked"
-    return Row(entries, kind if is_ranked else "unranked", line.why)
+    return Row(entries, kind if item.ranked else "unranked", block.why_not(line))
 
 
 def _teacher_row(score: float, columns: Sequence[Column], metric: str) -> Row:
@@ -166,7 +147,7 @@ def _difference(difference: Difference | None) -> Entry:
     return Entry((difference.mean, difference.p) if difference else (None, None))
 
 
-def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
+def _notes(block: Block, judged: Sequence[_Judged], tests: Sequence[str]) -> list[str]:
     notes = block.own_networks
     if block.primary:
         how = {
@@ -174,14 +155,13 @@ def _notes(block: Block, judged: Sequence[_Judged]) -> list[str]:
             "best-validation": "at the epoch that was best on validation data carved from train",
         }
         notes.append(f"Scores are taken {how[block.primary.selection]}.")
-    if any(item.bold for item in judged):
-        notes.append(_bold_note(judged))
+    notes += tests
     if block.cell.regime != "alone" and block.baseline is None:
         notes.append(f"No seed of the baseline '{block.baseline_method}' is ok: no differences, no gains.")
-    elif block.baseline is not None and not block.baseline.complete:
-        notes.append(f"The baseline '{block.baseline.label}' is incomplete; differences use the seeds it has.")
-    if any(not item.line.complete for item in judged):
-        notes.append("Incomplete rows are shown unranked and take no part in bold print or adjustment.")
+    elif block.baseline is not None and block.comparable and not block.stands(block.baseline):
+        notes.append(f"The baseline '{block.baseline.label}' is unranked: differences use shared seeds, untested.")
+    if any(not item.ranked for item in judged) and block.comparable:
+        notes.append("Unranked rows are incomplete or on other seeds; they take no part in bold print and tests.")
     if len(block.frozen_teacher) > 1:
         notes.append("The rows learned from teachers with different scores: no gains. Train them anew to compare them.")
     elif any(item.delta for item in judged) and all(item.gain is None for item in judged) and _has_teacher(block):
@@ -195,10 +175,29 @@ def _has_teacher(block: Block) -> bool:
     return bool(block.frozen_teacher or block.solo_teacher)
 
 
-def _bold_note(judged: Sequence[_Judged]) -> str:
-    if any(item.bold and item.line.complete and len(item.line.records) > 1 for item in judged):
-        return "Bold: the best mean, and all that a paired t-test cannot tell from it (Holm-adjusted p ≥ 0.05)."
-    return "Bold: the best mean. One seed each: nothing can be told apart with certainty."
+def _test_notes(students: Tested, teachers: Tested) -> list[str]:
+    """What bold and p say in this table."""
+    if students.blocked is None:
+        return ["Bold: the best mean. Of one seed or one row nothing can be told apart."] if students.best else []
+    if students.noisy:
+        notes = [
+            f"The noise of '{students.noisy.label}' exceeds the others' grossly, so nothing is pooled: p are of paired "
+            "t-tests, Holm-adjusted; bold reaches down to the last row that a paired t-test cannot tell from the best "
+            "(Bonferroni-adjusted)."
+        ]
+    else:
+        notes = ["Bold: the best mean, and all that cannot be told from it (Hsu's comparison with the best, 95 %)."]
+        if students.blocked.baseline is not None:
+            baseline = students.lines[students.blocked.baseline].label
+            notes.append(
+                f"p: Dunnett's test of the differences to '{baseline}'; the noise is pooled over rows, by seed."
+            )
+    if teachers.noisy:
+        notes.append(
+            f"The noise of the teacher of '{teachers.noisy.label}' exceeds the others' grossly: teachers' p are of "
+            "paired t-tests, Holm-adjusted."
+        )
+    return notes
 
 
 SCORES = register(

@@ -1,143 +1,227 @@
-"""The summary: one row per label over all blocks of a suite; online and offline apart."""
+"""The summary: one row per label and settings over the blocks of a regime; tasks apart.
+
+Only what is complete in every block is ranked, so that all ranked rows are measured by the same blocks and against the
+same rivals.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from results.analysis import statistics
-from results.analysis.blocks import Block
-from results.analysis.ranking import best_lines, gain_over_baseline, ranked
+from results.analysis.blocks import Block, Line
+from results.analysis.ranking import best_lines, gains_by_seed, ranked
+from results.records.schema import MethodPart, canonical_json
 from results.table import Column, Entry, Row, Table
 from results.tables.registry import TableKind, register
 
+_NAMED = 3
+"""How many blocks are named in the reason of a row."""
+
 
 @dataclass
-class _Tally:
-    """What one label collects over the blocks; gains by task."""
+class _Standing:
+    """A row of the summary.
+
+    Attributes:
+        label: what the suite calls it.
+        method: with the settings in force, which are the same in all its blocks.
+        lines: its row in each block, by the block's place.
+        is_baseline: whether others are compared with it.
+        beaten: for each block, the share of the other ranked rows that have a worse mean, in %; ties count half.
+        gains: for each block that has gains, its own by seed.
+        wins: blocks in which it has the best mean.
+        among_best: blocks in which it cannot be told from the best.
+    """
 
     label: str
+    method: tuple[MethodPart, ...]
+    lines: dict[int, Line]
     is_baseline: bool
-    planned: int = 0
-    ranks: list[float] = field(default_factory=list)
-    gains: dict[str, list[float]] = field(default_factory=dict)
+    beaten: list[float] = field(default_factory=list)
+    gains: list[Mapping[int, float]] = field(default_factory=list)
     wins: int = 0
     among_best: int = 0
 
     @property
-    def mean_rank(self) -> float | None:
-        return _mean(self.ranks)
+    def percentile(self) -> float | None:
+        """100 for the best of every block, 0 for the last of every block; None for a row without rivals."""
+        return math.fsum(self.beaten) / len(self.beaten) if self.beaten else None
 
     @property
-    def complete(self) -> bool:
-        return len(self.ranks) == self.planned
-
-    @property
-    def mean_gain(self) -> float | None:
-        """Over all blocks of all tasks."""
-        return _mean([gain for gains in self.gains.values() for gain in gains])
-
-    def mean_gain_of(self, task: str) -> float | None:
-        """Over the blocks of one task."""
-        return _mean(self.gains.get(task, []))
+    def gain(self) -> statistics.Summary | None:
+        """For every seed the median of the gains over blocks; of these the mean and its interval."""
+        seeds = sorted(set.intersection(*(set(gains) for gains in self.gains))) if self.gains else []
+        return statistics.summarize([median(gains[seed] for gains in self.gains) for seed in seeds])
 
 
 def _tables(blocks: Sequence[Block]) -> list[Table]:
-    """One table per regime, best mean rank first; labels that are incomplete somewhere come last.
-
-    Blocks whose rows may not be compared are left out. Where a regime has several tasks, each has a column for its
-    mean gain beside the one over all blocks: the gain is what accuracy, mIoU and generation scores have in common.
-    """
+    """Tables per regime: one per task, and one over all tasks where two rows or more stand in all of them."""
     tables = []
     for regime, title in (("online", "Online"), ("offline", "Offline"), ("peers", "Among peers")):
         chosen = [block for block in blocks if block.cell.regime == regime]
-        if chosen:
-            tables.append(_table(chosen, f"{title}, all blocks", regime))
+        tasks = list(dict.fromkeys(block.cell.task for block in chosen))
+        for task in tasks:
+            own = [block for block in chosen if block.cell.task == task]
+            tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
+        if len(tasks) > 1:
+            everywhere = [row for row in _standings(chosen) if len(row.lines) == len(chosen)]
+            if len(everywhere) > 1:
+                tables.append(_table(chosen, f"{title}, all tasks", regime, "all"))
     return tables
 
 
-def _table(blocks: Sequence[Block], title: str, regime: str) -> Table:
+def _table(blocks: Sequence[Block], title: str, regime: str, task: str) -> Table:
     counted = [block for block in blocks if block.comparable]
-    tallies: dict[str, _Tally] = {}
-    for block in counted:
-        _count(block, tallies)
-    order = sorted(tallies.values(), key=lambda t: (not t.complete, t.mean_rank or math.inf, t.label))
-    best = min((t.mean_rank for t in order if t.complete and t.mean_rank is not None), default=None)
-    tasks = list(dict.fromkeys(block.cell.task for block in counted))
-    shown = tasks if len(tasks) > 1 else []
+    rows = [row for row in _standings(counted) if task != "all" or len(row.lines) == len(counted)]
+    complete = [row for row in rows if _is_complete(row, counted)]
+    for place, block in enumerate(counted):
+        _count(block, place, complete)
+    kept = {id(row) for row in complete}
+    complete.sort(key=lambda row: (-(row.percentile or 0.0), -(row.gain.mean if row.gain else 0.0), row.label))
+    rest = sorted((row for row in rows if id(row) not in kept), key=lambda row: row.label)
+    names = _names(rows)
     return Table(
         "summary",
         title,
-        _columns(shown),
-        tuple(_row(tally, best, shown) for tally in order),
+        _COLUMNS,
+        (*(_ranked_row(row, names[id(row)], len(counted)) for row in complete),
+         *(_unranked_row(row, names[id(row)], counted) for row in rest)),
         f"{len(counted)} block{'' if len(counted) == 1 else 's'}",
-        {"regime": regime},
-        tuple(_notes(order, [block for block in blocks if not block.comparable])),
-    ).without_empty(frozenset({"label", "rank", "blocks"}))
+        {"regime": regime, "task": task},
+        tuple(_notes(complete, rest, counted, blocks)),
+    ).without_empty(frozenset({"label", "percentile", "blocks"}))  # fmt: skip
 
 
-def _columns(tasks: Iterable[str]) -> tuple[Column, ...]:
-    return (
-        Column("label", "method"),
-        Column("rank", "mean rank", "number", 2, "mean over blocks of the rank among complete rows", "low"),
-        Column("gain", "mean gain", "number", 2, "mean over blocks of the normalised gain", "high"),
-        *(
-            Column(f"gain_{task}", f"gain {task}", "number", 2, f"mean gain over the blocks of {task} alone", "high")
-            for task in tasks
-        ),
-        Column("wins", "wins", "count", 0, "blocks in which it has the best mean", "high"),
-        Column("among_best", "among best", "count", 0, "blocks in which it cannot be told from the best", "high"),
-        Column("blocks", "blocks", about="blocks in which all its seeds are ok; of how many it stands in"),
-    )
+_COLUMNS = (
+    Column("label", "method"),
+    Column("percentile", "rank percentile", "number", 1,
+           "mean over blocks of the share of the other ranked rows that it beats; 100: best everywhere", "high"),
+    Column("gain", "median gain", "estimate", 2,
+           "normalised gain, its median over blocks, for each seed; mean over seeds and 95 % interval", "high"),
+    Column("wins", "wins", "count", 0, "blocks in which it has the best mean of the block's table", "high"),
+    Column("among_best", "among best", "count", 0,
+           "blocks in which it cannot be told from the best: it is bold", "high"),
+    Column("blocks", "blocks", about="blocks in which all its seeds are ok; of how many, where that is not all"),
+)  # fmt: skip
 
 
-def _notes(order: Sequence[_Tally], left_out: Sequence[Block]) -> list[str]:
-    notes = ["A rank counts the complete rows of a block; equal means share their rank."]
-    if any(not tally.complete for tally in order):
-        notes.append("Rows that are incomplete in some block come last: their means are over fewer blocks.")
-    if left_out:
-        titles = ", ".join(f"{block.title} ({block.pair})" for block in left_out)
-        notes.append(f"Left out, as their rows were trained or scored on different data: {titles}.")
-    return notes
+def _standings(blocks: Sequence[Block]) -> list[_Standing]:
+    """Every label with its settings; of each block the first row that has both."""
+    found: dict[tuple[str, str], _Standing] = {}
+    for place, block in enumerate(blocks):
+        for line in block.lines:
+            key = (line.label, canonical_json([part.model_dump() for part in line.parts]))
+            baseline = line.method == block.baseline_method
+            row = found.setdefault(key, _Standing(line.label, line.parts, {}, baseline))
+            row.lines.setdefault(place, line)
+    return list(found.values())
 
 
-def _count(block: Block, tallies: dict[str, _Tally]) -> None:
-    complete = ranked(block)
-    higher = block.primary is None or block.primary.higher_is_better
-    means = [math.fsum(values) / len(values) for values in (list(line.values("student").values()) for line in complete)]
-    places = {id(line): rank for line, rank in zip(complete, statistics.ranks(means, higher), strict=True)}
-    best = {id(line) for line in best_lines(block)}
-    for line in block.lines:
-        tally = tallies.setdefault(line.label, _Tally(line.label, line.method == block.baseline_method))
-        tally.planned += 1
-        if id(line) in places:
-            tally.ranks.append(places[id(line)])
-            tally.wins += places[id(line)] == min(places.values())  # a shared first place is a win for each
-            tally.among_best += id(line) in best
-            gain = gain_over_baseline(block, line)
-            tally.gains.setdefault(block.cell.task, []).extend([] if gain is None else [gain])
+def _is_complete(row: _Standing, blocks: Sequence[Block]) -> bool:
+    return all(place in row.lines and block.stands(row.lines[place]) for place, block in enumerate(blocks))
 
 
-def _row(tally: _Tally, best: float | None, tasks: Iterable[str]) -> Row:
-    bold = tally.complete and tally.mean_rank is not None and tally.mean_rank == best
-    blocks = str(tally.planned) if tally.complete else f"{len(tally.ranks)}/{tally.planned}"
+def _count(block: Block, place: int, rows: Sequence[_Standing]) -> None:
+    """Enter one block into the rows that are complete everywhere."""
+    order, best = ranked(block), {id(line) for line in best_lines(block)}
+    means = {id(line): math.fsum(values := line.values("student").values()) / len(values) for line in order}
+    places = statistics.ranks([means[id(row.lines[place])] for row in rows], block.higher_is_better)
+    for row, rank in zip(rows, places, strict=True):
+        line = row.lines[place]
+        if len(rows) > 1:
+            row.beaten.append(100 * (len(rows) - rank) / (len(rows) - 1))
+        row.wins += means[id(line)] == means[id(order[0])]  # a shared first place is a win for each
+        row.among_best += id(line) in best
+        gains = gains_by_seed(block, line)
+        if gains:
+            row.gains.append(gains)
+
+
+def _names(rows: Sequence[_Standing]) -> dict[int, str]:
+    """Each row's label by its id; with what sets it apart where several settings go by one label."""
+    names = {}
+    for row in rows:
+        others = [other for other in rows if other.label == row.label and other is not row]
+        apart = [text for text in _settings(row) if any(text not in _settings(other) for other in others)]
+        names[id(row)] = f"{row.label} ({', '.join(apart)})" if apart else row.label
+    return names
+
+
+def _settings(row: _Standing) -> list[str]:
+    """The parts with their versions, and their settings, as texts."""
+    return [
+        text
+        for part in row.method
+        for text in (f"{part.name} {part.version}", *(f"{key} {canonical_json(v)}" for key, v in part.settings.items()))
+    ]
+
+
+def _ranked_row(row: _Standing, name: str, blocks: int) -> Row:
+    gain = row.gain
     entries = (
-        Entry((tally.label,), bold),
-        Entry((tally.mean_rank,), bold),
-        Entry((tally.mean_gain,)),
-        *(Entry((tally.mean_gain_of(task),)) for task in tasks),
-        Entry((tally.wins,)),
-        Entry((tally.among_best,)),
-        Entry((blocks,)),
+        Entry((name,)),
+        Entry((row.percentile,)),
+        Entry((gain.mean, gain.low, gain.high) if gain else (None, None, None)),
+        Entry((row.wins,)),
+        Entry((row.among_best,)),
+        Entry((str(blocks),)),
     )
-    if not tally.complete:
-        return Row(entries, "unranked")
-    return Row(entries, "baseline" if tally.is_baseline else "ranked")
+    return Row(entries, "baseline" if row.is_baseline else "ranked")
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
+def _unranked_row(row: _Standing, name: str, blocks: Sequence[Block]) -> Row:
+    good = sum(block.stands(row.lines[place]) for place, block in enumerate(blocks) if place in row.lines)
+    nothing = Entry((None,))
+    entries = (Entry((name,)), nothing, Entry((None, None, None)), nothing, nothing, Entry((f"{good}/{len(blocks)}",)))
+    return Row(entries, "unranked", _why_not(row, blocks))
+
+
+def _why_not(row: _Standing, blocks: Sequence[Block]) -> str:
+    """In which blocks a row does not stand, or not completely."""
+    absent = [_title(block) for place, block in enumerate(blocks) if place not in row.lines]
+    short = [
+        f"{_title(block)}: {row.lines[place].state if not row.lines[place].complete else 'other seeds'}"
+        for place, block in enumerate(blocks)
+        if place in row.lines and not block.stands(row.lines[place])
+    ]
+    told = [f"{what} in {_some(titles)}" for what, titles in (("not", absent), ("incomplete", short)) if titles]
+    return "; ".join(told)
+
+
+def _some(titles: Sequence[str]) -> str:
+    more = len(titles) - _NAMED
+    return ", ".join(titles[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _title(block: Block) -> str:
+    return f"{block.title} ({block.pair})"
+
+
+def _notes(
+    complete: Sequence[_Standing], rest: Sequence[_Standing], counted: Sequence[Block], blocks: Sequence[Block]
+) -> list[str]:
+    notes = []
+    if len(complete) > 1:
+        notes.append("Rank percentile: the share of the other ranked rows that a row beats, mean over blocks.")
+    with_gain = max((len(row.gains) for row in complete), default=0)
+    if with_gain:
+        notes.append(
+            "Median gain: over blocks, for each seed; mean over seeds with its 95 % interval, each row by itself."
+        )
+        if with_gain < len(counted):
+            notes.append(
+                f"Gains: {with_gain} of {len(counted)} blocks; elsewhere the teacher is not better than the baseline."
+            )
+    if rest:
+        notes.append("Ranked are rows that are complete in every block, with the same settings; the others come last.")
+    left_out = [_title(block) for block in blocks if not block.comparable]
+    if left_out:
+        notes.append(f"Left out, as their rows were trained or scored on different data: {', '.join(left_out)}.")
+    return notes
 
 
 SUMMARY = register(

@@ -17,11 +17,12 @@ def compare(
     store: StoreFolder = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Paired differences A - B over the pairs and seeds that both have, with Holm-adjusted p-values.
+    """Differences A - B over the pairs and seeds that both have, with p-values adjusted over the lines.
 
     Example: adm compare dml+adm dml
     """
     from results.records.store import Store
+    from results.table import p_text
     from suites.look.compare import compare as paired
 
     lines = paired(a, b, Store(store))
@@ -41,5 +42,5 @@ def compare(
     for line in lines:
         numbers = (f"{line.n}", f"{line.first:.2f}", f"{line.second:.2f}", f"{line.difference:+.2f}")
         words = (line.benchmark, line.pair, line.regime, line.method, line.network, line.metric)
-        table.add_row(*map(Text, words), *numbers, "-" if line.p is None else f"{line.p:.3f}")
+        table.add_row(*map(Text, words), *numbers, "-" if line.p is None else p_text(line.p))
     make_console().print(table)

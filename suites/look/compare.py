@@ -1,4 +1,8 @@
-"""Two methods, two rows or two stores held against each other over the pairs and seeds that both have."""
+"""Two methods, two rows or two stores held against each other over the pairs and seeds that both have.
+
+Each line is a table of two rows as the leaderboards test it: a paired t-test that takes no spread below the scores'
+grain for certainty. Lines are other benchmarks, pairs or networks, so Holm adjusts over them.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from adm_core.errors import AdmError, unknown
+from results.analysis.blocked import by_seed, holm
 from results.analysis.mixture import differing
-from results.analysis.statistics import holm, paired_difference
+from results.analysis.statistics import paired_difference
 from results.records.schema import Cell, Record, digest
 from results.records.store import Store
 from suites.look.lookup import finished_cell, may_be_cell
@@ -34,7 +41,7 @@ class Comparison:
         first: mean of the first over these seeds.
         second: mean of the second.
         difference: mean of first - second.
-        p: two-sided p of the paired t-test, Holm-adjusted over all lines; None for one seed.
+        p: two-sided p of the two rows over these seeds, Holm-adjusted over all lines; None for one seed.
     """
 
     benchmark: str
@@ -74,7 +81,7 @@ def compare(first: str, second: str, store: Store) -> list[Comparison]:
     lines = [line for a, b in pairs for line in _lines(a, b)]
     if not lines:
         raise AdmError(f"'{first}' and '{second}' share no finished benchmark, pair and seed")
-    tested = iter(holm([line.p for line in lines if line.p is not None]))
+    tested = iter(holm(np.array([line.p for line in lines if line.p is not None])).tolist())
     return [line if line.p is None else replace(line, p=next(tested)) for line in lines]
 
 
@@ -158,6 +165,7 @@ def _lines(first: Group, second: Group) -> list[Comparison]:
         if found is None or frozen or one.primary is None:
             continue
         seeds = a.keys() & b.keys()
+        shared = [{seed: scores[seed] for seed in seeds} for scores in (a, b)]
         lines.append(
             Comparison(
                 benchmark=one.cell.benchmark,
@@ -170,7 +178,7 @@ def _lines(first: Group, second: Group) -> list[Comparison]:
                 first=math.fsum(a[seed] for seed in seeds) / len(seeds),
                 second=math.fsum(b[seed] for seed in seeds) / len(seeds),
                 difference=found.mean,
-                p=found.p,
+                p=by_seed(shared, baseline=1).p_values()[0] if found.n > 1 else None,
             )
         )
     return lines

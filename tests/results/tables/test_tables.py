@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from results import report
+from results.analysis.blocked import by_seed
 from results.analysis.blocks import Block, collect
-from results.records.schema import Primary
+from results.records.schema import MethodPart, Primary
 from results.report import Results, tables_of
 from results.tables.cost import COST
 from results.tables.scores import SCORES
 from results.tables.slices import SLICES
-from results.tables.summary import SUMMARY
-from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, make_row, one_block
+from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, one_block
 from tests.results.reading import labels, row_of, value
 
+LEADERBOARDS = Path(report.__file__).with_name("leaderboards")
 Students = Mapping[str, Sequence[float | None]]
 THREE: Students = {
     "none": (70.0, 71.0, 72.0),
@@ -46,23 +49,100 @@ def test_bold_is_the_best_and_what_cannot_be_told_from_it() -> None:
     assert any("Bold: the best mean, and all" in note for note in table.notes)
 
 
+def test_two_rows_alike_but_for_their_means_are_bold_from_the_top_down() -> None:
+    """Once the second of three was plain and the third bold, because its own differences were the noisier."""
+    scores = {"none": (60.0, 61.0, 62.0), "at": (73.0, 74.4, 75.3), "sp": (72.0, 76.4, 73.3), "kd": (75.0, 76.2, 77.1)}
+    (table,) = SCORES.tables(blocks_of(scores))
+    assert [row.entries[1].bold for row in table.rows[1:]] == [True, True, True, False]
+    assert stats.ttest_rel(scores["kd"], scores["at"]).pvalue < 0.01
+
+
+@pytest.mark.parametrize("suite", sorted(path.name for path in LEADERBOARDS.iterdir()))
+def test_bold_is_a_top_segment_of_every_committed_table(suite: str) -> None:
+    for table in SCORES.tables(report.load(LEADERBOARDS / suite, suite).blocks):
+        bold = [any(entry.bold for entry in row.entries) for row in table.rows if row.kind in ("ranked", "baseline")]
+        assert bold[0] and bold == sorted(bold, reverse=True)
+
+
 def test_with_one_seed_only_the_best_mean_is_bold_and_the_table_says_so() -> None:
     (table,) = SCORES.tables(blocks_of({"none": (70.0,), "kd": (70.1,)}))
     assert [row.entries[1].bold for row in table.rows] == [False, True, False]
     assert any("nothing can be told apart" in note for note in table.notes)
 
 
-def test_differences_are_paired_and_adjusted_over_the_complete_rows() -> None:
+def test_differences_are_tested_over_the_ranked_rows() -> None:
     (table,) = SCORES.tables(blocks_of(THREE | {"dkd": (75.0, None, 77.0)}))
-    methods = ("kd", "at", "sp")
-    raw = [stats.ttest_rel(THREE[method], THREE["none"]).pvalue for method in methods]
-    adjusted = multipletests(raw, method="holm")[1]
-    for method, p in zip(methods, adjusted, strict=True):
-        assert value(table, row_of(table, method), "top1_delta", 1) == pytest.approx(p)
+    design = by_seed([dict(enumerate(THREE[method])) for method in THREE], baseline=0)
+    for method, p in zip(THREE, design.p_values(), strict=True):
+        if method != "none":
+            assert value(table, row_of(table, method), "top1_delta", 1) == p
     assert value(table, row_of(table, "none"), "top1_delta") is None
     incomplete = row_of(table, "dkd")
     assert value(table, incomplete, "top1_delta") == pytest.approx(5.0)  # over seeds 0 and 2
     assert value(table, incomplete, "top1_delta", 1) is None
+    assert "p: Dunnett's test of the differences to 'none'; the noise is pooled over rows, by seed." in table.notes
+
+
+def test_students_and_teachers_are_two_families() -> None:
+    students = {"none": (70.0, 72.0, 71.0), "dml": (75.0, 76.0, 75.1), "adm": (73.0, 74.0, 75.0)}
+    teachers = {"none": (80.0, 82.0, 81.0), "dml": (85.0, 86.0, 86.9), "adm": (80.5, 82.0, 83.0)}
+    (table,) = SCORES.tables(blocks_of(students, "online", teachers=teachers))
+    for key, scores in (("top1_delta", students), ("teacher_top1_delta", teachers)):
+        p_values = by_seed([dict(enumerate(row)) for row in scores.values()], 0).p_values()
+        found = [value(table, row_of(table, method), key, 1) for method in ("dml", "adm")]
+        assert found == pytest.approx(p_values[1:])
+
+
+def test_a_table_of_grossly_uneven_noise_says_so_and_tests_each_row_alone() -> None:
+    wild = {"sp": (60.0, 75.3, 81.2, 55.1, 90.0, 66.6)}
+    scores = {
+        "none": (70.1, 70.0, 70.2, 70.1, 70.0, 70.1),
+        "kd": (71.0, 71.1, 71.2, 71.0, 71.1, 71.2),
+        "at": (70.5, 70.6, 70.5, 70.4, 70.6, 70.5),
+    }
+    (table,) = SCORES.tables(blocks_of(scores | wild))
+    assert any("The noise of 'sp' exceeds the others' grossly" in note for note in table.notes)
+    raw = [stats.ttest_rel((scores | wild)[method], scores["none"]).pvalue for method in ("kd", "at", "sp")]
+    found = [value(table, row_of(table, method), "top1_delta", 1) for method in ("kd", "at", "sp")]
+    assert found == pytest.approx(list(multipletests(raw, method="holm")[1]))
+    assert not any("Dunnett" in note or "Hsu" in note for note in table.notes)
+
+
+def on_seeds(planned: Mapping[str, Sequence[int]]) -> list[Block]:
+    cells = [make_cell(method, seed) for method, seeds in planned.items() for seed in seeds]
+    return collect(make_manifest(cells), by_id(*(make_record(c, 70.0 + 3 * c.seed % 5, 90.0) for c in cells)))
+
+
+def test_a_row_on_other_seeds_than_most_is_shown_unranked_and_why() -> None:
+    (table,) = SCORES.tables(on_seeds({"none": (0, 1, 2), "kd": (0, 1, 2), "at": (0, 1, 2, 3, 4)}))
+    row = row_of(table, "at")
+    assert (row.kind, value(table, row, "n"), value(table, row, "rank")) == ("unranked", "5", None)
+    assert row.note == "on seeds 0, 1, 2, 3, 4, where the table stands on 0, 1, 2"
+    assert value(table, row, "top1_delta") == 0.0 and value(table, row, "top1_delta", 1) is None
+
+
+def test_where_no_seeds_are_the_more_frequent_the_baselines_decide() -> None:
+    (block,) = on_seeds({"kd": (0, 1, 2), "none": (0, 1)})
+    assert block.seeds == {0, 1}
+    (table,) = SCORES.tables(on_seeds({"kd": (0, 1, 2), "at": (0, 1, 2), "none": (0, 1)}))
+    assert row_of(table, "none").kind == "unranked"
+    assert value(table, row_of(table, "kd"), "top1_delta") is not None
+    assert value(table, row_of(table, "kd"), "top1_delta", 1) is None
+    assert "The baseline 'none' is unranked: differences use shared seeds, untested." in table.notes
+
+
+def test_of_two_baseline_rows_the_one_on_the_tables_seeds_is_the_baseline() -> None:
+    """More seeds make no row the better reference, where it cannot be tested against the others."""
+    parts = tuple(MethodPart(name="none", version=1, settings={"note": note}) for note in ("short", "long"))
+    cells = [make_cell(seed=seed, parts=(parts[0],)) for seed in (0, 1)]
+    cells += [make_cell(seed=seed, parts=(parts[1],)) for seed in (0, 1, 2)]
+    cells += [make_cell("kd", seed) for seed in (0, 1)]
+    scores = (70.0, 70.5, 71.0, 70.0, 70.2, 75.0, 75.6)
+    records = by_id(*(make_record(cell, score) for cell, score in zip(cells, scores, strict=True)))
+    (block,) = collect(make_manifest(cells), records)
+    assert block.seeds == {0, 1} and block.baseline is block.lines[0]
+    (table,) = SCORES.tables([block])
+    assert value(table, row_of(table, "kd"), "top1_delta", 1) is not None
 
 
 def test_an_incomplete_row_is_shown_unranked_whatever_its_mean() -> None:
@@ -146,30 +226,6 @@ def test_a_teacher_that_is_not_better_than_the_baseline_leaves_no_gain_and_a_not
     assert not any("not better" in note for note in SCORES.tables(blocks_of(THREE))[0].notes)
 
 
-def test_the_summary_shows_the_gain_of_each_task_beside_the_one_over_all() -> None:
-    rows, records = [], []
-    for title, base in (("A", 70.0), ("B", 60.0)):
-        for method, gained in (("none", 0.0), ("kd", 10.0)):
-            cell = make_cell(method, benchmark=f"{title}@1")
-            rows.append(make_row(cell, block=title))
-            records.append(make_record(cell, base + gained, 90.0))
-    cells, made = fid_suite({"none": 20.0, "kd": 10.0, "at": 30.0}, 4.0)
-    rows += [make_row(cell, block="C") for cell in cells]
-    (table,) = SUMMARY.tables(collect(make_manifest([], rows=rows), by_id(*records, *made)))
-    columns = [column.key for column in table.columns]
-    assert columns[2:5] == ["gain", "gain_classification", "gain_diffusion"]
-    assert [column.title for column in table.columns][3:5] == ["gain classification", "gain diffusion"]
-    kd, at = row_of(table, "kd"), row_of(table, "at")
-    by_block = (10 / 20, 10 / 30, 10 / 16)
-    assert value(table, kd, "gain_classification") == pytest.approx(sum(by_block[:2]) / 2)
-    assert value(table, kd, "gain_diffusion") == pytest.approx(by_block[2])
-    assert value(table, kd, "gain") == pytest.approx(sum(by_block) / 3)
-    assert value(table, at, "gain_classification") is None
-    assert value(table, at, "gain_diffusion") == pytest.approx(-10 / 16)
-    (alone,) = SUMMARY.tables(collect(make_manifest(cells), by_id(*made)))
-    assert not any(column.key.startswith("gain_") for column in alone.columns)
-
-
 def test_score_tables_hold_no_timings_and_cost_tables_no_scores() -> None:
     blocks = blocks_of(THREE)
     assert not {"train_s", "step_ms", "peak_memory_mb"} & {column.key for column in SCORES.tables(blocks)[0].columns}
@@ -187,27 +243,6 @@ def test_blocks_part_what_may_not_be_compared() -> None:
     one, other = make_cell("none"), make_cell("kd", protocol_digest="f" * 16)
     blocks = collect(make_manifest([one, other]), by_id(make_record(one), make_record(other)))
     assert [len(block.lines) for block in blocks] == [1, 1]
-
-
-def test_the_summary_counts_ranks_over_blocks_and_keeps_regimes_apart() -> None:
-    rows, records = [], []
-    offline = {"A": {"none": 70.0, "kd": 75.0, "at": 74.0}, "B": {"none": 60.0, "kd": 62.0, "at": 64.0}}
-    for title, students in offline.items():
-        for method, score in students.items():
-            cell = make_cell(method, benchmark=f"{title}@1")
-            rows.append(make_row(cell, block=title))
-            records.append(make_record(cell, score))
-    online = make_cell("dml", regime="online")
-    rows.append(make_row(online, block="C"))
-    records.append(make_record(online, 50.0))
-    tables = SUMMARY.tables(collect(make_manifest([], rows=rows), by_id(*records)))
-    assert [table.context["regime"] for table in tables] == ["online", "offline"]
-    table = tables[1]
-    found = {
-        str(value(table, row, "label")): (value(table, row, "rank"), value(table, row, "wins")) for row in table.rows
-    }
-    assert found == {"at": (1.5, 1), "kd": (1.5, 1), "none": (3.0, 0)}
-    assert value(table, row_of(table, "kd"), "gain") == pytest.approx((5 / 20 + 2 / 30) / 2)
 
 
 @pytest.mark.parametrize("kind", ["scores", "cost", "claims", "summary"])

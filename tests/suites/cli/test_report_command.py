@@ -46,7 +46,7 @@ def test_the_scores_are_printed_by_default(runs: Path) -> None:
         (["--format", "md"], "| 1 | **kd** |"),
         (["--format", "latex"], r"\textbf{75.20 $\pm$ 1.08}"),
         (["--table", "cost"], "step ms"),
-        (["--table", "summary", "--format", "md"], "mean rank"),
+        (["--table", "summary", "--format", "md"], "rank percentile"),
         (["--table", "claims"], "No published figure"),
     ],
 )

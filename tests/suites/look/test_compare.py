@@ -1,4 +1,4 @@
-"""``adm compare``: paired by seed over what both sides have, Holm-adjusted, and clear about what cannot be compared."""
+"""``adm compare``: over the seeds that both sides have, tested as tables are; clear about what cannot be compared."""
 
 from __future__ import annotations
 

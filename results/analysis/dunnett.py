@@ -1,0 +1,77 @@
+"""Dunnett's distribution: the largest of several t statistics that share a reference and an estimate of the spread.
+
+With K rivals held against one reference of as many values, the statistics are ``(Z_i - Z_0) / (√2 S)`` with standard
+normal ``Z`` and ``S² ~ χ²(df) / df``, so any two correlate by 1/2 and the K-fold integral comes down to two:
+
+    P(all ≤ t) = ∫ f(s) ∫ φ(z) Φ(z + √2 t s)^K dz ds
+
+and with ``Φ(z + √2 t s) - Φ(z - √2 t s)`` for absolute values. Both are integrated by the trapezoidal rule, which
+converges exponentially for such functions, over z and ln s; nothing is drawn at random.
+
+Sources: Dunnett, Journal of the American Statistical Association 50 (1955) and Biometrics 20 (1964); the one-sided
+value is Hsu's for comparisons with the best, Annals of Statistics 9 (1981).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+Sides = Literal[1, 2]
+_Z, _STEP = 8.5, 0.35
+"""The ends and the step of the grid over z; φ(8.5) is 1e-16 of φ(0)."""
+_LOG_STEP, _OF_SPREAD = 0.15, 0.7
+"""The step of the grid over ln s: at most this, and this share of the standard deviation of ln s, 1 / √(2 df)."""
+_LEFT_OUT = 23.0
+"""-ln of the share of the p-value that may lie below the grid over ln s; nothing below e^-35 is looked for."""
+_LEAST = 1e-15
+"""No p-value is smaller: what lies below is rounding."""
+_DIGITS = 9
+"""Significant digits kept: what processors may compute otherwise stays out of tables."""
+
+
+def p_value(t: float, rivals: int, df: int, sides: Sides) -> float:
+    """How often the largest of the statistics exceeds ``t`` where no rival differs from the reference.
+
+    Args:
+        t: the statistic; its size counts for two sides.
+        rivals: how many are held against the reference, K ≥ 1; with one, this is Student's t.
+        df: degrees of freedom of the spread, ≥ 1.
+        sides: 1: the largest statistic; 2: the largest in absolute value.
+
+    Returns:
+        In [1e-15, 1]; to six digits where it is above 1e-12.
+    """
+    from scipy.special import gammaln, ndtr
+
+    t = abs(t) if sides == 2 else t
+    z = np.arange(0.0 if sides == 2 else -_Z, _Z, _STEP)  # two sides are symmetric in z
+    weights = np.exp(-z * z / 2) * (_STEP / math.sqrt(2 * math.pi))
+    if sides == 2:
+        weights[1:] *= 2
+    step = min(_LOG_STEP, _OF_SPREAD / math.sqrt(2 * df))
+    reach = min(math.log(max(abs(t), 1.0)) + _LEFT_OUT / df + 1, 35 / df + math.sqrt(35 / df))
+    log_s = np.arange(-reach, math.log1p(_Z / math.sqrt(df)), step)
+    s = np.exp(log_s)
+    log_density = math.log(2) + df / 2 * math.log(df / 2) - gammaln(df / 2) + df * (log_s - s * s / 2)
+    wide = math.sqrt(2) * t * s[:, None]
+    outside = ndtr(-z - wide) + (ndtr(z - wide) if sides == 2 else 0.0)
+    # the complement, so that small p keep their digits
+    some = -np.expm1(rivals * np.log1p(-np.minimum(outside, 1 - 1e-16)))
+    found = float(np.exp(log_density) * step @ (some @ weights))
+    return float(f"{min(max(found, _LEAST), 1.0):.{_DIGITS}g}")
+
+
+@lru_cache(maxsize=256)
+def critical(level: float, rivals: int, df: int, sides: Sides) -> float:
+    """The t at which the p-value is ``level``, by bisection to ten digits; the others are those of :func:`p_value`."""
+    low, high = 0.0, 1.0
+    while p_value(high, rivals, df, sides) > level:
+        low, high = high, 2 * high
+    while high - low > 1e-10 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if p_value(middle, rivals, df, sides) > level else (low, middle)
+    return high
