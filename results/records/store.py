@@ -20,6 +20,8 @@ from results.records.migrations import migrate
 from results.records.schema import SCHEMA_VERSION, Manifest, Record
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_CELL_ID = re.compile(r"[0-9a-f]{16}")
+_AGAIN = "run its suite again to train it anew"
 _VERSION = re.compile(rb'"schema_version"\s*:\s*(\d+)')
 
 
@@ -48,7 +50,29 @@ class Store:
 
     def ids(self) -> list[str]:
         """The cells that have a record, sorted."""
-        return sorted(path.stem for path in self._records.glob("[0-9a-f]*.json"))
+        return sorted(path.stem for path in self._records.glob("*.json") if _CELL_ID.fullmatch(path.stem))
+
+    def mentions(self, cell_id: str, words: Iterable[str]) -> bool:
+        """Whether one of some words stands in a cell's record, which is not parsed; no where it cannot be read."""
+        try:
+            content = self.record_path(cell_id).read_bytes()
+        except OSError:
+            return False
+        return any(word.encode() in content for word in words)
+
+    def set_aside(self, cell_id: str) -> None:
+        """Keep an unreadable record under another name, so that writing a new one loses nothing.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        path = self.record_path(cell_id)
+        try:
+            path.replace(path.with_suffix(".json.unreadable"))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RecordError(_why_not_written(path, error)) from error
 
     def write_record(self, record: Record) -> Path:
         """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
@@ -67,9 +91,9 @@ class Store:
             RecordError: the file is damaged or of a newer schema.
         """
         path = self.record_path(cell_id)
-        record = _read(path, Record, "delete it and run again")
+        record = _read(path, Record, _AGAIN)
         if record is not None and record.id != cell_id:
-            raise RecordError(f"{path}: holds the record of another cell ('{record.id}'); delete it and run again")
+            raise RecordError(f"{path}: holds the record of another cell ('{record.id}'); {_AGAIN}")
         return record
 
     def records(self, ids: Iterable[str] | None = None) -> tuple[dict[str, Record], list[RecordError]]:

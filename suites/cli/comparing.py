@@ -25,7 +25,7 @@ def compare(
     from results.table import p_text
     from suites.look.compare import compare as paired
 
-    lines = paired(a, b, Store(store))
+    lines = paired(a, b, Store(store), lambda said: typer.echo(said, err=True))
     if as_json:
         typer.echo(json.dumps([asdict(line) for line in lines], indent=1))
         return

@@ -84,9 +84,11 @@ def logs(
     log = WorkFolder.of(store, cell_id).log
     text = log.read_text(errors="replace") if log.is_file() else ""
     typer.echo(text.rstrip("\n") if text.strip() else f"{cell_id} printed nothing")
-    record = records.read_record(cell_id)
-    if record is not None:
+    found, problems = records.records([cell_id])
+    for record in found.values():
         typer.echo(f"{cell_id} {record.status}" + (f": {record.reason}" if record.reason else ""))
+    for problem in problems:
+        typer.echo(f"{cell_id} unreadable: {problem}")
 
 
 def _make(

@@ -83,7 +83,7 @@ def run(
     summary = None
     if plan.open:
         with display_for(plan, expansion.suite.title, console) as display:
-            summary = Runner(expansion, records, place, options, display, fail_fast).run()
+            summary = Runner(plan, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
     sys.exit(summary.exit_code if summary else 0)
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from results.records.schema import Attempt
+from results.records.schema import Attempt, Record
 from results.records.store import Store
 from suites.executors.base import Ending, Executor, Handle, Job
-from suites.plan.plan import DONE, needs_training, weights_exist
+from suites.plan.plan import DONE, Plan, weights_exist
 from suites.run.verdict import Verdict, judge, make_record
-from suites.spec.expand import Expansion, PlannedCell
+from suites.spec.expand import PlannedCell
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.locks import CellLock, acquire
 from suites.work.options import RunOptions
@@ -69,7 +69,7 @@ class Runner:
     """Trains a suite's cells on an executor and writes their records.
 
     Args:
-        expansion: the suite's cells.
+        plan: what is to be trained.
         store: where records go.
         executor: where workers run.
         options: what workers are told.
@@ -79,7 +79,7 @@ class Runner:
 
     def __init__(
         self,
-        expansion: Expansion,
+        plan: Plan,
         store: Store,
         executor: Executor,
         options: RunOptions,
@@ -88,17 +88,16 @@ class Runner:
     ) -> None:
         self._store, self._executor, self._options, self._display = store, executor, options, display
         self._fail_fast = fail_fast
-        needed = needs_training(expansion, store)
-        self._before = {cell: store.read_record(cell) for cell in needed}
+        self._before, self._unreadable = plan.records, plan.unreadable
         # One seed of everything before the next seed: a table that is stopped early compares all methods.
         self._waiting = sorted(
-            (planned for planned in expansion.cells if planned.id in needed),
+            (row.planned for row in plan.open),
             key=lambda planned: (planned.cell.regime != "alone", planned.cell.seed),
         )
         self._running: list[_Running] = []
         self._attempts: dict[str, list[Attempt]] = {}
         self._stop = self._inside = False
-        self.summary = Summary({planned.id: "ok" for planned in expansion.cells if planned.id not in needed})
+        self.summary = Summary({row.planned.id: "ok" for row in plan.cells if not row.open})
 
     def run(self) -> Summary:
         """Train until nothing is left that can be trained.
@@ -160,8 +159,8 @@ class Runner:
     def _settle(self, planned: PlannedCell, teacher: str) -> bool:
         """Deal with a cell that needs no training (any more); whether it was one."""
         folder = self._folder(planned)
-        record = self._store.read_record(planned.id)
-        news = record is not None and record != self._before[planned.id] and record.status != "interrupted"
+        record = self._record(planned)
+        news = record is not None and record != self._before.get(planned.id) and record.status != "interrupted"
         if record is not None and news and (record.status != "ok" or weights_exist(planned, self._store)):
             self._tell(planned, record.status, record.reason, 0.0)
             return True
@@ -170,7 +169,7 @@ class Runner:
             self._write(planned, judge(Ending(0, 0.0), outcome), outcome, float(outcome.get("seconds", 0.0)))
             return True
         if teacher != "ok" and planned.teacher:
-            failed = self._store.read_record(planned.teacher.id)
+            failed = self._record(planned.teacher)
             reason = failed.reason if failed else "no record"
             told = f"teacher {planned.cell.teacher} failed: {teacher}: {reason}"
             self._write(planned, Verdict("error", told), None, 0.0)
@@ -215,16 +214,18 @@ class Runner:
             ending = self._executor.poll(running.handle)
             if ending is None:  # an executor that ends jobs later; the cell is resumed from its checkpoint
                 continue
-            if running.folder.outcome() is not None or self._store.read_record(running.planned.id) is None:
+            if running.folder.outcome() is not None or self._record(running.planned) is None:
                 self._conclude(running, ending)
             else:
                 self._running.remove(running)
                 running.lock.release()
 
     def _write(self, planned: PlannedCell, verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> None:
-        earlier = self._before[planned.id]
+        earlier = self._before.get(planned.id)
         attempts = [*(earlier.attempts if earlier else ()), *self._attempts.get(planned.id, ())]
         record = make_record(planned, verdict, outcome, [*attempts, _attempt(verdict, seconds)])
+        if planned.id in self._unreadable and self._record(planned) is None:
+            self._store.set_aside(planned.id)
         self._store.write_record(record)
         folder = self._folder(planned)
         folder.forget_outcome()
@@ -235,6 +236,10 @@ class Runner:
     def _tell(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
         self.summary.statuses[planned.id] = status
         self._display.ended(planned, status, reason, seconds)
+
+    def _record(self, planned: PlannedCell) -> Record | None:
+        """The cell's record as it is now; None also where it cannot be read."""
+        return self._store.records([planned.id])[0].get(planned.id)
 
     def _folder(self, planned: PlannedCell) -> WorkFolder:
         return WorkFolder.of(self._store.root, planned.id)

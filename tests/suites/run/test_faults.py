@@ -9,15 +9,23 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import SUITE, scores, starts
 from drive import DRIVER, alive, descendants, drive, find, record, wait_for
+from rich.console import Console
+from suite_test_worker import train
 
 from results.errors import RecordError
 from results.records.store import Store
+from suites.executors.inline import InlineExecutor
+from suites.plan.plan import make_plan
+from suites.run.display import PlainDisplay
+from suites.run.runner import Runner
 from suites.spec.expand import expand
+from suites.work.options import RunOptions
 
 Behave = Callable[[dict[str, str]], None]
 
@@ -133,19 +141,12 @@ def test_fail_fast_starts_nothing_after_a_failure(suite: Path, store: Path, beha
 
 
 def test_an_outcome_that_breaks_the_records_rules_is_an_error(suite: Path, store: Path) -> None:
-    from rich.console import Console
-
-    from suites.executors.inline import InlineExecutor
-    from suites.plan.plan import make_plan
-    from suites.run.display import PlainDisplay
-    from suites.run.runner import Runner
-    from suites.work.options import RunOptions
-
-    expansion, records = expand(str(suite)), Store(store)
+    records = Store(store)
+    plan = make_plan(expand(str(suite)), records, 1)
     executor = InlineExecutor(train=lambda *_: {"scores": {"student": {"top1": float("nan")}}})
     with (store / "out.txt").open("w") as out:
-        display = PlainDisplay(make_plan(expansion, records, 1), "x", Console(file=out))
-        summary = Runner(expansion, records, executor, RunOptions(store=store), display).run()
+        display = PlainDisplay(plan, "x", Console(file=out))
+        summary = Runner(plan, records, executor, RunOptions(store=store), display).run()
     found = record(suite, store, "dml", regime="online")
     assert summary.exit_code == 1 and found.status == "error" and "outcome is not valid" in str(found.reason)
 
@@ -241,3 +242,26 @@ def test_a_record_that_cannot_be_written_keeps_the_outcome_for_the_next_run(suit
     (store / "records").unlink()
     assert drive(suite, store).exit_code == 0
     assert set(Counter(starts(store)).values()) == {1}
+
+
+def test_a_damaged_record_is_trained_again_and_kept_aside(suite: Path, store: Path) -> None:
+    drive(suite, store)
+    for name, seed, regime in (("kd", 0, "offline"), ("none", 0, "alone")):
+        Store(store).record_path(find(suite, name, seed, regime).id).write_text('{"cut off')
+    before, teacher, cell = len(starts(store)), find(suite, "none", 0, "alone").id, find(suite, "kd", 0).id
+    assert drive(suite, store).exit_code == 0
+    assert starts(store)[before:] == [teacher, cell]  # the teacher's record is as good as none
+    assert record(suite, store, "kd").status == record(suite, store, "none", regime="alone").status == "ok"
+    assert (store / "records" / f"{cell}.json.unreadable").read_text() == '{"cut off'
+
+
+def test_a_part_of_a_suite_has_its_teachers_trained_too(suite: Path, store: Path) -> None:
+    whole = expand(str(suite))
+    part = replace(whole, rows=(find(suite, "kd", 1),), artefacts=())
+    records = Store(store)
+    plan = make_plan(part, records, 1)
+    executor = InlineExecutor(train=train)
+    with (store / "out.txt").open("w") as out:
+        display = PlainDisplay(plan, "x", Console(file=out))
+        assert Runner(plan, records, executor, RunOptions(store=store), display).run().exit_code == 0
+    assert starts(store) == [find(suite, "none", 0, "alone").id, find(suite, "kd", 1).id]
