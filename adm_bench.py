@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent
-_PACKAGES = ("adm_core", "tasks", "suites", "results")
+_PACKAGES = ("adm_files", "adm_core", "tasks", "suites", "results")
 
 
 def main() -> None:
@@ -21,6 +21,9 @@ def main() -> None:
         app()
     except (AdmError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        print(f"error: {error.filename}: {error.strerror}; check whose it is and its permissions", file=sys.stderr)
         sys.exit(2)
 
 

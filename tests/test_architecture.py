@@ -14,7 +14,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("adm_core", "tasks", "suites", "results")
-FILES = [*sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")), ROOT / "adm_bench.py"]
+FILES = [
+    *sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")),
+    ROOT / "adm_bench.py",
+    ROOT / "adm_files.py",
+]
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
 HEAVY = ("torch", "torchvision", "timm", "accelerate", "numpy", "scipy", "pandas", "sklearn", "matplotlib", "PIL")

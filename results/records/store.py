@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import errno
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from adm_files import replacing, why_not_written
 from results.errors import RecordError
 from results.records.migrations import migrate
 from results.records.schema import SCHEMA_VERSION, Manifest, Record
@@ -72,7 +69,7 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise RecordError(_why_not_written(path, error)) from error
+            raise RecordError(why_not_written(path, error)) from error
 
     def write_record(self, record: Record) -> Path:
         """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
@@ -177,38 +174,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         RecordError: the disk is full or the folder cannot be written; the message says what to do.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep the rest of a team from reading
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_folder(path.parent)
+        with replacing(path) as new:
+            new.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise RecordError(_why_not_written(path, error)) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _why_not_written(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        kept = "what was there before is intact" if path.exists() else "nothing was left behind"
-        return f"{path}: the disk is full ({error.strerror}); {kept}; free some space and run again"
-    return f"{path}: cannot be written: {error.strerror}; check the folder and its permissions, then run again"
+        raise RecordError(why_not_written(path, error)) from error
 
 
 def _read(path: Path, model: type[_Model], remedy: str) -> _Model | None:

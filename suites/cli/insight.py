@@ -81,17 +81,11 @@ def _drawn(looked: Sequence[Looked], cells: TrainedCells, images: int, count: in
 
 def _write(folder: Path, tables: Sequence[Table], pictures: Mapping[str, bytes]) -> list[Path]:
     """The tables in every form, and the pictures."""
-    from adm_core.errors import AdmError
     from results.records.store import write_atomically
     from results.render.forms import FORMS
 
     texts = {folder / f"insight.{form}": make(tables) for form, make in FORMS.items()}
-    for path, text in texts.items():
-        write_atomically(path, text)
-    files = {folder / name: content for name, content in pictures.items()}
+    files = texts | {folder / name: content for name, content in pictures.items()}
     for path, content in files.items():
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise AdmError(f"{path}: cannot be written: {error.strerror}") from error
-    return [*texts, *files]
+        write_atomically(path, content)
+    return list(files)

@@ -101,4 +101,7 @@ def _make(
 
     expansion = expand(suite, absolute(method_file))
     records = Store(store)
-    return make_plan(expansion, records, expected(device.value, workers)), expansion.suite.title, records
+    made = make_plan(expansion, records, expected(device.value, workers))
+    if made.remark:
+        typer.echo(f"which cells are running is not known: {made.remark}", err=True)
+    return made, expansion.suite.title, records

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from adm_core.errors import AdmError
 from results.records.schema import Cell, Record, canonical_json
 from results.records.store import Store
 from suites.spec.expand import Expansion, PlannedCell
 from suites.spec.networks import Checkpoint
 from suites.work.folder import WorkFolder
-from suites.work.locks import is_held
+from suites.work.locks import held
 
 DONE = frozenset({"ok", "skipped"})
 """Statuses after which a cell is not trained again."""
@@ -54,6 +56,7 @@ class Plan:
         checkpoints: the teachers that nothing trains.
         records: those of the plan's cells, by id, as they were when it was made.
         unreadable: cell id to what is wrong with its record.
+        remark: why it cannot be told which cells are running; empty where it can.
     """
 
     artefacts: tuple[PlanRow, ...]
@@ -62,6 +65,7 @@ class Plan:
     checkpoints: tuple[Checkpoint, ...] = ()
     records: Mapping[str, Record] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
 
     @property
     def cells(self) -> tuple[PlanRow, ...]:
@@ -107,12 +111,15 @@ def make_plan(expansion: Expansion, store: Store, workers: int) -> Plan:
     records, faults = store.records([*artefacts, *rows])
     unreadable = {fault.cell_id: str(fault) for fault in faults if fault.cell_id}
     needed = _needs_training(expansion.rows, records, store)
+    running, remark = _running(needed, store)
     costs = Costs(_alike(expansion, records, store) if needed else ())
 
     def row(planned: PlannedCell) -> PlanRow:
         if planned.id not in needed:
             return PlanRow(planned, *_settled(records.get(planned.id)), None)
-        state, reason = _state(planned, records.get(planned.id), unreadable.get(planned.id), needed, store)
+        state, reason = _state(planned, records.get(planned.id), unreadable.get(planned.id), needed)
+        if planned.id in running:
+            state, reason = "running", "a runner is at it"
         return PlanRow(planned, state, reason, costs.estimate(planned.cell))
 
     return Plan(
@@ -122,6 +129,7 @@ def make_plan(expansion: Expansion, store: Store, workers: int) -> Plan:
         checkpoints=expansion.checkpoints,
         records=records,
         unreadable=unreadable,
+        remark=remark,
     )
 
 
@@ -136,9 +144,17 @@ def _needs_training(rows: Iterable[PlannedCell], records: Mapping[str, Record], 
     return needed
 
 
+def _running(needed: set[str], store: Store) -> tuple[set[str], str]:
+    """Which cells some runner is at, and why that cannot be told where it cannot."""
+    try:
+        return held(store.root, needed), ""
+    except AdmError as error:  # a file system without locks; a store on it can still be looked at
+        return set(), str(error)
+
+
 def weights_exist(planned: PlannedCell, store: Store) -> bool:
     """Whether a teacher's weights lie in the store; true for cells that leave none."""
-    return planned.cell.regime != "alone" or WorkFolder.of(store.root, planned.id).weights.is_file()
+    return planned.cell.regime != "alone" or os.path.isfile(WorkFolder.of(store.root, planned.id).weights)
 
 
 class Costs:
@@ -191,12 +207,8 @@ def _settled(record: Record | None) -> tuple[State, str]:
     return "not needed", "every cell that needs it is done"
 
 
-def _state(
-    planned: PlannedCell, record: Record | None, unreadable: str | None, needed: set[str], store: Store
-) -> tuple[State, str]:
-    """State and reason of a cell that is to be trained."""
-    if is_held(store.root, planned.id):
-        return "running", "a runner is at it"
+def _state(planned: PlannedCell, record: Record | None, unreadable: str | None, needed: set[str]) -> tuple[State, str]:
+    """State and reason of a cell that is to be trained and at which no runner is."""
     if unreadable is not None:
         return "to do", f"its record is unreadable: {unreadable}"
     if record is not None and not _is_done(record):

@@ -118,6 +118,9 @@ class Runner:
                 self._interrupt_all()
             finally:
                 self._executor.close()
+                for running in self._running:  # what a failure or an executor that ends jobs later has left here
+                    running.lock.release()
+                self._running = []
         self.summary.interrupted = self._stop
         return self.summary
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 
 from adm_core import checkpoint
 from adm_core.distiller import Distiller
@@ -20,6 +19,7 @@ from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task, TaskContext
+from adm_files import replacing
 from results.records.schema import Cell, Record, digest
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
@@ -106,11 +106,9 @@ def know_teacher(
     science = cell.model_dump(mode="json", include={"benchmark", "protocol_digest", "method", "seed"})
     file = store / "artefacts" / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
         made = distiller.prepare(task.batches(0, 0))
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
-            temporary.write(save({name: tensor.contiguous().cpu() for name, tensor in made.items()}))
-        Path(temporary.name).replace(file)
+        with replacing(file) as new:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in made.items()}, new)
     device = task.example()[0].device
     method.know({name: tensor.to(device) for name, tensor in load_file(file).items()})
 

@@ -23,6 +23,7 @@ from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task
 from adm_core.train import Trained, Trainer
+from adm_files import copy_mode, replacing
 from results.records.schema import Cell
 from suites.spec.method_settings import settings_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
@@ -74,6 +75,7 @@ def train_cell(
     if cell.regime == "online":
         save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
     task.export(trained.networks["student"], work / EXPORT)
+    copy_mode(work / WEIGHTS, work / EXPORT)
     times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
     return {
         "scores": finite(scores),
@@ -89,9 +91,8 @@ def train_cell(
 
 def save_weights(network: Network, path: Path) -> None:
     """Write a network's weights and buffers as safetensors, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    save_file({key: value.contiguous() for key, value in network.module.state_dict().items()}, temporary)
-    temporary.replace(path)
+    with replacing(path) as new:
+        save_file({key: value.contiguous() for key, value in network.module.state_dict().items()}, new)
 
 
 def _scored(identity: dict[str, Any] | None, score: float | None) -> dict[str, Any] | None:
