@@ -21,6 +21,8 @@ from suites.work.locks import CellLock, acquire
 from suites.work.options import RunOptions
 
 RETRIES = 2
+PATIENCE_SECONDS = 15.0
+"""How long workers may take for a last checkpoint once the run is to stop; a second signal ends the wait."""
 _POLL_SECONDS = 0.1
 
 
@@ -96,7 +98,8 @@ class Runner:
         )
         self._running: list[_Running] = []
         self._attempts: dict[str, list[Attempt]] = {}
-        self._stop = self._inside = False
+        self._stop = 0  # how often this process was asked to
+        self._inside = False
         self.summary = Summary({row.planned.id: "ok" for row in plan.cells if not row.open})
 
     def run(self) -> Summary:
@@ -121,7 +124,7 @@ class Runner:
                 for running in self._running:  # what a failure or an executor that ends jobs later has left here
                     running.lock.release()
                 self._running = []
-        self.summary.interrupted = self._stop
+        self.summary.interrupted = bool(self._stop)
         return self.summary
 
     def _advance(self) -> bool:
@@ -211,17 +214,28 @@ class Runner:
             running.lock.release()
 
     def _interrupt_all(self) -> None:
-        """End what runs; an interrupted attempt leaves a record only where there is none yet."""
+        """End what runs, with a last checkpoint of each worker that can be asked for one."""
+        asked = [running for running in self._running if self._executor.ask_to_stop(running.handle)]
+        until, signals = time.monotonic() + PATIENCE_SECONDS, self._stop
+        while asked and time.monotonic() < until and self._stop == signals:
+            for running in asked:
+                self._interrupted(running)
+            asked = [running for running in asked if running in self._running]
+            time.sleep(_POLL_SECONDS)
         for running in list(self._running):
             self._executor.kill(running.handle)
-            ending = self._executor.poll(running.handle)
-            if ending is None:  # an executor that ends jobs later; the cell is resumed from its checkpoint
-                continue
-            if running.folder.outcome() is not None or self._record(running.planned) is None:
-                self._conclude(running, ending)
-            else:
-                self._running.remove(running)
-                running.lock.release()
+            self._interrupted(running)
+
+    def _interrupted(self, running: _Running) -> None:
+        """Take up how a job ended, if it has; an interrupted attempt leaves a record only where there is none yet."""
+        ending = self._executor.poll(running.handle)
+        if ending is None:  # of an executor that ends jobs later: the cell is resumed from its checkpoint
+            return
+        if running.folder.outcome() is not None or self._record(running.planned) is None:
+            self._conclude(running, ending)
+        else:
+            self._running.remove(running)
+            running.lock.release()
 
     def _write(self, planned: PlannedCell, verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> None:
         earlier = self._before.get(planned.id)
@@ -252,7 +266,7 @@ class Runner:
         """SIGINT and SIGTERM ask the loop to stop; a blocking executor is broken off in the middle of a cell."""
 
         def ask(_number: int, _frame: FrameType | None) -> None:
-            self._stop = True
+            self._stop += 1
             if self._inside and self._executor.blocking:
                 raise KeyboardInterrupt
 

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adm_core.errors import AdmError, Diverged, Unsupported
+from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from suites.work.folder import Assignment, WorkFolder
 from suites.worker.parentage import end_with
+from suites.worker.stopping import heed_requests
 
 Train = Callable[..., dict[str, Any]]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -28,7 +29,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
-    """Run the cell of a work folder and return the exit status: 0 once there is an outcome.
+    """Run the cell of a work folder; exit status 0: there is an outcome, or a request to end was met.
 
     Args:
         arguments: command line; default: the process's own.
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.parent is not None:
         end_with(given.parent)
+    heed_requests()
     run_cell(WorkFolder(given.workdir), train)
     return 0
 
@@ -47,7 +49,8 @@ def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
 def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
     """Train the cell of a work folder and write its outcome, whatever happens.
 
-    KeyboardInterrupt and SystemExit pass through and leave no outcome, so that the cell is resumed later.
+    KeyboardInterrupt and SystemExit pass through; they and a request to end leave no outcome, so that the cell is
+    resumed later.
 
     Args:
         folder: where ``cell.json`` lies.
@@ -57,6 +60,9 @@ def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
     try:
         assignment = folder.assignment()
         outcome = {"status": "ok", "reason": None} | _train(assignment, folder, train)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        return
     except Exception as error:
         status, reason = outcome_of(error)
         if not isinstance(error, AdmError):

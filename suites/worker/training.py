@@ -30,6 +30,7 @@ from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, fin
 from suites.work.options import RunOptions
 from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task, pick_device
 from suites.worker.provenance import environment
+from suites.worker.stopping import asked
 
 
 def train_cell(
@@ -52,6 +53,7 @@ def train_cell(
         AdmError: missing data, missing or damaged teacher weights, a broken method.
         Unsupported: the method cannot run on this pair; the message is the reason.
         Diverged: a loss is not finite.
+        Stopped: this process was asked to end.
     """
     began = time.perf_counter()
     device = pick_device(options.device)
@@ -64,9 +66,8 @@ def train_cell(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(derive(cell.seed, "training"))
-    trainer = Trainer(
-        distiller, task, protocol.recipe, cell.seed, work / CHECKPOINT, options.checkpoint_seconds, report
-    )
+    keep = (work / CHECKPOINT, options.checkpoint_seconds, report, asked.is_set)
+    trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep)
     ready = time.perf_counter()
     trained = trainer.run()
     done = time.perf_counter()
@@ -131,7 +132,7 @@ def _cost(
         "peak_memory_mb": _peak_memory(example[0].device),
         "parameters": {
             "student": _parameters(trained.networks["student"].module),
-            "teacher": _parameters(distiller.teacher) if distiller.teacher else None,
+            "teacher": _parameters(distiller.teacher) if distiller.teacher is not None else None,
             "method": sum(p.numel() for p in distiller.parts.parameters() if p.requires_grad),  # no network's copies
         },
         "flops": {role: _flops(network, example) for role, network in trained.networks.items()},

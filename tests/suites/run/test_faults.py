@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -212,6 +213,23 @@ def test_an_interrupted_run_exits_130_and_is_taken_up_again(suite: Path, store: 
     behave({})
     assert drive(suite, store).exit_code == 0
     assert [a.status for a in record(suite, store, "dml", regime="online").attempts] == ["interrupted", "ok"]
+
+
+def test_a_run_that_is_ended_lets_its_workers_keep_a_checkpoint(suite: Path, store: Path, behave: Behave) -> None:
+    behave({"dml/0": "slow-step"})
+    runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
+    wait_for(lambda: (store / "halfway.txt").exists())
+    cell = (store / "halfway.txt").read_text().strip()
+    checkpoint = store / "work" / cell / "checkpoint.pt"
+    before = json.loads(checkpoint.read_text())[0]
+    runner.send_signal(signal.SIGTERM)
+    assert runner.wait(20) == 130
+    assert json.loads(checkpoint.read_text())[0] == before + 1  # of the step that was under way
+    assert "with a checkpoint" in (store / "work" / cell / "log.txt").read_text()
+    assert record(suite, store, "dml", regime="online").status == "interrupted"
+    assert drive(suite, store).exit_code == 0
+    trained = [line for line in (store / "epochs.txt").read_text().split() if line.startswith(cell)]
+    assert trained == [f"{cell}-{epoch}" for epoch in range(12)]
 
 
 def test_two_runners_on_one_store_train_every_cell_once(suite: Path, store: Path, behave: Behave) -> None:

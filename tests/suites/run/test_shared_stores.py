@@ -1,4 +1,4 @@
-"""Stores that several people share: modes follow the umask, others may look, and file systems without locks are told."""
+"""Stores that several people share: modes follow the umask, others may look, file systems without locks are told."""
 
 from __future__ import annotations
 
