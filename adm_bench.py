@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ _PACKAGES = ("adm_files", "adm_core", "tasks", "suites", "results")
 
 def main() -> None:
     """Run the command line; bad input ends with one line on standard error and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a table with a question mark, on terminals that know no better
     _use_own_packages()
     from adm_core.errors import AdmError
     from results.errors import RecordError

@@ -19,6 +19,7 @@ from suites.cli.arguments import (
     Workers,
     absolute,
 )
+from suites.cli.console import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +54,6 @@ def run(
     Example: adm run quick --workers 2
     """
     from results.records.store import Store
-    from suites.cli.console import make_console
     from suites.executors import registry
     from suites.executors.base import ExecutorOptions
     from suites.plan.plan import make_plan

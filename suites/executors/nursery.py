@@ -40,6 +40,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 30.0
 _PIECE = 65536
 _MODULE = "suites.executors.nursery"
+_LOG = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+"""What workers print goes into a file that is read as UTF-8, whatever this process's terminal takes."""
 _READY = b'{"answer": 0}\n'
 
 
@@ -69,7 +71,7 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **_LOG, **environment},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )

@@ -121,7 +121,7 @@ class WorkFolder:
         path, text = self.path / name, json.dumps(finite(content), indent=1, allow_nan=False)
         try:
             with replacing(path, durable) as new:
-                new.write_text(text)
+                new.write_text(text, encoding="utf-8")
         except OSError as error:
             raise AdmError(why_not_written(path, error)) from error
 

@@ -23,7 +23,7 @@ def read(folder: Path, split: Split) -> ImageSet:
     Raises:
         AdmError: an image or a list is damaged.
     """
-    classes = tuple(sorted((folder / "wnids.txt").read_text().split()))
+    classes = tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
     number = {wnid: position for position, wnid in enumerate(classes)}
     listed = list(_train(folder, classes) if split == "train" else _annotated(folder))
     for file, wnid in listed:
@@ -46,7 +46,7 @@ def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, str]]
 
 def _annotated(folder: Path) -> Iterator[tuple[Path, str]]:
     listing = folder / "val" / "val_annotations.txt"
-    for number, line in enumerate(listing.read_text().splitlines(), start=1):
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
         fields = line.split("\t")
         if len(fields) < 2:
             raise corrupt(listing, f"line {number} does not hold a file name and a class")
