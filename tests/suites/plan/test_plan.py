@@ -31,7 +31,7 @@ def finish(planned: PlannedCell, store: Path, status: str = "ok", seconds: float
     Store(store).write_record(made)
     if planned.cell.regime == "alone":
         folder = WorkFolder.of(store, planned.id)
-        folder.path.mkdir(parents=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
         folder.weights.touch()
 
 
