@@ -10,6 +10,7 @@ import argparse
 import ctypes
 import importlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -24,6 +25,12 @@ from suites.worker.stopping import heed_requests
 
 Train = Callable[..., dict[str, Any]]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|(?:can't|cannot|could not|unable to|failed to) allocate|bad_alloc|alloc_failed|"
+    r"memoryallocation|insufficient shared memory",
+    re.IGNORECASE,
+)
+"""How CUDA, cuBLAS, cuDNN, NCCL, other accelerators, torch's CPU allocator and the system tell it."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that say how many threads numerical libraries start; read when those are loaded."""
 
@@ -79,12 +86,21 @@ def outcome_of(error: Exception) -> tuple[str, str]:
         return "skipped", str(error)
     if isinstance(error, Diverged):
         return "diverged", str(error)
-    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if no_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return "oom", str(error).split("\n")[0] or "out of memory"
+    if (told := _lack_of_memory(error)) is not None:
+        return "oom", told.split("\n")[0] or "out of memory"
     if isinstance(error, AdmError):
         return "error", str(error)
     return "error", f"{type(error).__name__}: {error}"
+
+
+def _lack_of_memory(error: BaseException | None) -> str | None:
+    """What an exception, or one that it was raised from, says of a lack of memory; None where it is about another."""
+    if error is None:
+        return None
+    of_machine = isinstance(error, RuntimeError | OSError) and _NO_MEMORY.search(str(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or of_machine:
+        return str(error)
+    return _lack_of_memory(error.__cause__)
 
 
 def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> dict[str, Any]:
