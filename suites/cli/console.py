@@ -21,8 +21,11 @@ def say(text: object, err: bool = False, end: str = "\n") -> None:
 
 
 def make_console() -> Console:
-    """Fits a terminal; elsewhere lines are left unbroken, so that they can be searched."""
+    """Fits a terminal; elsewhere lines are left unbroken, so that they can be searched.
+
+    It stays with this moment's standard output, also while that of a cell trained in this process goes to a log.
+    """
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_UNBROKEN)
+    console = Console(file=sys.stdout, highlight=False)
+    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=_UNBROKEN)
