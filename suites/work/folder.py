@@ -19,6 +19,8 @@ WEIGHTS = "weights.safetensors"
 TEACHER_WEIGHTS = "teacher.safetensors"
 EXPORT = "student"
 CHECKPOINT = "checkpoint.pt"
+ARTEFACTS = "artefacts"
+"""The folder of a store in which lies what cells share."""
 _FOLDER = "work"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterable
@@ -41,15 +42,34 @@ def acquire(store: Path, cell_id: str) -> CellLock | None:
         AdmError: the store cannot be written, or its file system has no locks.
     """
     file = _file(store, cell_id)
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise AdmError(
+                f"{file}: a cell cannot be locked for training: {error.strerror}; check whose the store is and its "
+                "permissions, or train into a store of your own (--store)"
+            ) from error
+        lock = _lock(store, descriptor, fcntl.LOCK_EX)
+        if lock is None or _is_still(file, descriptor):
+            return lock
+        lock.release()
+
+
+def forget(store: Path, cell_id: str, lock: CellLock) -> None:
+    """Give up a lock and remove its file, which whoever waits for it notices."""
+    with contextlib.suppress(OSError):
+        _file(store, cell_id).unlink()
+    lock.release()
+
+
+def _is_still(file: Path, descriptor: int) -> bool:
+    """Whether a file that was opened is the one of its name: it may have been removed before it was locked."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise AdmError(
-            f"{file}: a cell cannot be locked for training: {error.strerror}; check whose the store is and its "
-            "permissions, or train into a store of your own (--store)"
-        ) from error
-    return _lock(store, descriptor, fcntl.LOCK_EX)
+        return os.path.samestat(os.stat(file), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def is_held(store: Path, cell_id: str) -> bool:

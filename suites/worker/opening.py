@@ -24,7 +24,7 @@ from results.records.schema import Cell, Record, digest
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of
-from suites.work.folder import WorkFolder
+from suites.work.folder import ARTEFACTS, WorkFolder
 from suites.work.options import RunOptions
 from tasks import catalogue, datasets
 
@@ -66,7 +66,7 @@ def open_task(
             data_roots=[*options.data_roots, *datasets.roots_from_environment()],
             needs=needs or Needs(),
             download=options.download,
-            artefacts=options.store / "artefacts",
+            artefacts=options.store / ARTEFACTS,
         )
     )
 
@@ -104,7 +104,7 @@ def know_teacher(
     if not method.needs.teacher_pass or cell.regime != "offline" or teacher is None:
         return
     science = cell.model_dump(mode="json", include={"benchmark", "protocol_digest", "method", "seed"})
-    file = store / "artefacts" / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
+    file = store / ARTEFACTS / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
     if not file.is_file():
         made = distiller.prepare(task.batches(0, 0))
         with replacing(file) as new:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import SUITE
 from rich.console import Console
 from suite_test_worker import train
 
@@ -101,7 +104,9 @@ def test_the_pace_of_a_resumed_cell_begins_at_the_first_look(
     assert shown(display).splitlines()[-1].endswith(" 30 s")
 
 
-def test_it_is_drawn_while_cells_begin_and_end(plan: Plan, store: Path) -> None:
+def test_it_is_drawn_while_cells_begin_and_end(write_suite: Callable[[str], Path], store: Path) -> None:
+    many = SUITE.replace("[0, 1]", str(list(range(100))))
+    plan = make_plan(expand(str(write_suite(many))), Store(store), 2)
     display, faults, over = LiveDisplay(plan, "mine", terminal()), [], threading.Event()
 
     def draw() -> None:
@@ -111,18 +116,18 @@ def test_it_is_drawn_while_cells_begin_and_end(plan: Plan, store: Path) -> None:
             except RuntimeError as error:  # a dictionary that changed while it was gone through
                 faults.append(error)
 
-    threads = [threading.Thread(target=draw) for _ in range(2)]
+    threads, interval = [threading.Thread(target=draw) for _ in range(2)], sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     with display:
         for thread in threads:
             thread.start()
-        for _ in range(10):
-            for planned in cells(plan):
-                display.started(planned, WorkFolder.of(store, planned.id))
-            for planned in cells(plan):
-                display.ended(planned, "ok", None, 0.1)
+        for planned in cells(plan):
+            display.started(planned, WorkFolder.of(store, planned.id))
+            display.ended(planned, "ok", None, 0.1)
         over.set()
         for thread in threads:
             thread.join()
+    sys.setswitchinterval(interval)
     assert faults == []
 
 
