@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -10,5 +11,6 @@ asked = threading.Event()
 
 
 def heed_requests() -> None:
-    """From now on SIGTERM asks; whoever cannot wait kills."""
+    """From now on SIGTERM asks this process, and still ends those that it forks; whoever cannot wait kills."""
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))

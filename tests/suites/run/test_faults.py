@@ -215,14 +215,18 @@ def test_an_interrupted_run_exits_130_and_is_taken_up_again(suite: Path, store: 
     assert [a.status for a in record(suite, store, "dml", regime="online").attempts] == ["interrupted", "ok"]
 
 
-def test_a_run_that_is_ended_lets_its_workers_keep_a_checkpoint(suite: Path, store: Path, behave: Behave) -> None:
+@pytest.mark.parametrize("whom", ["runner", "everybody"])  # as a terminal does, and a cluster
+def test_a_run_that_is_ended_lets_its_workers_keep_a_checkpoint(
+    suite: Path, store: Path, behave: Behave, whom: str
+) -> None:
     behave({"dml/0": "slow-step"})
     runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
     wait_for(lambda: (store / "halfway.txt").exists())
     cell = (store / "halfway.txt").read_text().strip()
     checkpoint = store / "work" / cell / "checkpoint.pt"
     before = json.loads(checkpoint.read_text())[0]
-    runner.send_signal(signal.SIGTERM)
+    for process in [runner.pid, *(descendants(runner.pid) if whom == "everybody" else ())]:
+        os.kill(process, signal.SIGTERM)
     assert runner.wait(20) == 130
     assert json.loads(checkpoint.read_text())[0] == before + 1  # of the step that was under way
     assert "with a checkpoint" in (store / "work" / cell / "log.txt").read_text()
