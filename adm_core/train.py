@@ -271,7 +271,10 @@ class Trainer:
             return
         try:
             self.progress = Progress.of_state(state, self.device)
-            self.distiller.load_state_dict(state["distiller"])
+            weights = state["distiller"]
+            if self.distiller.regime == "offline":  # version 0.1.0 kept the frozen teacher as well
+                weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}
+            self.distiller.load_state_dict(weights)
             for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(own)
             for role, average in self.averages.items():

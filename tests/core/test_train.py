@@ -103,6 +103,17 @@ def test_a_frozen_teacher_is_in_no_checkpoint(tmp_path, selection):
     assert not made.distiller.teacher.training and not any(p.requires_grad for p in made.distiller.teacher.parameters())
 
 
+def test_a_checkpoint_that_holds_the_frozen_teacher_is_taken_up(tmp_path):
+    options = {"checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 0.0}
+    with pytest.raises(Stop):
+        trainer(recipe(), "kd", "offline", task=StoppingTask((1, 3)), **options).run()
+    state, teacher = checkpoint.load(tmp_path / "c.pt"), trainer(recipe(), "kd", "offline").distiller.teacher
+    older = {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
+    checkpoint.save(tmp_path / "c.pt", state | {"distiller": state["distiller"] | older})
+    again, whole = trainer(recipe(), "kd", "offline", **options), trainer(recipe(), "kd", "offline")
+    assert again.run().curves == whole.run().curves and again.task.seen[0] > (0, 0)
+
+
 def test_a_stop_between_the_last_step_of_an_epoch_and_its_end_loses_no_evaluation(tmp_path):
     class Killed(ToyTask):
         def evaluate(self, networks, split):
