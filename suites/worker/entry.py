@@ -21,7 +21,6 @@ from typing import Any
 from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from suites.work.folder import Assignment, WorkFolder
 from suites.worker.parentage import end_with
-from suites.worker.stopping import heed_requests
 
 Train = Callable[..., dict[str, Any]]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -48,7 +47,6 @@ def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.parent is not None:
         end_with(given.parent)
-    heed_requests()
     run_cell(WorkFolder(given.workdir), train)
     return 0
 

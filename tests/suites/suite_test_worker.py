@@ -22,7 +22,7 @@ from adm_core.recipe import Protocol
 from results.records.schema import Cell
 from suites.work.options import RunOptions
 from suites.worker.entry import main
-from suites.worker.stopping import asked
+from suites.worker.stopping import asked, heed_requests
 
 STEP_SECONDS = 0.01
 HALFWAY = 5
@@ -111,4 +111,5 @@ def accident(kind: str, work: Path, store: Path) -> None:
 
 
 if __name__ == "__main__":
+    heed_requests()
     sys.exit(main(train=train))
