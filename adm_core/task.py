@@ -114,11 +114,14 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
         """Put weights from elsewhere into a network; ``where`` names their file in messages.
 
+        Returns:
+            What had to be done to their names, for people; mostly nothing.
+
         Raises:
-            AdmError: they are not this network's, or are made for another benchmark.
+            AdmError: they are not this network's, are made for another benchmark, or are not finite.
         """
 
     def inherit(self, student: Network, teacher: Network) -> None:

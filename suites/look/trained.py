@@ -17,7 +17,8 @@ from suites.spec.method_settings import settings_of
 from suites.spec.networks import sha256
 from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
-from suites.worker.opening import initial_networks, load_weights, make_distiller, open_task, pick_device
+from suites.worker.opening import initial_networks, make_distiller, open_task, pick_device
+from suites.worker.weights import load_weights
 
 _MOST_NAMED = 4
 

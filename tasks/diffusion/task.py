@@ -98,13 +98,13 @@ class DiffusionTask(GenerativeTask):
         built.module.to(self.device)
         return built
 
-    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
         """Put the weights of a Diffusers U-Net into a network.
 
         Raises:
-            AdmError: they are not this network's.
+            AdmError: they are not this network's, or not finite.
         """
-        checkpoint.fit(network, networks.as_denoiser(weights), where, self.benchmark)
+        return checkpoint.fit(network, networks.as_denoiser(weights), where, self.benchmark)
 
     def inherit(self, student: Network, teacher: Network) -> None:
         """Give a student the weights of the teacher's blocks that it has, where the protocol says so."""

@@ -79,14 +79,13 @@ class SegmentationTask(Task):
         built.module.to(self.device).to(memory_format=torch.channels_last)
         return built
 
-    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
         """Put weights from elsewhere, named as MMSegmentation names them, into a network.
 
         Raises:
-            AdmError: they are not this network's, or are made for another number of classes.
+            AdmError: they are not this network's, are made for another number of classes, or are not finite.
         """
-        own = {key if key.startswith("model.") else f"model.{key}": value for key, value in weights.items()}
-        checkpoint.fit(network, own, where, self.benchmark)
+        return checkpoint.fit(network, weights, where, self.benchmark)
 
     def example(self) -> tuple[Tensor]:
         """Two inputs as the networks get them, to find shapes with."""
