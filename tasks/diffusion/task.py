@@ -57,7 +57,12 @@ class DiffusionTask(GenerativeTask):
         self.unit = str(self.spec["metric"]["unit"])
         self._artefacts, self._roots = context.artefacts, tuple(context.data_roots)
         dataset = str(self.spec["dataset"])
-        opened = open_splits(settings, lambda split: datasets.load(dataset, split, self._roots, context.download))
+        opened = open_splits(
+            settings,
+            lambda split: datasets.load(dataset, split, self._roots, context.download),
+            self.benchmark,
+            int(self.spec["classes"]),
+        )
         self.train, self.validation, self.test = opened
         self.has_validation = self.validation is not None
         noise, drawn = settings.noise, settings.sampling
