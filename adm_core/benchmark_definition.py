@@ -18,6 +18,7 @@ class BenchmarkDefinition:
         mean: per channel, of pixel values in 0..1.
         std: per channel.
         splits: ``train``, ``test`` and perhaps ``validation``, each to its folder.
+        digest: of its files.
     """
 
     name: str
@@ -26,3 +27,4 @@ class BenchmarkDefinition:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     splits: Mapping[str, Path]
+    digest: str

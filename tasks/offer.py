@@ -60,6 +60,10 @@ def _accept_definition(_definition: NetworkDefinition) -> None:
     """Whether it can be built shows once it is."""
 
 
+def _all_used(_settings: SplitSettings, _in_memory: bool, _where: str) -> None:
+    """Every benchmark of the task obeys every setting."""
+
+
 def _no_further_files(_file: Path) -> Sequence[Path]:
     return ()
 
@@ -77,7 +81,10 @@ class Offer:
         check_definition: raises AdmError for a network of a suite's own that the task cannot build.
         locate: finds a file by a folder or a library's name; None: the task reads networks from files alone.
         config_files: the further files that a network's config file builds upon.
-        student_keys: keys of ``data`` that say nothing about a teacher trained alone.
+        student_keys: keys of ``data`` that say nothing about a teacher trained alone, and nothing where none is.
+        check_used: called with settings, whether the benchmark's images lie in memory, and where the settings stand;
+            raises AdmError for a setting that such a benchmark would ignore.
+        image_folders: whether a suite's own folder of labelled images may be a benchmark.
     """
 
     networks: Callable[[], Sequence[ListedNetwork]]
@@ -88,3 +95,5 @@ class Offer:
     locate: Locate | None = None
     config_files: Callable[[Path], Sequence[Path]] = _no_further_files
     student_keys: tuple[str, ...] = ()
+    check_used: Callable[[Any, bool, str], None] = _all_used
+    image_folders: bool = False

@@ -22,6 +22,7 @@ from adm_core.taps import Network
 from adm_core.task import Task, TaskContext
 from results.records.schema import Cell, Record, digest
 from results.records.store import Store
+from suites.spec.benchmarks import benchmark_of
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of
 from suites.work.folder import WorkFolder
@@ -68,6 +69,7 @@ def open_task(
             needs=needs or Needs(),
             download=options.download,
             artefacts=options.store / "artefacts",
+            own=benchmark_of(cell, options.folders),
         )
     )
 

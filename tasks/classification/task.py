@@ -55,7 +55,7 @@ class ClassificationTask(Task):
     def __init__(self, context: TaskContext) -> None:
         context.check_needs(extra_view=True, balanced=True)
         self.benchmark, protocol, where = context.benchmark, context.protocol, f"protocol '{context.protocol.title}'"
-        self.spec = _specification(context)
+        self.spec, self._own = _specification(context), context.own
         self.settings = data_settings.read(protocol.data, where)
         data_settings.check_used(self.settings, bool(self.spec["in_memory"]), where)
         self.device, self.classes = context.device, int(self.spec["classes"])
@@ -153,7 +153,9 @@ class ClassificationTask(Task):
         return Facts(len(self.train), self.classes, labels, self.steps, self.batch_size)
 
     def data_digest(self) -> str | None:
-        """Digest of the images trained and scored on; None for folders, which are not read through."""
+        """Digest of the images trained and scored on; of a suite's own folder its list of files, of ImageNet None."""
+        if self._own is not None:
+            return self._own.digest[:12]
         if not isinstance(self.train, ImageSet):
             return None
         parts = [s.digest() for s in (self.train, self.validation, self.test) if isinstance(s, ImageSet)]

@@ -31,7 +31,7 @@ def own(tmp_path_factory) -> BenchmarkDefinition:
             for number in range(4):
                 Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     splits = {split: root / split for split in ("train", "test")}
-    return BenchmarkDefinition("own", 5, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), splits)
+    return BenchmarkDefinition("own", 5, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), splits, "0" * 64)
 
 
 def open_task(benchmark: str, own: BenchmarkDefinition, needs: Needs, **data: Any) -> ClassificationTask:
