@@ -197,6 +197,21 @@ def locate(task: str, place: str, beside: Path, wanted: NetworkFile, where: str)
     raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
 
 
+def check_weights(task: str, weights: Path, settings: SplitSettings, where: str) -> None:
+    """Stop at weights from elsewhere that were trained otherwise than a protocol trains, where the task can tell.
+
+    Args:
+        task: e.g. ``diffusion``.
+        weights: their file.
+        settings: of the protocol.
+        where: file and key that named them, for messages.
+
+    Raises:
+        AdmError: names both sides.
+    """
+    offer(task).check_weights(weights, settings, where)
+
+
 def config_files(task: str, file: Path) -> list[Path]:
     """All the files that a network's config consists of, itself first.
 

@@ -135,7 +135,12 @@ def _split_folders(folder: Path, given: SplitFolders | None) -> dict[str, Path]:
         else:
             raise AdmError(f"{folder} has neither a folder 'test' nor 'val'; name them with split: {{train: , test: }}")
     names = {"train": given.train, "validation": given.validation, "test": given.test}
-    return {split: folder / name for split, name in names.items() if name is not None}
+    found = {split: folder / name for split, name in names.items() if name is not None}
+    if len({place.resolve() for place in found.values()}) < len(found):
+        raise AdmError(
+            f"split: {', '.join(found)} must be folders of their own, not {', '.join(map(str, names.values()))}"
+        )
+    return found
 
 
 def _digest(folders: Folders, listed: Mapping[str, ImageFiles]) -> str:

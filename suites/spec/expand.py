@@ -17,6 +17,7 @@ from suites.spec.method_settings import MethodSettings, method_parts
 from suites.spec.names import is_path
 from suites.spec.networks import Checkpoint, OwnNetworks
 from tasks import catalogue
+from tasks.datasets.splits import SplitSettings
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _expand_block(
 ) -> list[PlannedCell]:
     benchmark = benchmarks.of_block(block, where)
     protocol = _protocol(block, block.protocol, folder, f"{where}, protocol")
-    _check_used(block, protocol, benchmark, benchmarks.splits(block, benchmark), where)
+    data = _check_used(block, protocol, benchmark, benchmarks.splits(block, benchmark), where)
     alone = protocol
     if block.teacher_protocol is not None:
         alone = _protocol(block, block.teacher_protocol, folder, f"{where}, teacher_protocol")
@@ -180,7 +181,7 @@ def _expand_block(
                 f"{where}: 'data' of protocol '{protocol[0]}' and of teacher_protocol '{alone[0]}' differ, so that "
                 "scores of student and teacher could not be compared; make them the same"
             )
-    own = [networks.of_pair(block, pair.teacher, pair.student, where) for pair in block.pairs]
+    own = [networks.of_pair(block, pair.teacher, pair.student, data, where) for pair in block.pairs]
     rows = []
     for pair, identities in zip(block.pairs, own, strict=True):
         for entry in block.methods:
@@ -200,12 +201,13 @@ def _protocol(block: Block, given: str, folder: Path | None, where: str) -> tupl
 
 def _check_used(
     block: Block, named: tuple[str, Protocol], benchmark: BenchmarkIdentity | None, splits: tuple[str, ...], where: str
-) -> None:
+) -> SplitSettings:
     """Every setting of the protocol's ``data`` must be one that the benchmark and the regime obey."""
     in_memory = benchmark is None and catalogue.benchmarks(block.task)[block.benchmark].in_memory
     told = f"{where}, protocol '{named[0]}'"
     settings = catalogue.check_data(block.task, named[1].data, told)
     catalogue.check_data_used(block.task, settings, told, in_memory, splits, block.regime)
+    return settings
 
 
 def _plan_seeds(

@@ -12,6 +12,7 @@ from adm_core.network_definition import NetworkDefinition
 from results.records.schema import Cell, NetworkIdentity
 from suites.spec.definition import Block, Suite
 from tasks import catalogue
+from tasks.datasets.splits import SplitSettings
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,21 @@ class OwnNetworks:
         self.files: dict[str, Path] = {}
         self.checkpoints: list[Checkpoint] = []
 
-    def of_pair(self, block: Block, teacher: str | None, student: str, where: str) -> dict[str, NetworkIdentity]:
+    def of_pair(
+        self, block: Block, teacher: str | None, student: str, data: SplitSettings, where: str
+    ) -> dict[str, NetworkIdentity]:
         """Check both networks of a pair; what identifies those that are the suite's own.
 
+        Args:
+            block: task and regime.
+            teacher: its name; None among peers.
+            student: its name.
+            data: the settings of the block's protocol.
+            where: file and block, for messages.
+
         Raises:
-            AdmError: an unknown network, a missing file, or a checkpoint where nothing is frozen.
+            AdmError: an unknown network, a missing file, a checkpoint where nothing is frozen, or one that was trained
+                otherwise than the protocol trains.
         """
         found = {}
         for role, name in (("teacher", teacher), ("student", student)):
@@ -71,6 +82,10 @@ class OwnNetworks:
                     f"{where}, pairs: network '{name}' is {what}, but 'networks.{name}.checkpoint' makes it a frozen "
                     "teacher; define another network without a checkpoint, or make the block offline"
                 )
+            place = f"{self._where}: networks.{name}.checkpoint, protocol '{block.protocol}'"
+            for brought in self.checkpoints:
+                if brought.network == name:
+                    catalogue.check_weights(block.task, brought.file, data, place)
         return found
 
     def check_used(self) -> None:

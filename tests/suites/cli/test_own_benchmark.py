@@ -146,6 +146,7 @@ def test_files_that_change_after_the_plan_stop_the_cell(tmp_path: Path) -> None:
         ("classes: 3", "classes: 4", ": benchmarks.flowers.classes = 4: {data}/train holds 3 class folders"),
         ("data/flowers", "data/flower", ": benchmarks.flowers: folder: {folder}/data/flower: no such folder"),
         ("classes: 3,", "classes: 3, split: {test: gone},", ": benchmarks.flowers: {data}/gone: no such folder"),
+        ("classes: 3,", "classes: 3, split: {test: ./train},", "flowers: split: train, test must be folders of their"),
         ("benchmark: flowers", "benchmark: flower", ": benchmarks.flowers stands in no block; did you mean flower?"),
         ("  flowers:", "  bloom: {folder: data, classes: 2}\n  flowers:", ": benchmarks.bloom stands in no block"),
         ("classes: 3, ", "", ": key 'benchmarks.flowers.classes' is missing"),
