@@ -120,7 +120,9 @@ class OwnNetworks:
         if own.is_file or self._is_place(task, own.base):
             file = catalogue.locate(task, own.base, self._folder, "config", f"{where}.base")
         base = file.name if file else own.base
-        catalogue.check_definition(task, NetworkDefinition(base, own.overrides, file), where)
+        catalogue.check_definition(
+            task, NetworkDefinition(base, own.overrides, file, own.checkpoint is not None), where
+        )
         config = self._remember(config_digest(task, file), file) if file else None
         checkpoint = None
         if own.checkpoint is not None:
@@ -153,10 +155,10 @@ def definition_of(cell: Cell, name: str, files: Mapping[str, Path]) -> NetworkDe
     if own is None:
         return None
     if own.config is None:
-        return NetworkDefinition(own.base, own.overrides)
+        return NetworkDefinition(own.base, own.overrides, brought=own.checkpoint is not None)
     file = find_file(own.config, files, f"config {own.base} of network '{name}'")
     _compare(config_digest(cell.task, file), own.config, file)
-    return NetworkDefinition(own.base, own.overrides, file)
+    return NetworkDefinition(own.base, own.overrides, file, own.checkpoint is not None)
 
 
 def checkpoint_of(cell: Cell, files: Mapping[str, Path]) -> Path | None:

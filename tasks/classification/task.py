@@ -22,6 +22,7 @@ from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
+from tasks.classification.networks import normalisation
 from tasks.datasets.class_folders import list_images
 from tasks.datasets.images import ImageSet
 from tasks.datasets.source import Split
@@ -79,7 +80,8 @@ class ClassificationTask(Task):
             name: of a network this task knows, or the suite's own with its ``definition``.
             definition: what a network of the suite's own is.
         """
-        built = networks.build(name, self.classes, int(self.spec["image_size"]), definition)
+        given = normalisation.Normalisation(tuple(self.spec["mean"]), tuple(self.spec["std"]))
+        built = networks.build(name, self.classes, int(self.spec["image_size"]), definition, given)
         built.module.to(self.device).to(memory_format=torch.channels_last)
         return built
 
@@ -89,7 +91,8 @@ class ClassificationTask(Task):
         Raises:
             AdmError: they are not this network's, are made for another number of classes, or are not finite.
         """
-        return checkpoint.fit(network, weights, where, self.benchmark)
+        renamed = checkpoint.fit(network, weights, where, self.benchmark)
+        return "; ".join(filter(None, (renamed, normalisation.told(network.module))))
 
     def example(self) -> tuple[Tensor]:
         """Two inputs as the networks get them, to find shapes with."""
