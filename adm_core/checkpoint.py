@@ -85,7 +85,7 @@ def load_foreign(path: Path, trusted: bool = False) -> dict[str, Tensor]:
         Name to tensor, names as the software that wrote them has them.
 
     Raises:
-        AdmError: no such file, it holds code and is not trusted, or it holds no weights.
+        AdmError: no such file, it holds code and is not trusted, it holds no weights, or such as are not finite.
     """
     if not path.is_file():
         raise AdmError(f"checkpoint {path}: no such file")
@@ -98,6 +98,9 @@ def load_foreign(path: Path, trusted: bool = False) -> dict[str, Tensor]:
     for prefix in _WRAPPED * 2:
         if all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    broken = not_finite(found)
+    if broken:
+        raise AdmError(f"checkpoint {path}: its weights are not finite: {broken}")
     return found
 
 
@@ -117,7 +120,7 @@ def fit(network: Network, weights: Mapping[str, Tensor], where: str, benchmark: 
         Which prefix was dropped, for people; empty where none was.
 
     Raises:
-        AdmError: made for another number of classes, another network's, or not finite.
+        AdmError: made for another number of classes, or another network's.
     """
     module = unwrap(network.module)
     own = module.state_dict()
@@ -137,9 +140,6 @@ def fit(network: Network, weights: Mapping[str, Tensor], where: str, benchmark: 
         )
         reason = "; ".join(part for part in parts if part)
         raise AdmError(f"{where}: these are not weights of network '{network.name}': {reason}")
-    broken = not_finite(weights)
-    if broken:
-        raise AdmError(f"{where}: weights of network '{network.name}' are not finite: {broken}")
     module.load_state_dict(dict(weights), strict=False)
     return told
 

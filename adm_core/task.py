@@ -124,7 +124,7 @@ class Task(ABC):
             What had to be done to their names, for people; mostly nothing.
 
         Raises:
-            AdmError: they are not this network's, are made for another benchmark, or are not finite.
+            AdmError: they are not this network's, or are made for another benchmark.
         """
 
     def inherit(self, student: Network, teacher: Network) -> None:

@@ -89,7 +89,7 @@ class ClassificationTask(Task):
         """Put weights from elsewhere into a network; ``where`` names their file in messages.
 
         Raises:
-            AdmError: they are not this network's, are made for another number of classes, or are not finite.
+            AdmError: they are not this network's, or are made for another number of classes.
         """
         renamed = checkpoint.fit(network, weights, where, self.benchmark)
         return "; ".join(filter(None, (renamed, normalisation.told(network.module))))

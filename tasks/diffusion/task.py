@@ -107,7 +107,7 @@ class DiffusionTask(GenerativeTask):
         """Put the weights of a Diffusers U-Net into a network.
 
         Raises:
-            AdmError: they are not this network's, or not finite.
+            AdmError: they are not this network's.
         """
         return checkpoint.fit(network, networks.as_denoiser(weights), where, self.benchmark)
 

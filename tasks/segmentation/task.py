@@ -85,7 +85,7 @@ class SegmentationTask(Task):
         """Put weights from elsewhere, named as MMSegmentation names them, into a network.
 
         Raises:
-            AdmError: they are not this network's, are made for another number of classes, or are not finite.
+            AdmError: they are not this network's, or are made for another number of classes.
         """
         return checkpoint.fit(network, weights, where, self.benchmark)
 
