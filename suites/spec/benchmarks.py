@@ -74,6 +74,8 @@ class OwnBenchmarks:
         from tasks.datasets.class_folders import check_same_classes, list_images
 
         where = f"{self._where}: benchmarks.{name}"
+        if name in {known.partition("@")[0] for task in catalogue.tasks() for known in catalogue.benchmarks(task)}:
+            raise AdmError(f"{where}: a benchmark of this name is known, and its published figures; choose another")
         try:
             folders = _split_folders(self._folder / own.folder.expanduser(), own.split)
             for folder in folders.values():
