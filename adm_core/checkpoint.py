@@ -93,14 +93,19 @@ def load_foreign(path: Path, trusted: bool = False) -> dict[str, Tensor]:
     if found is None:
         keys = "a mapping from names to tensors, at the top or under " + ", ".join(f"'{key}'" for key in _NESTINGS)
         raise AdmError(f"checkpoint {path}: holds no weights; expected {keys}")
-    if _COUNTER in found and len(found) > 1 and all(n == _COUNTER or n.startswith(_WRAPPED[0]) for n in found):
-        del found[_COUNTER]
-    for prefix in _WRAPPED * 2:
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    found = _unwrapped(found)
     broken = not_finite(found)
     if broken:
         raise AdmError(f"checkpoint {path}: its weights are not finite: {broken}")
+    return found
+
+
+def _unwrapped(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the names that they have inside all wrappers; an average's counter is left out."""
+    names = [name for name in found if name != _COUNTER]
+    for prefix in _WRAPPED if len(names) == len(found) else _WRAPPED[:1]:
+        if names and all(name.startswith(prefix) for name in names):
+            return _unwrapped({name.removeprefix(prefix): found[name] for name in names})
     return found
 
 

@@ -84,6 +84,9 @@ def test_case_31_an_average_of_torch_is_read_without_its_counter(tmp_path: Path,
     taker = network()
     assert fit(taker, load_foreign(tmp_path / "a.pth"), "here", "camvid@1") == ""
     assert same(dict(taker.module.state_dict()), dict(average.module.state_dict()))
+    spread = {f"module.{name}": value for name, value in average.state_dict().items()}  # by DistributedDataParallel
+    torch.save(spread, tmp_path / "a.pth")
+    assert load_foreign(tmp_path / "a.pth").keys() == taker.module.state_dict().keys()
     torch.save({"n_averaged": torch.ones(1), "body": torch.ones(1)}, tmp_path / "own.pth")  # a network's own name
     assert set(load_foreign(tmp_path / "own.pth")) == {"n_averaged", "body"}
 
