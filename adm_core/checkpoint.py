@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from adm_core.errors import AdmError
 from adm_core.taps import Network, unwrap
+from adm_files import replacing
 
 _NESTINGS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "weights", "params"),
@@ -38,16 +37,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         AdmError: the disk refuses; the previous checkpoint is intact.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
+        with replacing(path) as new:
+            torch.save(state, new)
     except (OSError, RuntimeError) as error:
-        Path(name).unlink(missing_ok=True)
         raise AdmError(f"checkpoint {path.name} could not be written: {error}; the previous one is intact") from error
 
 

@@ -66,14 +66,19 @@ class Distiller(nn.Module):
         self.active = regime != "alone"
         self.reads_teacher = regime == "online" or (regime == "offline" and needs.teacher)
         self.student = networks["student"].module
-        self.teacher = networks["teacher"].module if "teacher" in networks else None
+        teacher = networks["teacher"].module if "teacher" in networks else None
+        if regime == "offline":
+            # No part of this module: it does not train, and checkpoints need not hold it.
+            self.__dict__["teacher"] = teacher
+        else:
+            self.teacher = teacher
         self.peers = nn.ModuleDict({role: n.module for role, n in self.networks.items() if role.startswith("peer")})
         self.branches = nn.ModuleList()
         taps = self._readable_taps(kind) if self.active else ()
         self.showing = Showing(kind, task_loss, taps, needs.head)
         self.parts = nn.ModuleDict(self._build(example, cut)).to(example[0].device) if self.active else nn.ModuleDict()
         if regime == "offline" and self.teacher is not None:
-            self.teacher.requires_grad_(False)
+            self.teacher.eval().requires_grad_(False)
             self.networks["teacher"] = frozen_copy(networks["teacher"], taps)
         self.trained, self._phase = self.parameter_groups(), ""
         self.train()
@@ -145,13 +150,6 @@ class Distiller(nn.Module):
                 f"'{self.method.card.name}' starts the student from the teacher's weights, so both must be one "
                 f"architecture, not '{teacher.name}' and '{student.name}'"
             ) from None
-
-    def train(self, mode: bool = True) -> Distiller:
-        """Training mode for all but a frozen teacher, whose normalisation statistics must not move."""
-        super().train(mode)
-        if self.regime == "offline" and self.teacher is not None:
-            self.teacher.eval()
-        return self
 
     def prepare(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """What the method makes of the frozen teacher's views of training batches (``needs.teacher_pass``)."""

@@ -14,6 +14,10 @@ class Diverged(AdmError):
     """Training produced a value that is not finite; nothing after the last good checkpoint is kept."""
 
 
+class Stopped(AdmError):
+    """Training ended early because it was asked to; a checkpoint is there to go on from."""
+
+
 class Unsupported(AdmError):
     """A method cannot run on this pair or task; the message is the reason shown in plans and tables."""
 

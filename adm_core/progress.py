@@ -38,6 +38,11 @@ class Progress:
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def epochs(self) -> int:
+        """How many epochs have been ended: evaluated, and noted in the curves."""
+        return len(self.curves.get("epoch", ()))
+
     def add(self, outcome: Outcome) -> None:
         """Take in the terms of a forward pass."""
         values = {f"train.{name}": value for name, value in outcome.terms.items()}

@@ -110,6 +110,19 @@ class Recipe(_Frozen):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         return self
 
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Recipe:
+        """A shortened training whose schedule was forgotten would never see its full, or its lowered, learning rate."""
+        schedule, length = self.schedule, f"training has {self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        if schedule.milestones and schedule.name != "step":
+            raise ValueError(f"schedule.milestones: schedule '{schedule.name}' has none; use 'step', or leave them out")
+        outside = [f"{milestone:g}" for milestone in schedule.milestones if not 0 < milestone < self.epochs]
+        if outside:
+            raise ValueError(f"schedule.milestones: {', '.join(outside)} are never reached, as {length}")
+        if schedule.warmup >= self.epochs:
+            raise ValueError(f"schedule.warmup: {schedule.warmup:g} epochs leave nothing after it, as {length}")
+        return self
+
     def optimizer_of(self, network: str, role: str) -> Optimizer:
         """The optimiser settings of one network: the protocol's, changed by pattern, then by role.
 

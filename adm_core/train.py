@@ -21,7 +21,7 @@ from adm_core import checkpoint
 from adm_core.averaging import MovingAverage
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
-from adm_core.errors import AdmError, Diverged
+from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.losses.spatial import share_of
 from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
@@ -69,8 +69,10 @@ class Trainer:
         recipe: how to train.
         seed: of the run; initialisation is the caller's.
         checkpoint_file: where to keep the checkpoint; an existing one is resumed. None: no checkpoints.
-        checkpoint_seconds: least time between two checkpoints within an epoch.
+        checkpoint_seconds: time between two checkpoints, whatever the length of an epoch: a stop costs at most that
+            and one step.
         report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``.
+        asked_to_stop: looked at after each step; once it is true, a checkpoint is kept and :class:`Stopped` raised.
 
     Raises:
         AdmError: the recipe asks for what the device cannot do, or the checkpoint is damaged.
@@ -85,9 +87,11 @@ class Trainer:
         checkpoint_file: Path | None = None,
         checkpoint_seconds: float = 30.0,
         report: Callable[[dict[str, Any]], None] = lambda _: None,
+        asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.distiller, self.task, self.recipe, self.seed = distiller, task, recipe, seed
         self.file, self.checkpoint_seconds, self.report = checkpoint_file, checkpoint_seconds, report
+        self.asked_to_stop = asked_to_stop
         self.device = next(distiller.parameters()).device
         if recipe.precision == "fp16" and self.device.type != "cuda":
             raise AdmError(f"precision fp16 needs a GPU, not {self.device}; use fp32 or bf16")
@@ -112,12 +116,13 @@ class Trainer:
 
         Raises:
             Diverged: a loss is not finite; the term and the epoch are named.
+            Stopped: it was asked to; a checkpoint is there to go on from.
         """
         self.resume()
-        per_epoch = self.task.steps_per_epoch
-        while not self.done:
-            epoch, start = divmod(self.progress.step, per_epoch)
-            self._train_epoch(epoch, start)
+        for epoch in range(self.progress.epochs, self.recipe.epochs):
+            start = self.progress.step - epoch * self.task.steps_per_epoch
+            if start < self.task.steps_per_epoch:  # else it was stopped between the epoch's last step and its end
+                self._train_epoch(epoch, start)
             self.end_epoch(epoch + 1)
         return self.trained()
 
@@ -144,8 +149,8 @@ class Trainer:
     def trained(self) -> Trained:
         """What training has left: the weights that the recipe selects."""
         if self.recipe.selection == "best-validation" and self.best_state is not None:
-            for role, network in self._evaluated().items():
-                network.module.load_state_dict(self.best_state[role])
+            for role, state in self.best_state.items():
+                self._evaluated()[role].module.load_state_dict(state)
         epoch = self.progress.best_epoch if self.recipe.selection == "best-validation" else self.recipe.epochs
         return Trained(self._evaluated(), self.progress.curves, self.progress.seconds, self.progress.step, epoch)
 
@@ -165,7 +170,8 @@ class Trainer:
             score = scores["student"][self.task.metric]
             self._keep_best(score, epoch)
         self.progress.note(epoch, values)
-        self._save()
+        if self._is_due():
+            self._save()
         loss = values.get("train.student.task")
         self.report({"epoch": epoch, "epochs": self.recipe.epochs, "score": score, "loss": loss,
                      "seconds": self.progress.seconds})  # fmt: skip
@@ -175,14 +181,22 @@ class Trainer:
         began = time.perf_counter()
         for batch in self.task.batches(epoch, start):
             self.step(batch)
-            if self.progress.step % CHECK_EVERY == 0:
+            stop = self.file is not None and self.asked_to_stop()
+            due = stop or self._is_due()
+            if due or self.progress.step % CHECK_EVERY == 0:
                 self._check_finite()
-                if self.file and time.monotonic() - self._saved_at > self.checkpoint_seconds:
-                    self.progress.seconds += time.perf_counter() - began
-                    self._save()
-                    began = time.perf_counter()
+            if due:
+                self.progress.seconds += time.perf_counter() - began
+                self._save()
+                began = time.perf_counter()
+            if stop:
+                raise Stopped(f"stopped in epoch {epoch + 1} of {self.recipe.epochs}, with a checkpoint")
         self._check_finite()
         self.progress.seconds += time.perf_counter() - began
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.file is not None and time.monotonic() - self._saved_at >= self.checkpoint_seconds
 
     def _forward(self, batch: Batch, done: float) -> Outcome:
         low = AUTOCAST.get(self.recipe.precision)
@@ -228,6 +242,7 @@ class Trainer:
             self.best_state = {
                 role: {key: value.clone() for key, value in network.module.state_dict().items()}
                 for role, network in self._evaluated().items()
+                if role != "teacher" or self.distiller.regime != "offline"
             }
 
     def _make_averages(self) -> dict[str, MovingAverage]:
@@ -270,7 +285,10 @@ class Trainer:
             return
         try:
             self.progress = Progress.of_state(state, self.device)
-            self.distiller.load_state_dict(state["distiller"])
+            weights = state["distiller"]
+            if self.distiller.regime == "offline":  # version 0.1.0 kept the frozen teacher as well
+                weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}
+            self.distiller.load_state_dict(weights)
             for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(own)
             for role, average in self.averages.items():

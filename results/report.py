@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from results.analysis.blocks import MISSING, Block, collect
@@ -19,6 +21,7 @@ from results.tables.registry import Made
 
 PAGE = "leaderboard.html"
 _DIFF_LINES = 20
+_PLOT = re.compile(r'<svg class="plot".*?</svg>', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -152,16 +155,18 @@ def check(results: Results, out_dir: str | Path) -> list[str]:
     """Make the leaderboards again and compare them with files written earlier.
 
     Returns:
-        A message for each file that is missing or differs, with the beginning of the difference; empty when all agree.
+        A message for each file that is missing, differs (with the beginning of the difference) or is none of the
+        suite's; empty when all agree.
     """
-    messages = []
-    for name, text in contents(results).items():
-        path = Path(out_dir) / name
+    messages, wanted = [], {Path(out_dir) / name: text for name, text in contents(results).items()}
+    for path, text in wanted.items():
         if not path.is_file():
             messages.append(f"{path}: is missing")
         elif path.read_bytes() != text.encode():
-            messages.append(f"{path}: differs from what the records give\n{_difference(path, text)}")
-    return messages
+            messages.append(f"{path}: differs from what the records give{_about_plots(path, text)}")
+            messages[-1] += f"\n{_difference(path, text)}"
+    extra = sorted(path for path in Path(out_dir).rglob("*") if path not in wanted and not path.is_dir())
+    return messages + [f"{path}: is none of the files that the records give; delete it" for path in extra]
 
 
 def contents(results: Results) -> dict[str, str]:
@@ -171,6 +176,14 @@ def contents(results: Results) -> dict[str, str]:
         f"{one.kind.name}.{form}": FORMS[form](one.tables) for one in made if one.tables for form in one.kind.forms
     }
     return files | {PAGE: _page(results, made)}
+
+
+def _about_plots(path: Path, text: str) -> str:
+    """What to add where a page differs in its plots alone."""
+    bare = (_PLOT.sub("", page) for page in (path.read_bytes().decode(errors="replace"), text))
+    if len(set(bare)) > 1:
+        return ""
+    return f", in its plots alone: these depend on matplotlib, which is version {version('matplotlib')} here"
 
 
 def _difference(path: Path, text: str) -> str:

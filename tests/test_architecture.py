@@ -6,15 +6,21 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("adm_core", "tasks", "suites", "results")
-FILES = [*sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")), ROOT / "adm_bench.py"]
+FILES = [
+    *sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")),
+    ROOT / "adm_bench.py",
+    ROOT / "adm_files.py",
+]
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
 HEAVY = ("torch", "torchvision", "timm", "accelerate", "numpy", "scipy", "pandas", "sklearn", "matplotlib", "PIL")
@@ -117,6 +123,20 @@ def test_tasks_do_not_import_each_other():
         for module in imports(file):
             other = module.split(".")[1] if module.startswith("tasks.") else own
             assert other in (own, "datasets") or other not in folders, f"{named(file)} imports {module}"
+
+
+def test_every_declared_dependency_is_used():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    named = {re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower() for line in declared}
+    imported = {module.split(".")[0] for file in FILES for module in imports(file)}
+    installed = packages_distributions()
+    used = {name.lower().replace("_", "-") for root in imported for name in installed.get(root, ())}
+    without_import = {
+        **dict.fromkeys(("mmcv-lite", "ftfy", "regex"), "mmsegmentation imports it"),
+        "pyarrow": "pandas writes Parquet with it",
+        "scikit-learn": "its digits and photographs are read as files",
+    }
+    assert named - used == without_import.keys()
 
 
 def test_results_imports_neither_torch_nor_anything_of_ours():

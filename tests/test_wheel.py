@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("adm_core", "tasks", "suites", "results")
-BESIDE = ("adm_bench.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+BESIDE = ("adm_bench.py", "adm_files.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_no_leaderboards(wheel:
         for file in files
         if "__pycache__" not in file.parts and not file.is_relative_to(leaderboards)
     }
-    assert packaged == wanted | {"adm_bench.py"}
+    assert packaged == wanted | {"adm_bench.py", "adm_files.py"}
     assert {Path(name).suffix for name in packaged} >= {".py", ".yaml", ".j2", ".css", ".js", ".safetensors", ".typed"}
 
 

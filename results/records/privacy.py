@@ -10,13 +10,48 @@ from typing import Any
 from pydantic import JsonValue
 
 # A path needs a beginning: "top1/top5", "images/s" and "https://..." are not paths.
-_ABSOLUTE_PATH = re.compile(r"(?:(?<=^)|(?<=[\s'\"(=\[,:<]))(?:file:/+|~?/(?!/)|[A-Za-z]:[\\/])[^\s'\"()\[\],:;<>]+")
+_BEGINNING = r"(?:(?<=^)|(?<=[\s'\"`(=\[{,:;<>|!&@]))"
+_ROOT = r"(?:file:/+|~\w*/(?!/)|/(?!/)|[A-Za-z]:[\\/]|\\\\(?=[\w.$-]+\\))"
+_NAME = r"[^\s'\"`()\[\]{},:;<>|]"
+_WORD = _NAME.replace("^", r"^/\\")
+_ABSOLUTE_PATH = re.compile(_BEGINNING + _ROOT + _NAME + "+")
+# Folders may have spaces in their names: between quotes all is path, elsewhere up to three more words before a slash.
+_WITH_SPACES = re.compile(
+    rf"(?P<quote>['\"`])(?P<quoted>{_ROOT}[^'\"`\n]+)(?P=quote)"
+    rf"|(?P<bare>{_BEGINNING}{_ROOT}{_NAME}+(?:(?: {_WORD}+){{1,3}}[/\\]{_NAME}*)*)"
+)
+_HOMES = re.compile(r"(?:[A-Za-z]:)?[\\/](?:home|Users)[\\/][^\\/]+|~\w*")
+_LONGEST_REASON = 1000
 _PERSONAL = {"host", "hostname", "node", "user", "username", "login", "home", "cwd", "ip"}
 
 
 def without_paths(text: str) -> str:
     """The text with the folders of absolute paths left out: ``/home/ann/x.py`` becomes ``.../x.py``."""
-    return _ABSOLUTE_PATH.sub(lambda found: ".../" + re.split(r"[\\/]", found[0].rstrip("\\/"))[-1], text)
+    return _WITH_SPACES.sub(_shortened, text)
+
+
+def _shortened(found: re.Match[str]) -> str:
+    if found["quoted"] is not None:
+        return f"{found['quote']}{_last_part(found['quoted'])}{found['quote']}"
+    first, *further = found["bare"].split(" ")
+    if further and re.search(r"\.\w{1,8}$", first):  # a file's name: what follows is the sentence
+        return f"{_last_part(first)} {without_paths(' '.join(further))}"
+    return _last_part(found["bare"])
+
+
+def _last_part(path: str) -> str:
+    """What of a path may be told: not even that where it is somebody's home."""
+    whole = path.rstrip("\\/")
+    return "..." if _HOMES.fullmatch(whole) else ".../" + re.split(r"[\\/]", whole)[-1]
+
+
+def as_reason(text: str) -> str:
+    """The text without absolute paths, and cut where it is longer than anybody reads; the log has all of it."""
+    short = without_paths(text)
+    if len(short) <= _LONGEST_REASON:
+        return short
+    kept = _LONGEST_REASON - 50
+    return f"{short[:kept]}... ({len(short) - kept} more characters in the log)"
 
 
 def refuse_paths(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from results.records.privacy import refuse_paths, refuse_paths_within, refuse_persons, without_paths
+from results.records.privacy import as_reason, refuse_paths, refuse_paths_within, refuse_persons
 
 SCHEMA_VERSION = 1
 
@@ -21,8 +21,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 """A finite float."""
 Text = Annotated[str, AfterValidator(refuse_paths)]
 """Text that holds no absolute path."""
-Reason = Annotated[str, AfterValidator(without_paths)]
-"""Free text, mostly from an exception; absolute paths in it are cut to their last part."""
+Reason = Annotated[str, AfterValidator(as_reason)]
+"""Free text, mostly from an exception; absolute paths in it are cut to their last part, and a long one is cut."""
 Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 """16 hexadecimal digits."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

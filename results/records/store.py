@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import errno
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from adm_files import replacing, why_not_written
 from results.errors import RecordError
 from results.records.migrations import migrate
 from results.records.schema import SCHEMA_VERSION, Manifest, Record
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_CELL_ID = re.compile(r"[0-9a-f]{16}")
+_AGAIN = "run its suite again to train it anew"
 _VERSION = re.compile(rb'"schema_version"\s*:\s*(\d+)')
 
 
@@ -48,7 +47,29 @@ class Store:
 
     def ids(self) -> list[str]:
         """The cells that have a record, sorted."""
-        return sorted(path.stem for path in self._records.glob("[0-9a-f]*.json"))
+        return sorted(path.stem for path in self._records.glob("*.json") if _CELL_ID.fullmatch(path.stem))
+
+    def mentions(self, cell_id: str, words: Iterable[str]) -> bool:
+        """Whether one of some words stands in a cell's record, which is not parsed; no where it cannot be read."""
+        try:
+            content = self.record_path(cell_id).read_bytes()
+        except OSError:
+            return False
+        return any(word.encode() in content for word in words)
+
+    def set_aside(self, cell_id: str) -> None:
+        """Keep an unreadable record under another name, so that writing a new one loses nothing.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        path = self.record_path(cell_id)
+        try:
+            path.replace(path.with_suffix(".json.unreadable"))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RecordError(why_not_written(path, error)) from error
 
     def write_record(self, record: Record) -> Path:
         """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
@@ -67,9 +88,9 @@ class Store:
             RecordError: the file is damaged or of a newer schema.
         """
         path = self.record_path(cell_id)
-        record = _read(path, Record, "delete it and run again")
+        record = _read(path, Record, _AGAIN)
         if record is not None and record.id != cell_id:
-            raise RecordError(f"{path}: holds the record of another cell ('{record.id}'); delete it and run again")
+            raise RecordError(f"{path}: holds the record of another cell ('{record.id}'); {_AGAIN}")
         return record
 
     def records(self, ids: Iterable[str] | None = None) -> tuple[dict[str, Record], list[RecordError]]:
@@ -153,38 +174,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         RecordError: the disk is full or the folder cannot be written; the message says what to do.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep the rest of a team from reading
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_folder(path.parent)
+        with replacing(path) as new:
+            new.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise RecordError(_why_not_written(path, error)) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _why_not_written(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        kept = "what was there before is intact" if path.exists() else "nothing was left behind"
-        return f"{path}: the disk is full ({error.strerror}); {kept}; free some space and run again"
-    return f"{path}: cannot be written: {error.strerror}; check the folder and its permissions, then run again"
+        raise RecordError(why_not_written(path, error)) from error
 
 
 def _read(path: Path, model: type[_Model], remedy: str) -> _Model | None:

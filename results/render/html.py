@@ -95,7 +95,7 @@ def render(
             for number, block in enumerate(blocks, start=1)
         ]
     explained = [table for one in others if one.kind.place == "block" for table in one.tables]
-    script, style = (_HERE / "page.js").read_text(), (_HERE / "page.css").read_text()
+    script, style = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     return _environment().get_template("page.html.j2").render(
         manifest=manifest,
         sections=sections,

@@ -22,8 +22,9 @@ _SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
-    "[": "{[}",  # a line that begins with [ would be taken for the length after \\
+    "[": "{[}",  # a line that begins with [ or * would be taken for what may follow \\
     "]": "{]}",
+    "*": "{*}",
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from suites.cli import comparing, doctor, exporting, insight, listing, methods, planning, reporting, running, samples
+from suites.cli import (
+    cleaning,
+    comparing,
+    doctor,
+    exporting,
+    insight,
+    listing,
+    methods,
+    planning,
+    reporting,
+    running,
+    samples,
+)
 
 app = typer.Typer(
     name="adm",
@@ -23,6 +35,7 @@ app.command()(exporting.export)
 app.command()(comparing.compare)
 app.command()(insight.insight)
 app.command()(samples.samples)
+app.command()(cleaning.clean)
 app.command(name="check")(methods.check)
 app.command(name="new-method")(methods.new_method)
 app.command()(doctor.doctor)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from suites.cli.arguments import DEFAULT_STORE, AsJson, StoreFolder
+from suites.cli.console import make_console, say
 
 
 def compare(
@@ -25,14 +26,12 @@ def compare(
     from results.table import p_text
     from suites.look.compare import compare as paired
 
-    lines = paired(a, b, Store(store))
+    lines = paired(a, b, Store(store), lambda said: say(said, err=True))
     if as_json:
-        typer.echo(json.dumps([asdict(line) for line in lines], indent=1))
+        say(json.dumps([asdict(line) for line in lines], indent=1))
         return
     from rich.table import Table
     from rich.text import Text
-
-    from suites.cli.console import make_console
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("benchmark", "pair", "regime", "method", "network", "metric"):

@@ -10,9 +10,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
-import typer
-
 from suites.cli.arguments import AsJson, DataRoots, absolute
+from suites.cli.console import make_console, say
 
 _KNOWN_TORCH = ((2, 11), (2, 15))
 
@@ -32,7 +31,7 @@ def doctor(data_root: DataRoots = None, as_json: AsJson = False) -> None:
     }
     found["problems"] = _problems(found)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
     else:
         _show(found)
     sys.exit(1 if found["problems"] else 0)
@@ -99,8 +98,6 @@ def _problems(found: dict[str, Any]) -> list[str]:
 
 def _show(found: dict[str, Any]) -> None:
     from rich.text import Text
-
-    from suites.cli.console import make_console
 
     console = make_console()
     console.print(Text("versions", style="bold"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suites.cli.arguments import DEFAULT_STORE, StoreFolder
+from suites.cli.console import say
 from suites.cli.stored import reading, stored_suite
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def export(
         with reading():
             content = FORMS[path.suffix[1:].lower()](gather(frame, sources))
         write_atomically(path, content)
-        typer.echo(path)
+        say(path)
 
 
 def _files(out: Path, to: Form | None, only: Frame | None) -> dict[Path, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suites.cli.arguments import DEFAULT_STORE, AsJson, DataRoots, Device, DeviceChoice, StoreFolder, Trusted, absolute
+from suites.cli.console import make_console, say
 
 if TYPE_CHECKING:
     from results.table import Table
@@ -44,14 +45,13 @@ def insight(
     from results.records.store import Store
     from results.report import render
     from results.tables.insight.tables import as_plain, tables_of
-    from suites.cli.console import make_console
     from suites.look.insight import chosen_blocks, look
     from suites.look.trained import TrainedCells
 
     records = Store(store)
     blocks, remarks = chosen_blocks(name, records)
     for remark in remarks:
-        typer.echo(remark, err=True)
+        say(remark, err=True)
     cells = TrainedCells(records, device.value, absolute(data_root), absolute(trust))
     with Console(stderr=True).status("loading") as status:
         looked = look(blocks, cells, images, lambda cell: status.update(f"measuring {cell}"))
@@ -59,12 +59,12 @@ def insight(
         tables = tables_of(looked)
         written = _write(out, tables, _drawn(looked, cells, images, pictures)) if out else []
     if as_json:
-        typer.echo(json.dumps(as_plain(tables), indent=1, ensure_ascii=False))
+        say(json.dumps(as_plain(tables), indent=1))
     else:
         console = make_console()
-        typer.echo(render(tables, "terminal", console.width, console.is_terminal and not console.no_color), nl=False)
+        say(render(tables, "terminal", console.width, console.is_terminal and not console.no_color), end="")
     for path in written:
-        typer.echo(path, err=True)
+        say(path, err=True)
 
 
 def _drawn(looked: Sequence[Looked], cells: TrainedCells, images: int, count: int) -> dict[str, bytes]:
@@ -81,17 +81,11 @@ def _drawn(looked: Sequence[Looked], cells: TrainedCells, images: int, count: in
 
 def _write(folder: Path, tables: Sequence[Table], pictures: Mapping[str, bytes]) -> list[Path]:
     """The tables in every form, and the pictures."""
-    from adm_core.errors import AdmError
     from results.records.store import write_atomically
     from results.render.forms import FORMS
 
     texts = {folder / f"insight.{form}": make(tables) for form, make in FORMS.items()}
-    for path, text in texts.items():
-        write_atomically(path, text)
-    files = {folder / name: content for name, content in pictures.items()}
+    files = texts | {folder / name: content for name, content in pictures.items()}
     for path, content in files.items():
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise AdmError(f"{path}: cannot be written: {error.strerror}") from error
-    return [*texts, *files]
+        write_atomically(path, content)
+    return list(files)

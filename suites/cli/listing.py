@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from suites.cli.arguments import AsJson, MethodFiles, absolute
+from suites.cli.console import make_console, say
 
 if TYPE_CHECKING:
     from suites.spec.definition import Block, Suite
@@ -150,12 +151,10 @@ def _blocks(suite: Suite) -> list[Block]:
 
 def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return
     from rich.table import Table
     from rich.text import Text
-
-    from suites.cli.console import make_console
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from suites.cli.console import make_console, say
+
 _TEMPLATE = Template('''"""${title}: one sentence on what it does (authors, identifier of the paper)."""
 
 from __future__ import annotations
@@ -93,7 +95,6 @@ def check(
     from rich.text import Text
 
     from adm_core.testing.checks import check_method
-    from suites.cli.console import make_console
 
     console, failed, tried = make_console(), 0, 0
     for spec in specs:
@@ -149,4 +150,4 @@ def new_method(
         raise AdmError(f"{path} exists; give another --out") from None
     except OSError as error:
         raise AdmError(f"{path}: cannot be written: {error.strerror}") from None
-    typer.echo(f"wrote {path}; next: adm check --method {path}")
+    say(f"wrote {path}; next: adm check --method {path}")

@@ -18,6 +18,7 @@ from suites.cli.arguments import (
     Workers,
     absolute,
 )
+from suites.cli.console import make_console, say
 
 if TYPE_CHECKING:
     from results.records.store import Store
@@ -38,9 +39,8 @@ def plan(
     """
     made, title, _ = _make(suite, store, workers, device, method_file)
     if as_json:
-        typer.echo(json.dumps(made.as_json(), indent=1))
+        say(json.dumps(made.as_json(), indent=1))
         return
-    from suites.cli.console import make_console
     from suites.plan.view import show_plan
 
     show_plan(make_console(), made, title)
@@ -60,9 +60,8 @@ def status(
         content = made.as_json()
         for row in (*content["artefacts"], *content["cells"]):
             row["progress"] = progress_of(row["id"], records)
-        typer.echo(json.dumps(content, indent=1))
+        say(json.dumps(content, indent=1))
         return
-    from suites.cli.console import make_console
 
     show_status(make_console(), made, title, records)
 
@@ -82,11 +81,13 @@ def logs(
     records = Store(store)
     cell_id = cell_by_prefix(records, cell)
     log = WorkFolder.of(store, cell_id).log
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    typer.echo(text.rstrip("\n") if text.strip() else f"{cell_id} printed nothing")
-    record = records.read_record(cell_id)
-    if record is not None:
-        typer.echo(f"{cell_id} {record.status}" + (f": {record.reason}" if record.reason else ""))
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    say(text.rstrip("\n") if text.strip() else f"{cell_id} printed nothing")
+    found, problems = records.records([cell_id])
+    for record in found.values():
+        say(f"{cell_id} {record.status}" + (f": {record.reason}" if record.reason else ""))
+    for problem in problems:
+        say(f"{cell_id} unreadable: {problem}")
 
 
 def _make(
@@ -99,4 +100,7 @@ def _make(
 
     expansion = expand(suite, absolute(method_file))
     records = Store(store)
-    return make_plan(expansion, records, expected(device.value, workers)), expansion.suite.title, records
+    made = make_plan(expansion, records, expected(device.value, workers))
+    if made.remark:
+        say(f"which cells are running is not known: {made.remark}", err=True)
+    return made, expansion.suite.title, records

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from suites.cli.arguments import DEFAULT_STORE, StoreFolder, SuiteName
+from suites.cli.console import make_console, say
 from suites.cli.stored import reading, stored_suite
 
 if TYPE_CHECKING:
@@ -76,17 +77,17 @@ def report(
     if check:
         sys.exit(_compare(found, out or _LEADERBOARD))
     if out is None:
-        typer.echo(_text(found, form, table), nl=False)
+        say(_text(found, form, table), end="")
     elif whole:
         from results.report import write_all
 
         for path in write_all(found, out):
-            typer.echo(path)
+            say(path)
     else:
         from results.records.store import write_atomically
 
         write_atomically(out, _text(found, form, table))
-        typer.echo(out)
+        say(out)
 
 
 def _forbid_contradictions(form: Form, out: Path | None, whole: bool, check: bool) -> None:
@@ -116,11 +117,11 @@ def _warn(found: Results, suite: str) -> None:
     """Say on standard error what the tables lack."""
     if found.not_run:
         cells = sum(len(line.planned) for block in found.blocks for line in block.lines)
-        typer.echo(f"{found.not_run} of {cells} cells have not been run; 'adm run {suite}' trains them", err=True)
+        say(f"{found.not_run} of {cells} cells have not been run; 'adm run {suite}' trains them", err=True)
     for problem in found.problems[:_MOST_PROBLEMS]:
-        typer.echo(f"unreadable: {problem}", err=True)
+        say(f"unreadable: {problem}", err=True)
     if len(found.problems) > _MOST_PROBLEMS:
-        typer.echo(f"unreadable: {len(found.problems) - _MOST_PROBLEMS} more records", err=True)
+        say(f"unreadable: {len(found.problems) - _MOST_PROBLEMS} more records", err=True)
 
 
 def _text(found: Results, form: Form, table: str) -> str:
@@ -128,7 +129,6 @@ def _text(found: Results, form: Form, table: str) -> str:
 
     if form is Form.html:
         return report.page(found)
-    from suites.cli.console import make_console
 
     console = make_console()
     color = console.is_terminal and not console.no_color
@@ -140,7 +140,7 @@ def _compare(found: Results, folder: Path) -> int:
 
     messages = check(found, folder)
     for message in messages:
-        typer.echo(message)
+        say(message)
     if not messages:
-        typer.echo(f"{folder}: every file is what the records give")
+        say(f"{folder}: every file is what the records give")
     return int(bool(messages))

@@ -19,6 +19,7 @@ from suites.cli.arguments import (
     Workers,
     absolute,
 )
+from suites.cli.console import make_console, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from results.records.schema import Manifest
+    from results.records.store import Store
     from suites.plan.plan import Plan
     from suites.run.runner import Summary
     from suites.spec.expand import Expansion
@@ -53,7 +54,6 @@ def run(
     Example: adm run quick --workers 2
     """
     from results.records.store import Store
-    from suites.cli.console import make_console
     from suites.executors import registry
     from suites.executors.base import ExecutorOptions
     from suites.plan.plan import make_plan
@@ -79,12 +79,12 @@ def run(
     plan = make_plan(expansion, records, place.slots)
     _check_data(plan, options)
     _check_checkpoints(plan, options)
-    records.write_manifest(_manifest(expansion))
+    _take_name(suite, expansion, records)
     console = make_console()
     summary = None
     if plan.open:
         with display_for(plan, expansion.suite.title, console) as display:
-            summary = Runner(expansion, records, place, options, display, fail_fast).run()
+            summary = Runner(plan, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
     sys.exit(summary.exit_code if summary else 0)
 
@@ -125,11 +125,37 @@ def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
     return tuple(digests)
 
 
-def _manifest(expansion: Expansion) -> Manifest:
-    from results.records.schema import Manifest, ManifestRow
+def _take_name(given: str, expansion: Expansion, store: Store) -> None:
+    """Write the suite's manifest, under which no other suite of its name may stand in the store.
 
+    Raises:
+        AdmError: the file goes by the name of one of the benchmark's own suites, or the store holds another suite.
+    """
+    from adm_core.errors import AdmError
+    from results.errors import RecordError
+    from results.records.schema import Manifest, ManifestRow
+    from suites.spec.definition import suite_names
+    from suites.spec.expand import expand
+    from suites.spec.names import is_path
+
+    name, ids = expansion.suite.name, {row.id for row in expansion.rows}
+    if is_path(given) and name in suite_names() and {row.id for row in expand(name).rows} != ids:
+        raise AdmError(f"{given}: '{name}' is a suite of the benchmark, and this file is another one; rename the file")
+    try:
+        earlier = store.read_manifest(name)
+    except RecordError:  # there is none, or it is damaged
+        earlier = None
+    lost = {row.id for row in earlier.rows} - ids if earlier else set()
+    if earlier and earlier.title != expansion.suite.title and {row.id for row in earlier.rows} != ids:
+        raise AdmError(
+            f"{given}: '{store.root}' holds another suite of the name '{name}', titled '{earlier.title}', here it is "
+            f"'{expansion.suite.title}'; rename the file or give another --store; if it is the same suite, delete "
+            f"{store.manifest_path(name)} (records stay)"
+        )
+    if lost:
+        say(f"no longer in '{name}', which had them before: {len(lost)} of its cells; their records stay", err=True)
     rows = [ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block) for row in expansion.rows]
-    return Manifest(suite=expansion.suite.name, title=expansion.suite.title, rows=rows)
+    store.write_manifest(Manifest(suite=name, title=expansion.suite.title, rows=rows))
 
 
 def _tell(console: Console, expansion: Expansion, plan: Plan, summary: Summary | None, store: str) -> None:

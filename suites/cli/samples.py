@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from suites.cli.arguments import DEFAULT_STORE, DataRoots, Device, DeviceChoice, StoreFolder, Trusted, absolute
+from suites.cli.console import say
 
 
 def samples(
@@ -44,10 +45,10 @@ def samples(
     records = Store(store)
     wanted, remarks = chosen(names, records)
     for remark in remarks:
-        typer.echo(remark, err=True)
+        say(remark, err=True)
     cells = TrainedCells(records, device.value, absolute(data_root), absolute(trust))
     with Console(stderr=True).status("loading") as status:
         for cell_id, picture in pictures(wanted, cells, count, lambda cell: status.update(f"drawing {cell}")):
             path = out / f"{cell_id}.png" if out else records.samples_path(cell_id)
             write_atomically(path, picture)
-            typer.echo(path)
+            say(path)

@@ -100,6 +100,10 @@ class Executor(ABC):
     def poll(self, handle: Handle) -> Ending | None:
         """How the job ended, or None while it runs. Ends jobs that have run too long."""
 
+    def ask_to_stop(self, handle: Handle) -> bool:
+        """Ask a job to keep a checkpoint and end soon; whether it may do so. If not, it is killed."""
+        return False
+
     @abstractmethod
     def kill(self, handle: Handle) -> None:
         """End a job and everything it started, at once; its ending is then told by :meth:`poll`."""

@@ -52,7 +52,8 @@ class InlineExecutor(Executor):
         """Train the cell now. An interrupt ends it and is told by :meth:`poll`."""
         started = time.monotonic()
         code, stopped = 0, False
-        with job.folder.log.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        opened = job.folder.log.open("a", encoding="utf-8", errors="backslashreplace")
+        with opened as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             try:
                 run_cell(job.folder, self._train)
             except KeyboardInterrupt:

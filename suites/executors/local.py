@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -118,6 +119,15 @@ class LocalExecutor(Executor):
         killed_for_memory = handle.code == -signal.SIGKILL and memory_kills() > handle.kills_before
         out_of_memory = killed_for_memory and not handle.stopped
         return Ending(handle.code, seconds, handle.timed_out, handle.stopped, out_of_memory, handle.problem)
+
+    def ask_to_stop(self, handle: Handle) -> bool:
+        """Send the worker SIGTERM; one that was not started yet has nothing to keep."""
+        assert isinstance(handle, _Worker)
+        if handle.is_waiting or handle.has_ended():
+            return False
+        handle.stopped = True
+        os.kill(handle.process, signal.SIGTERM)
+        return True
 
     def kill(self, handle: Handle) -> None:
         """End the worker and all it started."""

@@ -40,6 +40,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 30.0
 _PIECE = 65536
 _MODULE = "suites.executors.nursery"
+_LOG = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+"""What workers print goes into a file that is read as UTF-8, whatever this process's terminal takes."""
 _READY = b'{"answer": 0}\n'
 
 
@@ -69,7 +71,7 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **_LOG, **environment},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -226,6 +228,7 @@ def serve(connection: socket.socket) -> _Worker | None:
 def _begin(request: dict[str, Any], nursery: int, log: int, _lock: int) -> _Worker:
     """Settle in as a worker. The lock is left open, and so is held as long as this process lives."""
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
@@ -275,6 +278,9 @@ def main() -> _Worker | None:
     parser.add_argument("modules", nargs="*", help="what to import for the workers")
     given = parser.parse_args()
     end_by_kernel_with(given.parent)
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # a cluster asks all of a job's processes; this one ends with its runner
     with socket.socket(fileno=given.socket) as connection:
         for module in given.modules:
             with contextlib.suppress(Exception):  # the worker imports it again, and tells what is wrong in its outcome

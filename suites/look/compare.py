@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,13 +57,14 @@ class Comparison:
     p: float | None
 
 
-def compare(first: str, second: str, store: Store) -> list[Comparison]:
-    """Paired differences between two things.
+def compare(first: str, second: str, store: Store, tell: Callable[[str], None] = lambda _: None) -> list[Comparison]:
+    """Paired differences between two things. Records that cannot be read are left out.
 
     Args:
         first: a method's name, the beginning of a cell's id (its row is meant: all seeds), or a store's folder.
         second: another of the same kind.
         store: where methods and cells are looked up.
+        tell: called with what is wrong with each record that is left out.
 
     Raises:
         AdmError: unknown, ambiguous, of two kinds, nothing in common, or trained or scored on different data.
@@ -72,11 +73,12 @@ def compare(first: str, second: str, store: Store) -> list[Comparison]:
     if kinds[0] != kinds[1]:
         raise AdmError(f"'{first}' is a {kinds[0]} and '{second}' a {kinds[1]}; compare two of one kind")
     if kinds[0] == "store":
-        pairs = _shared(_by_row(Store(first)), _by_row(Store(second)))
+        pairs = _shared(*(_by_row(_finished(Store(side), tell)) for side in (first, second)))
     elif kinds[0] == "cell":
-        pairs = [(_row_of(first, store), _row_of(second, store))]
+        rows = _by_row(_finished(store, tell))
+        pairs = [(rows[_row_key(finished_cell(store, first).cell)], rows[_row_key(finished_cell(store, second).cell)])]
     else:
-        records = _finished(store)
+        records = _finished(store, tell)
         pairs = _shared(_by_context(first, records), _by_context(second, records))
     lines = [line for a, b in pairs for line in _lines(a, b)]
     if not lines:
@@ -91,10 +93,10 @@ def _kind(name: str) -> str:
     return "cell" if may_be_cell(name) and any(c.isdigit() for c in name) else "method"
 
 
-def _finished(store: Store) -> list[Record]:
+def _finished(store: Store, tell: Callable[[str], None]) -> list[Record]:
     found, problems = store.records()
-    if problems:
-        raise problems[0]
+    for problem in problems:
+        tell(f"unreadable: {problem}")
     return [record for record in found.values() if record.status == "ok"]
 
 
@@ -103,16 +105,11 @@ def _row_key(cell: Cell) -> str:
     return digest(cell.model_dump(mode="json", exclude={"seed"}))
 
 
-def _by_row(store: Store) -> dict[str, Group]:
+def _by_row(records: Iterable[Record]) -> dict[str, Group]:
     groups: dict[str, Group] = defaultdict(dict)
-    for record in _finished(store):
+    for record in records:
         groups[_row_key(record.cell)][record.cell.seed] = record
     return groups
-
-
-def _row_of(prefix: str, store: Store) -> Group:
-    key = _row_key(finished_cell(store, prefix).cell)
-    return {other.cell.seed: other for other in _finished(store) if _row_key(other.cell) == key}
 
 
 def _by_context(method: str, records: Iterable[Record]) -> dict[str, Group]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from adm_core.errors import AdmError
 from results.records.schema import Cell, Record, canonical_json
 from results.records.store import Store
 from suites.spec.expand import Expansion, PlannedCell
 from suites.spec.networks import Checkpoint
 from suites.work.folder import WorkFolder
-from suites.work.locks import is_held
+from suites.work.locks import held
 
 DONE = frozenset({"ok", "skipped"})
 """Statuses after which a cell is not trained again."""
@@ -52,17 +54,28 @@ class Plan:
         rows: the tables' cells, each once.
         workers: how many run at once, for the total.
         checkpoints: the teachers that nothing trains.
+        records: those of the plan's cells, by id, as they were when it was made.
+        unreadable: cell id to what is wrong with its record.
+        remark: why it cannot be told which cells are running; empty where it can.
     """
 
     artefacts: tuple[PlanRow, ...]
     rows: tuple[PlanRow, ...]
     workers: int
     checkpoints: tuple[Checkpoint, ...] = ()
+    records: Mapping[str, Record] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def cells(self) -> tuple[PlanRow, ...]:
+        """Everything there is, artefacts first."""
+        return (*self.artefacts, *self.rows)
 
     @property
     def open(self) -> list[PlanRow]:
         """Everything still to be trained."""
-        return [row for row in (*self.artefacts, *self.rows) if row.open]
+        return [row for row in self.cells if row.open]
 
     @property
     def unknown(self) -> int:
@@ -89,37 +102,59 @@ class Plan:
 
 
 def make_plan(expansion: Expansion, store: Store, workers: int) -> Plan:
-    """Compare a suite with a store."""
-    records = {planned.id: store.read_record(planned.id) for planned in expansion.cells}
-    needed = needs_training(expansion, store)
-    costs = Costs(_alike(expansion, store) if needed else ())
-    lacking = {planned.id for planned in expansion.artefacts if planned.id in needed}
+    """Compare a suite with a store; every record is parsed once, and one that cannot be read is as good as none.
+
+    The teachers of rows are planned with them, also where the expansion is a part of a suite that lacks them.
+    """
+    artefacts = {t.id: t for t in (*expansion.artefacts, *(row.teacher for row in expansion.rows if row.teacher))}
+    rows = {row.id: row for row in expansion.rows if row.id not in artefacts}
+    records, faults = store.records([*artefacts, *rows])
+    unreadable = {fault.cell_id: str(fault) for fault in faults if fault.cell_id}
+    needed = _needs_training(expansion.rows, records, store)
+    running, remark = _running(needed, store)
+    costs = Costs(_alike(expansion, records, store) if needed else ())
 
     def row(planned: PlannedCell) -> PlanRow:
-        state, reason = _state(planned, records[planned.id], needed, lacking, store)
-        return PlanRow(planned, state, reason, costs.estimate(planned.cell) if planned.id in needed else None)
+        if planned.id not in needed:
+            return PlanRow(planned, *_settled(records.get(planned.id)), None)
+        state, reason = _state(planned, records.get(planned.id), unreadable.get(planned.id), needed)
+        if planned.id in running:
+            state, reason = "running", "a runner is at it"
+        return PlanRow(planned, state, reason, costs.estimate(planned.cell))
 
-    artefacts = {planned.id for planned in expansion.artefacts}
     return Plan(
-        artefacts=tuple(row(planned) for planned in expansion.artefacts),
-        rows=tuple(row(planned) for planned in expansion.cells if planned.id not in artefacts),
+        artefacts=tuple(map(row, artefacts.values())),
+        rows=tuple(map(row, rows.values())),
         workers=workers,
         checkpoints=expansion.checkpoints,
+        records=records,
+        unreadable=unreadable,
+        remark=remark,
     )
 
 
-def needs_training(expansion: Expansion, store: Store) -> set[str]:
+def _needs_training(rows: Iterable[PlannedCell], records: Mapping[str, Record], store: Store) -> set[str]:
     """Ids of the cells to be trained: rows that are not done, and the teachers which these lack."""
-    needed = {row.id for row in expansion.rows if not _is_done(store.read_record(row.id))}
-    for row in expansion.rows:
-        if row.id in needed and row.teacher and not _is_ready(row.teacher, store):
-            needed.add(row.teacher.id)
+    needed = set()
+    for row in rows:
+        if not _is_done(records.get(row.id)):
+            needed.add(row.id)
+            if row.teacher and not _is_ready(row.teacher, records.get(row.teacher.id), store):
+                needed.add(row.teacher.id)
     return needed
+
+
+def _running(needed: set[str], store: Store) -> tuple[set[str], str]:
+    """Which cells some runner is at, and why that cannot be told where it cannot."""
+    try:
+        return held(store.root, needed), ""
+    except AdmError as error:  # a file system without locks; a store on it can still be looked at
+        return set(), str(error)
 
 
 def weights_exist(planned: PlannedCell, store: Store) -> bool:
     """Whether a teacher's weights lie in the store; true for cells that leave none."""
-    return planned.cell.regime != "alone" or WorkFolder.of(store.root, planned.id).weights.is_file()
+    return planned.cell.regime != "alone" or os.path.isfile(WorkFolder.of(store.root, planned.id).weights)
 
 
 class Costs:
@@ -139,12 +174,11 @@ class Costs:
         return statistics.median(found) if found else None
 
 
-def _alike(expansion: Expansion, store: Store) -> Iterable[Record]:
+def _alike(expansion: Expansion, own: Mapping[str, Record], store: Store) -> Iterable[Record]:
     """Records in the store with a protocol of this suite; the others are not even parsed."""
-    digests = {planned.cell.protocol_digest.encode() for planned in expansion.cells}
-    contents = ((cell, store.record_path(cell).read_bytes()) for cell in store.ids())
-    ids = [cell for cell, content in contents if any(mark in content for mark in digests)]
-    return store.records(ids)[0].values()
+    digests = [planned.cell.protocol_digest for planned in expansion.cells]
+    others = [cell for cell in store.ids() if cell not in own and store.mentions(cell, digests)]
+    return [*own.values(), *store.records(others)[0].values()]
 
 
 def _keys(cell: Cell) -> list[tuple[str | None, ...]]:
@@ -162,23 +196,24 @@ def _is_done(record: Record | None) -> bool:
     return record is not None and record.status in DONE
 
 
-def _is_ready(teacher: PlannedCell, store: Store) -> bool:
-    record = store.read_record(teacher.id)
+def _is_ready(teacher: PlannedCell, record: Record | None, store: Store) -> bool:
     return record is not None and record.status == "ok" and weights_exist(teacher, store)
 
 
-def _state(
-    planned: PlannedCell, record: Record | None, needed: set[str], lacking: set[str], store: Store
-) -> tuple[State, str]:
-    if planned.id not in needed:
-        if record is not None and _is_done(record):
-            return "done", record.reason or ""
-        return "not needed", "every cell that needs it is done"
-    if is_held(store.root, planned.id):
-        return "running", "a runner is at it"
+def _settled(record: Record | None) -> tuple[State, str]:
+    """State and reason of a cell that is not to be trained."""
+    if record is not None and _is_done(record):
+        return "done", record.reason or ""
+    return "not needed", "every cell that needs it is done"
+
+
+def _state(planned: PlannedCell, record: Record | None, unreadable: str | None, needed: set[str]) -> tuple[State, str]:
+    """State and reason of a cell that is to be trained and at which no runner is."""
+    if unreadable is not None:
+        return "to do", f"its record is unreadable: {unreadable}"
     if record is not None and not _is_done(record):
         return ("to do" if record.status == "interrupted" else "failed"), f"last time: {record.status}: {record.reason}"
-    if planned.teacher and planned.teacher.id in lacking:
+    if planned.teacher and planned.teacher.id in needed:
         return "to do", "no record; its teacher is trained first"
     if record is not None:
         return "to do", "its weights are missing"

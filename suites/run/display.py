@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -27,21 +29,15 @@ class _Active:
     since: float = field(default_factory=time.monotonic)
     first_share: float | None = None
 
-    def progress(self) -> dict[str, Any]:
-        """The worker's latest report, with the share done at the first look remembered (a resumed cell's is not 0)."""
+    def look(self, estimate: float | None) -> tuple[dict[str, Any], float | None]:
+        """The worker's latest report, and seconds to go: from the pace so far, or else from cells like it."""
         found = self.folder.progress()
-        if found and self.first_share is None:
-            self.first_share = _share(found)
-            self.since = time.monotonic()
-        return found
-
-    def remaining(self, estimate: float | None) -> float | None:
-        """Seconds to go: from the pace so far, or else from cells like it."""
-        found, elapsed = self.progress(), time.monotonic() - self.since
-        gained = _share(found) - (self.first_share or 0.0)
+        if found and self.first_share is None:  # a resumed cell's share at the first look is not 0
+            self.first_share, self.since = _share(found), time.monotonic()
+        elapsed, gained = time.monotonic() - self.since, _share(found) - (self.first_share or 0.0)
         if gained > 0:
-            return elapsed * (1 - _share(found)) / gained
-        return max(estimate - elapsed, 0.0) if estimate is not None else None
+            return found, elapsed * (1 - _share(found)) / gained
+        return found, max(estimate - elapsed, 0.0) if estimate is not None else None
 
 
 class LiveDisplay:
@@ -57,7 +53,7 @@ class LiveDisplay:
         self._tally = _Tally(plan)
         self._title, self._console = title, console
         self._active: dict[str, _Active] = {}
-        self._problems: list[str] = []
+        self._lock = threading.Lock()  # it is drawn by a thread of its own
         self._live = Live(self, console=console, refresh_per_second=4, transient=False)
 
     def __enter__(self) -> Self:
@@ -65,24 +61,32 @@ class LiveDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._active.clear()
+        with self._lock:
+            self._active.clear()
         self._live.stop()
 
     def started(self, planned: PlannedCell, folder: WorkFolder) -> None:
         """A cell's training began."""
-        self._active[planned.id] = _Active(planned, folder)
+        with self._lock:
+            self._active[planned.id] = _Active(planned, folder)
 
     def ended(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
         """An attempt ended, or the cell was settled without one."""
-        self._active.pop(planned.id, None)
-        self._tally.count(planned, status, seconds)
+        with self._lock:
+            self._active.pop(planned.id, None)
+            self._tally.count(planned, status, seconds)
         if status not in DONE or reason:
             self._live.console.print(_problem(planned, status, reason))
 
     def __rich__(self) -> RenderableType:
         """The current picture."""
+        with self._lock:
+            return self._picture()
+
+    def _picture(self) -> RenderableType:
         tally, running = self._tally, list(self._active.values())
-        left = tally.remaining([active.remaining(tally.estimate(active.planned)) for active in running])
+        looks = [active.look(tally.estimate(active.planned)) for active in running]
+        left = tally.remaining({active.planned.id: look[1] for active, look in zip(running, looks, strict=True)})
         head = Text.assemble(
             (self._title, "bold"),
             "   ",
@@ -99,8 +103,8 @@ class LiveDisplay:
         for name in ("cell", "pair", "seed", "epoch", "", "score", "to go"):
             number = name in ("seed", "epoch", "score", "to go")
             table.add_column(name, justify="right" if number else "left", no_wrap=True, ratio=None if name else 1)
-        for active in running:
-            table.add_row(*_cells(active, tally.estimate(active.planned)))
+        for active, look in zip(running, looks, strict=True):
+            table.add_row(*_cells(active.planned, *look))
         return Group(head, bar, table)
 
 
@@ -168,7 +172,7 @@ class _Tally:
         return sum(count for status, count in self._status.items() if status not in DONE)
 
     def count(self, planned: PlannedCell, status: str, seconds: float) -> None:
-        if status == "retry":
+        if status in ("retry", "interrupted"):  # it is still to be done
             return
         self._open.pop(planned.id, None)
         self._status[status] += 1
@@ -180,14 +184,15 @@ class _Tally:
         row = self._open.get(planned.id)
         return self._took.get(_kind(planned), row.seconds if row else None)
 
-    def remaining(self, running: list[float | None]) -> float | None:
-        """Seconds until all is done; None while too little is known."""
-        waiting = [self.estimate(row.planned) for row in self._open.values()][len(running) :]
-        known = [seconds for seconds in [*running, *waiting] if seconds is not None]
+    def remaining(self, running: Mapping[str, float | None]) -> float | None:
+        """Seconds until all is done, given those of the cells that run; None while too little is known."""
+        waiting = [self.estimate(row.planned) for cell, row in self._open.items() if cell not in running]
+        everything = [*running.values(), *waiting]
+        known = [seconds for seconds in everything if seconds is not None]
         if not known:
             return None
         mean = sum(known) / len(known)
-        each = [mean if seconds is None else seconds for seconds in [*running, *waiting]]
+        each = [mean if seconds is None else seconds for seconds in everything]
         return max(sum(each) / self._workers, max(each))
 
 
@@ -204,11 +209,10 @@ def _share(progress: dict[str, Any]) -> float:
         return 0.0
 
 
-def _cells(active: _Active, estimate: float | None) -> list[RenderableType]:
-    found, left = active.progress(), active.remaining(estimate)
-    cell, score = active.planned.cell, found.get("score")
+def _cells(planned: PlannedCell, found: dict[str, Any], left: float | None) -> list[RenderableType]:
+    cell, score = planned.cell, found.get("score")
     return [
-        Text(f"{active.planned.label}"),
+        Text(planned.label),
         Text(cell.pair, style="dim"),
         str(cell.seed),
         f"{found['epoch']}/{found['epochs']}" if "epochs" in found else "-",

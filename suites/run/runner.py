@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from results.records.schema import Attempt
+from results.records.schema import Attempt, Record
 from results.records.store import Store
 from suites.executors.base import Ending, Executor, Handle, Job
-from suites.plan.plan import DONE, needs_training, weights_exist
+from suites.plan.plan import DONE, Plan, weights_exist
 from suites.run.verdict import Verdict, judge, make_record
-from suites.spec.expand import Expansion, PlannedCell
+from suites.spec.expand import PlannedCell
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.locks import CellLock, acquire
 from suites.work.options import RunOptions
 
 RETRIES = 2
+PATIENCE_SECONDS = 15.0
+"""How long workers may take for a last checkpoint once the run is to stop; a second signal ends the wait."""
 _POLL_SECONDS = 0.1
 
 
@@ -69,7 +71,7 @@ class Runner:
     """Trains a suite's cells on an executor and writes their records.
 
     Args:
-        expansion: the suite's cells.
+        plan: what is to be trained.
         store: where records go.
         executor: where workers run.
         options: what workers are told.
@@ -79,7 +81,7 @@ class Runner:
 
     def __init__(
         self,
-        expansion: Expansion,
+        plan: Plan,
         store: Store,
         executor: Executor,
         options: RunOptions,
@@ -88,17 +90,17 @@ class Runner:
     ) -> None:
         self._store, self._executor, self._options, self._display = store, executor, options, display
         self._fail_fast = fail_fast
-        needed = needs_training(expansion, store)
-        self._before = {cell: store.read_record(cell) for cell in needed}
+        self._before, self._unreadable = plan.records, plan.unreadable
         # One seed of everything before the next seed: a table that is stopped early compares all methods.
         self._waiting = sorted(
-            (planned for planned in expansion.cells if planned.id in needed),
+            (row.planned for row in plan.open),
             key=lambda planned: (planned.cell.regime != "alone", planned.cell.seed),
         )
         self._running: list[_Running] = []
         self._attempts: dict[str, list[Attempt]] = {}
-        self._stop = self._inside = False
-        self.summary = Summary({planned.id: "ok" for planned in expansion.cells if planned.id not in needed})
+        self._stop = 0  # how often this process was asked to
+        self._inside = False
+        self.summary = Summary({row.planned.id: "ok" for row in plan.cells if not row.open})
 
     def run(self) -> Summary:
         """Train until nothing is left that can be trained.
@@ -119,7 +121,10 @@ class Runner:
                 self._interrupt_all()
             finally:
                 self._executor.close()
-        self.summary.interrupted = self._stop
+                for running in self._running:  # what a failure or an executor that ends jobs later has left here
+                    running.lock.release()
+                self._running = []
+        self.summary.interrupted = bool(self._stop)
         return self.summary
 
     def _advance(self) -> bool:
@@ -160,8 +165,8 @@ class Runner:
     def _settle(self, planned: PlannedCell, teacher: str) -> bool:
         """Deal with a cell that needs no training (any more); whether it was one."""
         folder = self._folder(planned)
-        record = self._store.read_record(planned.id)
-        news = record is not None and record != self._before[planned.id] and record.status != "interrupted"
+        record = self._record(planned)
+        news = record is not None and record != self._before.get(planned.id) and record.status != "interrupted"
         if record is not None and news and (record.status != "ok" or weights_exist(planned, self._store)):
             self._tell(planned, record.status, record.reason, 0.0)
             return True
@@ -170,7 +175,7 @@ class Runner:
             self._write(planned, judge(Ending(0, 0.0), outcome), outcome, float(outcome.get("seconds", 0.0)))
             return True
         if teacher != "ok" and planned.teacher:
-            failed = self._store.read_record(planned.teacher.id)
+            failed = self._record(planned.teacher)
             reason = failed.reason if failed else "no record"
             told = f"teacher {planned.cell.teacher} failed: {teacher}: {reason}"
             self._write(planned, Verdict("error", told), None, 0.0)
@@ -209,22 +214,35 @@ class Runner:
             running.lock.release()
 
     def _interrupt_all(self) -> None:
-        """End what runs; an interrupted attempt leaves a record only where there is none yet."""
+        """End what runs, with a last checkpoint of each worker that can be asked for one."""
+        asked = [running for running in self._running if self._executor.ask_to_stop(running.handle)]
+        until, signals = time.monotonic() + PATIENCE_SECONDS, self._stop
+        while asked and time.monotonic() < until and self._stop == signals:
+            for running in asked:
+                self._interrupted(running)
+            asked = [running for running in asked if running in self._running]
+            time.sleep(_POLL_SECONDS)
         for running in list(self._running):
             self._executor.kill(running.handle)
-            ending = self._executor.poll(running.handle)
-            if ending is None:  # an executor that ends jobs later; the cell is resumed from its checkpoint
-                continue
-            if running.folder.outcome() is not None or self._store.read_record(running.planned.id) is None:
-                self._conclude(running, ending)
-            else:
-                self._running.remove(running)
-                running.lock.release()
+            self._interrupted(running)
+
+    def _interrupted(self, running: _Running) -> None:
+        """Take up how a job ended, if it has; an interrupted attempt leaves a record only where there is none yet."""
+        ending = self._executor.poll(running.handle)
+        if ending is None:  # of an executor that ends jobs later: the cell is resumed from its checkpoint
+            return
+        if running.folder.outcome() is not None or self._record(running.planned) is None:
+            self._conclude(running, ending)
+        else:
+            self._running.remove(running)
+            running.lock.release()
 
     def _write(self, planned: PlannedCell, verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> None:
-        earlier = self._before[planned.id]
+        earlier = self._before.get(planned.id)
         attempts = [*(earlier.attempts if earlier else ()), *self._attempts.get(planned.id, ())]
         record = make_record(planned, verdict, outcome, [*attempts, _attempt(verdict, seconds)])
+        if planned.id in self._unreadable and self._record(planned) is None:
+            self._store.set_aside(planned.id)
         self._store.write_record(record)
         folder = self._folder(planned)
         folder.forget_outcome()
@@ -236,6 +254,10 @@ class Runner:
         self.summary.statuses[planned.id] = status
         self._display.ended(planned, status, reason, seconds)
 
+    def _record(self, planned: PlannedCell) -> Record | None:
+        """The cell's record as it is now; None also where it cannot be read."""
+        return self._store.records([planned.id])[0].get(planned.id)
+
     def _folder(self, planned: PlannedCell) -> WorkFolder:
         return WorkFolder.of(self._store.root, planned.id)
 
@@ -244,7 +266,7 @@ class Runner:
         """SIGINT and SIGTERM ask the loop to stop; a blocking executor is broken off in the middle of a cell."""
 
         def ask(_number: int, _frame: FrameType | None) -> None:
-            self._stop = True
+            self._stop += 1
             if self._inside and self._executor.blocking:
                 raise KeyboardInterrupt
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adm_core import registry
-from adm_core.errors import AdmError
+from adm_core.errors import AdmError, nearest
 from adm_core.recipe import Protocol
 from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
 from suites.spec.benchmarks import Folders, OwnBenchmarks
@@ -170,11 +171,11 @@ def _expand_block(
     settings: MethodSettings,
 ) -> list[PlannedCell]:
     benchmark = benchmarks.of_block(block, where)
-    protocol = _protocol(block, block.protocol, folder, f"{where}, protocol")
+    protocol = _protocol(block, block.protocol, folder, networks.names, f"{where}, protocol")
     data = _check_used(block, protocol, benchmark, benchmarks.splits(block, benchmark), where)
     alone = protocol
     if block.teacher_protocol is not None:
-        alone = _protocol(block, block.teacher_protocol, folder, f"{where}, teacher_protocol")
+        alone = _protocol(block, block.teacher_protocol, folder, networks.names, f"{where}, teacher_protocol")
         of_both = [catalogue.without_student_keys(block.task, named[1].data) for named in (alone, protocol)]
         if of_both[0] != of_both[1]:
             raise AdmError(
@@ -190,12 +191,17 @@ def _expand_block(
     return rows
 
 
-def _protocol(block: Block, given: str, folder: Path | None, where: str) -> tuple[str, Protocol]:
-    """The protocol that a block gives by name or path, with its name; checked for the block's task."""
+def _protocol(block: Block, given: str, folder: Path | None, own: Iterable[str], where: str) -> tuple[str, Protocol]:
+    """The protocol that a block gives by name or path, with its name; checked for the block's task and networks."""
     name, protocol = load_protocol(given, folder, where)
     if protocol.task != block.task:
         raise AdmError(f"{where} '{name}' is for task '{protocol.task}', not '{block.task}'")
     catalogue.check_data(block.task, protocol.data, f"{where} '{name}'")
+    known = [*catalogue.networks(block.task), *own]
+    for pattern in protocol.recipe.networks:
+        if not catalogue.is_network(block.task, pattern) and not fnmatch.filter(known, pattern):
+            told = f"'{pattern}' matches none of the {len(known)} networks of task '{block.task}' and of the suite"
+            raise AdmError(f"{where} '{name}', recipe.networks: {told}; {nearest(pattern, known)}")
     return name, protocol
 
 

@@ -52,6 +52,11 @@ class OwnNetworks:
         self.files: dict[str, Path] = {}
         self.checkpoints: list[Checkpoint] = []
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of all of them, used or not."""
+        return tuple(self._suite.networks)
+
     def of_pair(
         self, block: Block, teacher: str | None, student: str, data: SplitSettings, where: str
     ) -> dict[str, NetworkIdentity]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
+from adm_files import replacing, why_not_written
 from results.records.schema import Cell
 from suites.work.options import RunOptions
 
@@ -21,6 +19,8 @@ WEIGHTS = "weights.safetensors"
 TEACHER_WEIGHTS = "teacher.safetensors"
 EXPORT = "student"
 CHECKPOINT = "checkpoint.pt"
+ARTEFACTS = "artefacts"
+"""The folder of a store in which lies what cells share."""
 _FOLDER = "work"
 
 
@@ -95,8 +95,8 @@ class WorkFolder:
         return self._read("progress.json") or {}
 
     def conclude(self, outcome: dict[str, Any]) -> None:
-        """Write ``outcome.json``, the worker's last act."""
-        self._write("outcome.json", outcome)
+        """Write ``outcome.json``, the worker's last act; of all these files it alone must survive a power cut."""
+        self._write("outcome.json", outcome, durable=True)
 
     def outcome(self) -> dict[str, Any] | None:
         """What the worker concluded with, None while it has not."""
@@ -114,26 +114,18 @@ class WorkFolder:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            loaded = json.loads((self.path / name).read_text())
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            loaded = json.loads((self.path / name).read_bytes())
+        except (OSError, ValueError):  # absent, cut off, or another user's
             return None
         return loaded if isinstance(loaded, dict) else None
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(finite(content), indent=1, allow_nan=False)
-        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")
+    def _write(self, name: str, content: dict[str, Any], durable: bool = False) -> None:
+        path, text = self.path / name, json.dumps(finite(content), indent=1, allow_nan=False)
         try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-                file.flush()
-                if name == "outcome.json":  # the rest may be lost with the machine; this one must not be half there
-                    os.fsync(file.fileno())
-            os.replace(temporary, self.path / name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+            with replacing(path, durable) as new:
+                new.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise AdmError(why_not_written(path, error)) from error
 
 
 def finite(value: Any) -> Any:

@@ -3,6 +3,8 @@
 import sys
 
 from suites.worker.entry import main
+from suites.worker.stopping import heed_requests
 
 if __name__ == "__main__":
+    heed_requests()
     sys.exit(main())

@@ -10,6 +10,7 @@ import argparse
 import ctypes
 import importlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -17,18 +18,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adm_core.errors import AdmError, Diverged, Unsupported
+from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from suites.work.folder import Assignment, WorkFolder
 from suites.worker.parentage import end_with
 
 Train = Callable[..., dict[str, Any]]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|(?:can't|cannot|could not|unable to|failed to) allocate|bad_alloc|alloc_failed|"
+    r"memoryallocation|insufficient shared memory",
+    re.IGNORECASE,
+)
+"""How CUDA, cuBLAS, cuDNN, NCCL, other accelerators, torch's CPU allocator and the system tell it."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that say how many threads numerical libraries start; read when those are loaded."""
 
 
 def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
-    """Run the cell of a work folder and return the exit status: 0 once there is an outcome.
+    """Run the cell of a work folder; exit status 0: there is an outcome, or a request to end was met.
 
     Args:
         arguments: command line; default: the process's own.
@@ -47,7 +54,8 @@ def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
 def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
     """Train the cell of a work folder and write its outcome, whatever happens.
 
-    KeyboardInterrupt and SystemExit pass through and leave no outcome, so that the cell is resumed later.
+    KeyboardInterrupt and SystemExit pass through; they and a request to end leave no outcome, so that the cell is
+    resumed later.
 
     Args:
         folder: where ``cell.json`` lies.
@@ -57,6 +65,9 @@ def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
     try:
         assignment = folder.assignment()
         outcome = {"status": "ok", "reason": None} | _train(assignment, folder, train)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        return
     except Exception as error:
         status, reason = outcome_of(error)
         if not isinstance(error, AdmError):
@@ -73,12 +84,21 @@ def outcome_of(error: Exception) -> tuple[str, str]:
         return "skipped", str(error)
     if isinstance(error, Diverged):
         return "diverged", str(error)
-    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if no_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return "oom", str(error).split("\n")[0] or "out of memory"
+    if (told := _lack_of_memory(error)) is not None:
+        return "oom", told.split("\n")[0] or "out of memory"
     if isinstance(error, AdmError):
         return "error", str(error)
     return "error", f"{type(error).__name__}: {error}"
+
+
+def _lack_of_memory(error: BaseException | None) -> str | None:
+    """What an exception, or one that it was raised from, says of a lack of memory; None where it is about another."""
+    if error is None:
+        return None
+    of_machine = isinstance(error, RuntimeError | OSError) and _NO_MEMORY.search(str(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or of_machine:
+        return str(error)
+    return _lack_of_memory(error.__cause__)
 
 
 def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 
 from adm_core import checkpoint
 from adm_core.distiller import Distiller
@@ -20,12 +19,13 @@ from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task, TaskContext
+from adm_files import replacing
 from results.records.schema import Cell, Record, digest
 from results.records.store import Store
 from suites.spec.benchmarks import benchmark_of
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of
-from suites.work.folder import WorkFolder
+from suites.work.folder import ARTEFACTS, WorkFolder
 from suites.work.options import RunOptions
 from suites.worker.weights import load_weights
 from tasks import catalogue, datasets
@@ -68,7 +68,7 @@ def open_task(
             data_roots=[*options.data_roots, *datasets.roots_from_environment()],
             needs=needs or Needs(),
             download=options.download,
-            artefacts=options.store / "artefacts",
+            artefacts=options.store / ARTEFACTS,
             own=benchmark_of(cell, options.folders),
         )
     )
@@ -107,13 +107,11 @@ def know_teacher(
     if not method.needs.teacher_pass or cell.regime != "offline" or teacher is None:
         return
     science = cell.model_dump(mode="json", include={"benchmark", "protocol_digest", "method", "seed"})
-    file = store / "artefacts" / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
+    file = store / ARTEFACTS / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
         made = distiller.prepare(task.batches(0, 0))
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
-            temporary.write(save({name: tensor.contiguous().cpu().clone() for name, tensor in made.items()}))
-        Path(temporary.name).replace(file)
+        with replacing(file) as new:
+            save_file({name: tensor.contiguous().cpu().clone() for name, tensor in made.items()}, new)
     device = task.example()[0].device
     method.know({name: tensor.to(device) for name, tensor in load_file(file).items()})
 
@@ -141,7 +139,7 @@ def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[
     weights_file = WorkFolder.of(options.store, alone.id).weights
     load_weights(networks["teacher"], weights_file)
     task.inherit(networks["student"], networks["teacher"])
-    record = Store(options.store).read_record(alone.id)
+    record = Store(options.store).records([alone.id])[0].get(alone.id)  # without a readable one there is no score
     _check_scored_alike(alone, record, task.data_digest())
     return networks, {
         "cell_id": alone.id,

@@ -22,12 +22,14 @@ from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task
 from adm_core.train import Trained, Trainer
+from adm_files import copy_mode
 from results.records.schema import Cell
 from suites.spec.method_settings import settings_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from suites.work.options import RunOptions
 from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task, pick_device
 from suites.worker.provenance import environment
+from suites.worker.stopping import asked
 from suites.worker.weights import check_savable, save_weights
 
 
@@ -51,6 +53,7 @@ def train_cell(
         AdmError: missing data, missing or damaged teacher weights, a broken method, a network that cannot be saved.
         Unsupported: the method cannot run on this pair; the message is the reason.
         Diverged: a loss is not finite.
+        Stopped: this process was asked to end.
     """
     began = time.perf_counter()
     device = pick_device(options.device)
@@ -65,9 +68,8 @@ def train_cell(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(derive(cell.seed, "training"))
-    trainer = Trainer(
-        distiller, task, protocol.recipe, cell.seed, work / CHECKPOINT, options.checkpoint_seconds, report
-    )
+    keep = (work / CHECKPOINT, options.checkpoint_seconds, report, asked.is_set)
+    trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep)
     ready = time.perf_counter()
     trained = trainer.run()
     done = time.perf_counter()
@@ -76,6 +78,7 @@ def train_cell(
     if cell.regime == "online":
         save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
     task.export(trained.networks["student"], work / EXPORT)
+    copy_mode(work / WEIGHTS, work / EXPORT)
     times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
     return {
         "scores": finite(scores),
@@ -125,7 +128,7 @@ def _cost(
         "peak_memory_mb": _peak_memory(example[0].device),
         "parameters": {
             "student": _parameters(trained.networks["student"].module),
-            "teacher": _parameters(distiller.teacher) if distiller.teacher else None,
+            "teacher": _parameters(distiller.teacher) if distiller.teacher is not None else None,
             "method": sum(p.numel() for p in distiller.parts.parameters() if p.requires_grad),  # no network's copies
         },
         "flops": {role: _flops(network, example) for role, network in trained.networks.items()},

@@ -15,13 +15,13 @@ from adm_core.checkpoint import not_finite
 from adm_core.errors import AdmError
 from adm_core.taps import Network
 from adm_core.task import Task
+from adm_files import replacing
 
 
 def save_weights(network: Network, path: Path) -> None:
     """Write a network's weights and buffers as safetensors, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    save_file(_content(network), temporary)
-    temporary.replace(path)
+    with replacing(path) as new:
+        save_file(_content(network), new)
 
 
 def check_savable(task: Task, student: Network, work: Path, teacher: Network | None = None) -> None:

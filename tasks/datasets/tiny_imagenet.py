@@ -41,7 +41,7 @@ def read(folder: Path, split: Split) -> ImageSet:
 
 def classes(folder: Path) -> tuple[str, ...]:
     """The WordNet ids that the release lists, sorted."""
-    return tuple(sorted((folder / "wnids.txt").read_text().split()))
+    return tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
 
 
 def _train(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
@@ -53,7 +53,7 @@ def _train(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
 
 def _annotated(folder: Path) -> Iterator[tuple[Path, str]]:
     listing = folder / "val" / "val_annotations.txt"
-    for number, line in enumerate(listing.read_text().splitlines(), start=1):
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
         fields = line.split("\t")
         if len(fields) < 2:
             raise corrupt(listing, f"line {number} does not hold a file name and a class")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from adm_core.errors import AdmError
+from adm_files import replacing
 
 
 def digest(what: str, parts: Iterable[Tensor]) -> str:
@@ -45,16 +44,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], remark: str = "") -> None:
         AdmError: the disk refuses.
     """
     content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"remark": remark})
-    temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as new:
+            new.write_bytes(content)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise AdmError(f"artefact {path} could not be written: {error}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from adm_files import replacing
 from tasks.datasets.scenes import Colour
 from tasks.segmentation.data_settings import Sliding
 from tasks.segmentation.networks.segmentor import Segmentor
@@ -41,6 +42,5 @@ def save(network: Segmentor, folder: Path, classes: tuple[str, ...], palette: tu
     Config(config).dump(folder / CONFIG)
     state = {key: value.detach().cpu() for key, value in network.model.state_dict().items()}
     meta = {"dataset_meta": {"classes": list(classes), "palette": [list(colour) for colour in palette]}}
-    temporary = folder / f".{CHECKPOINT}"
-    torch.save({"state_dict": state, "meta": meta}, temporary)
-    temporary.replace(folder / CHECKPOINT)
+    with replacing(folder / CHECKPOINT) as new:
+        torch.save({"state_dict": state, "meta": meta}, new)

@@ -236,7 +236,7 @@ def test_mcl_among_peers_resumes_to_the_same_weights(tmp_path):
 
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(Stop):
-        peers_trainer(checkpoint_file=file, report=stop).run()
+        peers_trainer(checkpoint_file=file, checkpoint_seconds=0.0, report=stop).run()
     resumed = peers_trainer(checkpoint_file=file)
     resumed.run()
     assert (resumed.task.seen[0], len(resumed.task.seen)) == ((2, 0), 6)

@@ -189,7 +189,8 @@ def test_a_training_that_is_cut_off_around_the_border_of_phases_resumes_to_the_s
     settings, file = {"ab": {"share": share}}, tmp_path / "c.pt"
     whole = trainer(recipe(), method, "offline", settings=settings)
     whole.run()
-    first = trainer(recipe(), method, "offline", settings=settings, checkpoint_file=file)
+    options = {"settings": settings, "checkpoint_file": file, "checkpoint_seconds": 0.0}
+    first = trainer(recipe(), method, "offline", **options)
     first.distiller.train()
     for batch in first.task.batches(0, 0):
         first.step(batch)

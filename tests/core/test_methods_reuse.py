@@ -116,7 +116,7 @@ def test_what_is_deployed_is_trained_scored_and_resumed(tmp_path):
     assert scores["student"]["top1"] == max(trained.curves["validation.student.top1"])
 
     file = tmp_path / "c.pt"
-    first = trainer(RECIPE, "simkd", "offline", checkpoint_file=file)
+    first = trainer(RECIPE, "simkd", "offline", checkpoint_file=file, checkpoint_seconds=0.0)
     first.distiller.train()
     for batch in first.task.batches(0, 0):
         first.step(batch)

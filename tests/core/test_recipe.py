@@ -63,6 +63,23 @@ def test_networks_by_pattern_then_teacher():
     assert r.optimizer_of("mobilenetv2", "teacher").weight_decay == 0.0
 
 
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ({"name": "step", "milestones": [150, 180, 210]}, "milestones: 150, 180, 210 are never reached, .* 12 epochs"),
+        ({"name": "step", "milestones": [0, 6, 12]}, "milestones: 0, 12 are never reached"),
+        ({"name": "cosine", "milestones": [6]}, "schedule 'cosine' has none; use 'step'"),
+        ({"name": "cosine", "warmup": 20}, "warmup: 20 epochs leave nothing after it, as training has 12"),
+        ({"name": "constant", "warmup": 12}, "warmup: 12 epochs leave nothing"),
+    ],
+)
+def test_a_schedule_that_the_training_does_not_reach_is_refused_with_the_numbers(schedule, told):
+    recipe = {"epochs": 12, "batch_size": 4, "optimizer": {"lr": 0.05}}
+    with pytest.raises(ValidationError, match=told):
+        Recipe.model_validate(recipe | {"schedule": schedule})
+    Recipe.model_validate(recipe | {"schedule": {"name": "step", "milestones": [6, 11.5], "warmup": 11.9}})
+
+
 @pytest.mark.parametrize("bad", [{"epochs": 0}, {"precision": "fp8"}, {"lr": 1}, {"accumulate": 3}])
 def test_bad_recipes_are_refused(bad):
     with pytest.raises(ValidationError):

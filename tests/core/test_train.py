@@ -10,7 +10,7 @@ import torch
 
 from adm_core import checkpoint, registry
 from adm_core.distiller import Distiller
-from adm_core.errors import AdmError, Diverged
+from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.method import Losses, Method, MethodCard
 from adm_core.recipe import Recipe
 from adm_core.registry import register
@@ -70,6 +70,75 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path, monkeypatch, name, sto
         ours, theirs = (t.networks[role].module.state_dict() for t in (expected, result))
         assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     assert expected.curves == result.curves
+
+
+def saves(monkeypatch, *arguments, checkpoint_seconds, **options):
+    """At which steps a run keeps checkpoints, when each step takes a second."""
+    clock, kept = [0.0], []
+    monkeypatch.setattr("adm_core.train.time.monotonic", lambda: clock[0])
+    made = trainer(*arguments, checkpoint_seconds=checkpoint_seconds, **options)
+    step, save = made.step, made._save
+    monkeypatch.setattr(made, "step", lambda batch: (step(batch), clock.__setitem__(0, clock[0] + 1.0)))
+    monkeypatch.setattr(made, "_save", lambda: (kept.append(made.progress.step), save()))
+    made.run()
+    return kept
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 3, 30])
+def test_checkpoints_are_kept_by_time_whatever_the_length_of_an_epoch(tmp_path, monkeypatch, steps_per_epoch):
+    """At most ``checkpoint_seconds`` and one step are lost; and an epoch that ends in between keeps none."""
+    task, whole = ToyTask(steps_per_epoch=steps_per_epoch), recipe(epochs=30 // steps_per_epoch)
+    file = tmp_path / "c.pt"
+    assert saves(monkeypatch, whole, task=task, checkpoint_file=file, checkpoint_seconds=7.0) == [7, 14, 21, 28]
+    assert saves(monkeypatch, whole, task=task, checkpoint_file=tmp_path / "d.pt", checkpoint_seconds=99.0) == []
+    assert not (tmp_path / "d.pt").exists()
+
+
+@pytest.mark.parametrize("selection", ["last", "best-validation"])
+def test_a_frozen_teacher_is_in_no_checkpoint(tmp_path, selection):
+    made = trainer(
+        recipe(selection=selection), "kd", "offline", checkpoint_file=tmp_path / "c.pt", checkpoint_seconds=0.0
+    )
+    trained = made.run()
+    state = checkpoint.load(tmp_path / "c.pt")
+    assert state is not None and not any(key.startswith("teacher") for key in state["distiller"])
+    assert set(state["best"] or {"student": {}}) == {"student"} and set(trained.networks) == {"student", "teacher"}
+    assert not made.distiller.teacher.training and not any(p.requires_grad for p in made.distiller.teacher.parameters())
+
+
+def test_a_checkpoint_that_holds_the_frozen_teacher_is_taken_up(tmp_path):
+    options = {"checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 0.0}
+    with pytest.raises(Stop):
+        trainer(recipe(), "kd", "offline", task=StoppingTask((1, 3)), **options).run()
+    state, teacher = checkpoint.load(tmp_path / "c.pt"), trainer(recipe(), "kd", "offline").distiller.teacher
+    older = {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
+    checkpoint.save(tmp_path / "c.pt", state | {"distiller": state["distiller"] | older})
+    again, whole = trainer(recipe(), "kd", "offline", **options), trainer(recipe(), "kd", "offline")
+    assert again.run().curves == whole.run().curves and again.task.seen[0] > (0, 0)
+
+
+def test_a_stop_between_the_last_step_of_an_epoch_and_its_end_loses_no_evaluation(tmp_path):
+    class Killed(ToyTask):
+        def evaluate(self, networks, split):
+            raise Stop
+
+    options = {"checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 0.0}
+    with pytest.raises(Stop):
+        trainer(recipe(), task=Killed(), **options).run()
+    again = trainer(recipe(), **options)
+    assert again.run().curves == trainer(recipe()).run().curves
+    assert again.task.seen[0] == (1, 0)  # the first epoch's steps are not taken again
+
+
+def test_who_is_asked_to_stop_keeps_a_checkpoint_of_the_last_step(tmp_path):
+    asked = []
+    options = {"checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 1e9}
+    made = trainer(recipe(), asked_to_stop=lambda: len(asked) == 8 or bool(asked.append(1)), **options)
+    with pytest.raises(Stopped, match="stopped in epoch 2 of 3, with a checkpoint"):
+        made.run()
+    again, whole = trainer(recipe(), **options), trainer(recipe())
+    assert again.run().curves == whole.run().curves and again.task.seen[0] == (1, 3)
+    assert all(torch.equal(value, weights(again)[key]) for key, value in weights(whole).items())
 
 
 def test_batch_of_accumulated_parts_is_the_whole_batch():
@@ -187,7 +256,7 @@ def test_a_term_without_gradient_stops_the_run():
 
 def test_a_truncated_checkpoint_is_one_clear_message(tmp_path):
     file = tmp_path / "cell" / "checkpoint.pt"
-    trainer(recipe(epochs=1), checkpoint_file=file).run()
+    trainer(recipe(epochs=1), checkpoint_file=file, checkpoint_seconds=0.0).run()
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(AdmError, match=r"cell/checkpoint.pt cannot be read .*delete it"):
         trainer(recipe(), checkpoint_file=file).run()
@@ -195,7 +264,7 @@ def test_a_truncated_checkpoint_is_one_clear_message(tmp_path):
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
     file = tmp_path / "checkpoint.pt"
-    trainer(recipe(epochs=1), "none", "alone", checkpoint_file=file).run()
+    trainer(recipe(epochs=1), "none", "alone", checkpoint_file=file, checkpoint_seconds=0.0).run()
     with pytest.raises(AdmError, match="is of another run"):
         trainer(recipe(), "dml", checkpoint_file=file).run()
 

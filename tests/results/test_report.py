@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from results import report
@@ -20,6 +21,12 @@ FILES = [f"{table}.{form}" for table in registry.names() for form in ("md", "tex
 
 def _edit(path: Path) -> None:
     path.write_text(path.read_text().replace("74", "84", 1))
+
+
+def _redraw(path: Path) -> None:
+    text = path.read_text()
+    place = text.index("<path", text.index('<svg class="plot"'))
+    path.write_text(f"{text[:place]}<path/>{text[place:]}")
 
 
 def _end_lines_otherwise(path: Path) -> None:
@@ -39,6 +46,9 @@ def test_everything_is_written_and_found_unchanged(golden: Results, tmp_path: Pa
         ("scores.md", _edit, ["differs", "+", "-"]),
         ("leaderboard.html", _edit, ["differs"]),
         ("cost.csv", Path.unlink, ["is missing"]),
+        ("leaderboard.html", _redraw, ["in its plots alone", f"matplotlib, which is version {matplotlib.__version__}"]),
+        ("older.csv", Path.touch, ["is none of the files that the records give"]),
+        (".scores.md.0a1b2c3d.tmp", Path.touch, ["is none of the files"]),
         ("summary.tex", _end_lines_otherwise, ["line ends differ"]),
     ],
 )
@@ -60,7 +70,7 @@ def test_a_full_disk_keeps_the_old_leaderboard(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("results.records.store.os.fsync", full)
+        patch.setattr("adm_files.os.fsync", full)
         with pytest.raises(RecordError, match="the disk is full"):
             report.write_all(golden, tmp_path)
     assert report.check(golden, tmp_path) == [] and len(list(tmp_path.iterdir())) == len(FILES)

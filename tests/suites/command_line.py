@@ -35,12 +35,14 @@ class Answer:
         return json.loads(self.out)
 
 
-def adm(*arguments: object, cwd: Path | None = None) -> Answer:
-    """Run a command, in a folder; anything but a proper exit is raised, as a traceback would be seen by a user.
+def adm(*arguments: object, cwd: Path | None = None, encoding: str = "utf-8") -> Answer:
+    """Run a command, in a folder and with output in an encoding; anything but a proper exit is raised, as a traceback
+    would be seen by a user.
 
     Methods of files that it loaded are forgotten with it, as they are where the process ends.
     """
-    out, err, code = io.StringIO(), io.StringIO(), 0
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, newline="", write_through=True) for _ in range(2))
+    code = 0
     with (
         contextlib.chdir(cwd or Path.cwd()),
         contextlib.redirect_stdout(out),
@@ -53,7 +55,7 @@ def adm(*arguments: object, cwd: Path | None = None) -> Answer:
             code = int(end.code or 0)
         finally:
             _forget_method_files()
-    return Answer(code, out.getvalue(), err.getvalue())
+    return Answer(code, *(stream.buffer.getvalue().decode(encoding) for stream in (out, err)))
 
 
 def _forget_method_files() -> None:

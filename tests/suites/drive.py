@@ -57,7 +57,7 @@ def drive(suite: Path, store: Path, workers: int = 2, timeout: float | None = No
     executor = ShortTraining(slots("cpu", workers), timeout)
     options = RunOptions(device="cpu", store=store)
     display = PlainDisplay(plan, expansion.suite.title, Console(file=sys.stdout, width=200, highlight=False))
-    return Runner(expansion, records, executor, options, display, fail_fast).run()
+    return Runner(plan, records, executor, options, display, fail_fast).run()
 
 
 def find(suite: Path, method: str, seed: int, regime: str = "offline") -> PlannedCell:

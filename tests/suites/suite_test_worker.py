@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adm_core.errors import AdmError, Diverged, Unsupported
+from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from adm_core.recipe import Protocol
 from results.records.schema import Cell
 from suites.work.options import RunOptions
 from suites.worker.entry import main
+from suites.worker.stopping import asked, heed_requests
 
 STEP_SECONDS = 0.01
 HALFWAY = 5
@@ -40,11 +41,16 @@ def train(
     for epoch in range(done, protocol.recipe.epochs):
         state = hashlib.sha256(state.encode()).hexdigest()
         time.sleep(STEP_SECONDS)
+        if epoch == HALFWAY and behaviour(cell, options.store) == "slow-step":
+            note(options.store / "halfway.txt", cell.id)
+            time.sleep(100 * STEP_SECONDS)
         curve.append(score(state))
         whole = work / "checkpoint.tmp"
         whole.write_text(json.dumps([epoch + 1, state]))
         whole.replace(checkpoint)
         note(options.store / "epochs.txt", f"{cell.id}-{epoch}")
+        if asked.is_set():
+            raise Stopped(f"stopped in epoch {epoch + 1}, with a checkpoint")
         if epoch == HALFWAY and behaviour(cell, options.store) == "sigkill-halfway" and done == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         report({"epoch": epoch + 1, "epochs": protocol.recipe.epochs, "score": score(state)})
@@ -87,6 +93,7 @@ def accident(kind: str, work: Path, store: Path) -> None:
         sys.stdout.flush()
         os._exit(7)
     if kind == "hang":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing to keep, and nobody waits for it
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (store / "grandchild.txt").write_text(str(child.pid))
         time.sleep(600)
@@ -104,4 +111,5 @@ def accident(kind: str, work: Path, store: Path) -> None:
 
 
 if __name__ == "__main__":
+    heed_requests()
     sys.exit(main(train=train))

@@ -178,8 +178,17 @@ PATHS = (
     "see '/srv/data'",
     "path=/tmp/x",
     "(/a/b)",
+    "`/home/ann/x.py`",
+    "{/home/ann/x.py}",
+    "a |/home/ann/x.py",
+    "a;/home/ann/x.py",
+    "a>/home/ann/x.py",
+    "!/home/ann/x.py",
+    "~ann/data",
+    r"\\server\share\x",
 )
 NOT_PATHS = ("top1/top5", "images/s", "https://a.org/b", "torchvision/resnet18", "either / or", "./recipe.yaml", "a:b")
+NOT_PATHS += ("f(x)/g(y)", r"a number \d+\w", "kd|dkd", "a > b", "1 / 2 and 3/4", "`images/s`", "{a}/{b}")
 
 
 @pytest.mark.parametrize("text", PATHS)
@@ -203,6 +212,30 @@ def test_what_only_looks_a_little_like_a_path_may_be_recorded(text: str) -> None
 def test_paths_in_a_reason_are_cut_to_their_last_part() -> None:
     record = failed(make_cell(), "error", "FileNotFoundError: '/home/ann/data/x.npz' is missing; see /var/log/y")
     assert record.reason == "FileNotFoundError: '.../x.npz' is missing; see .../y"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("see `/home/ann/x.py`; {/a/b}|/c/d", "see `.../x.py`; {.../b}|.../d"),
+        ("'/home/ann lee/my file.txt' is missing", "'.../my file.txt' is missing"),
+        ("/home/ann lee/x y/z.py: no such file", ".../z.py: no such file"),
+        ("open C:\\Users\\Ann Lee\\x.py failed", "open .../x.py failed"),
+        (r"on \\server\ann lee\x.py now", "on .../x.py now"),
+        ("/home/ann is full", "... is full"),
+        ("cannot read /a/b.txt while reading x/y in z", "cannot read .../b.txt while reading x/y in z"),
+        ("/data/set or /scratch/ann/set, 3 images/s", ".../set or .../set, 3 images/s"),
+        ("PosixPath('/home/ann/x')", "PosixPath('.../x')"),
+    ],
+)
+def test_no_folder_of_a_path_is_left_in_a_reason(text: str, told: str) -> None:
+    assert without_paths(text) == told and without_paths(told) == told
+
+
+def test_a_long_reason_is_cut_once() -> None:
+    record = failed(make_cell(), "error", "size mismatch; " * 5000)
+    assert len(str(record.reason)) <= 1000 and "more characters in the log)" in str(record.reason)
+    assert Record.model_validate_json(record.model_dump_json()) == record
 
 
 def test_an_id_that_is_not_the_cells_is_refused() -> None:

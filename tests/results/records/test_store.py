@@ -39,17 +39,16 @@ def test_a_record_is_one_readable_file_with_a_line_per_curve(store: Store) -> No
     assert path == store.root / "records" / f"{record.id}.json" and _files(store) == [path.name]
     assert '  "lr": [0.1, 0.01]' in path.read_text().splitlines()
     assert json.loads(path.read_text())["schema_version"] == 1
-    assert path.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("broken", ["fsync", "replace", "chmod", "fdopen"])
+@pytest.mark.parametrize("broken", ["fsync", "replace", "open"])
 def test_a_full_disk_leaves_the_old_record_and_nothing_else(
     store: Store, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     cell = make_cell()
     path = store.write_record(make_record(cell, 70.0))
     before = path.read_bytes()
-    monkeypatch.setattr(f"results.records.store.os.{broken}", _no_space)
+    monkeypatch.setattr(f"adm_files.os.{broken}", _no_space)
     with pytest.raises(RecordError) as raised:
         store.write_record(make_record(cell, 80.0))
     monkeypatch.undo()
@@ -62,7 +61,7 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_else(
 
 
 def test_a_full_disk_at_the_first_write_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.records.store.os.fsync", _no_space)
+    monkeypatch.setattr("adm_files.os.fsync", _no_space)
     with pytest.raises(RecordError, match="nothing was left behind"):
         store.write_record(make_record(make_cell()))
     assert _files(store) == []
@@ -86,7 +85,7 @@ def test_a_file_size_limit_of_the_system_is_survived(tmp_path: Path) -> None:
 
 
 def test_other_faults_of_the_folder_are_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.records.store.tempfile.mkstemp", _no_permission)
+    monkeypatch.setattr("adm_files.os.open", _no_permission)
     with pytest.raises(RecordError, match="cannot be written: Permission denied; check the folder"):
         store.write_record(make_record(make_cell()))
 
@@ -100,7 +99,7 @@ def test_a_stop_between_writing_and_renaming_leaves_the_old_record(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("results.records.store.os.replace", stop)
+    monkeypatch.setattr("adm_files.os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         store.write_record(make_record(cell, 80.0))
     found = store.read_record(cell.id)
@@ -110,8 +109,8 @@ def test_a_stop_between_writing_and_renaming_leaves_the_old_record(
 def test_the_file_is_on_disk_before_it_takes_the_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr("results.records.store.os.fsync", lambda handle: (done.append("fsync"), fsync(handle))[1])
-    monkeypatch.setattr("results.records.store.os.replace", lambda a, b: (done.append("replace"), replace(a, b))[1])
+    monkeypatch.setattr("adm_files.os.fsync", lambda handle: (done.append("fsync"), fsync(handle))[1])
+    monkeypatch.setattr("adm_files.os.replace", lambda a, b: (done.append("replace"), replace(a, b))[1])
     store.write_record(make_record(make_cell()))
     assert done == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 
@@ -136,7 +135,7 @@ def test_one_bad_file_spoils_no_other(store: Store) -> None:
 def test_a_wrong_value_is_named_by_its_place(store: Store) -> None:
     path = store.write_record(make_record(make_cell()))
     path.write_text(path.read_text().replace('"top1": 80.0', '"top1": "much"'))
-    with pytest.raises(RecordError, match=r"is damaged: scores\.student\.top1: .*delete it and run again"):
+    with pytest.raises(RecordError, match=r"is damaged: scores\.student\.top1: .*run its suite again"):
         store.read_record(path.stem)
 
 
@@ -144,7 +143,8 @@ def test_absent_records_are_no_problem_and_other_files_are_passed_over(store: St
     record = make_record(make_cell())
     store.write_record(record)
     (store.root / "records" / f".{record.id}.abc.tmp").write_text("half")
-    (store.root / "records" / "README.json").write_text("{}")
+    for stray in ("README.json", "data.json", "abc.json", f"{record.id}-copy.json"):
+        (store.root / "records" / stray).write_text("{}")
     assert store.read_record(make_cell(seed=9).id) is None
     assert store.records() == ({record.id: record}, [])
     assert store.records([record.id, make_cell(seed=9).id, record.id]) == ({record.id: record}, [])

@@ -34,6 +34,8 @@ class _Reader(HTMLParser):
         self.texts: list[tuple[str, str]] = []
         self._open: list[str] = []
         self.feed(text)
+        self.close()
+        assert self._open == [], "elements are left open"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -70,6 +72,19 @@ def test_the_page_refers_to_nothing_outside(page: str, read: _Reader) -> None:
         assert "src" not in attributes
         for key in ("href", "xlink:href"):
             assert (attributes.get(key) or "#").startswith("#")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "results" / "leaderboards").glob("*/tables/*.html")), ids=lambda file: file.parts[-3]
+)
+def test_the_elements_of_every_committed_page_nest(file: Path) -> None:
+    assert len(_Reader(file.read_text(encoding="utf-8")).elements) > 100
+
+
+def test_a_reader_notices_elements_that_do_not_nest() -> None:
+    for wrong in ("<details><table></details></table>", "<section><p></p>", "</p>"):
+        with pytest.raises((AssertionError, IndexError)):
+            _Reader(wrong)
 
 
 def test_every_reference_inside_the_page_has_one_target(read: _Reader, page: str) -> None:

@@ -76,12 +76,18 @@ def test_a_line_break_in_a_label_breaks_no_form() -> None:
     assert "two lines  here" in terminal.render([table_of(text)])
 
 
-@pytest.mark.parametrize("char", list('\\&%$#_{}~^<>|"[]'))
+@pytest.mark.parametrize("char", list('\\&%$#_{}~^<>|"[]*'))
 def test_latex_escapes_every_special_character(char: str) -> None:
     escaped = latex.escape(f"a{char}b")
     assert escaped != f"a{char}b" and escaped.startswith("a") and escaped.endswith("b")
-    bare = re.sub(r"\\[a-z]+\{\}|\\.|\{\[\}|\{\]\}", "", escaped)
-    assert not set(bare) & set('\\&%$#_{}~^<>|"[]')
+    bare = re.sub(r"\\[a-z]+\{\}|\\.|\{\[\}|\{\]\}|\{\*\}", "", escaped)
+    assert not set(bare) & set('\\&%$#_{}~^<>|"[]*')
+
+
+@pytest.mark.parametrize("text", ["*", "*kd", "[2pt]", "*[2pt]x"])
+def test_a_row_or_note_is_not_taken_for_what_may_follow_a_line_break(text: str) -> None:
+    shown = latex.render([table_of(text, note=text)])
+    assert not re.search(r"\\\\\s*[*\[]", shown) and shown.count(latex.escape(text)) >= 2
 
 
 def test_latex_keeps_to_characters_that_pdflatex_knows() -> None:

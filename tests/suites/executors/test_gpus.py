@@ -159,6 +159,18 @@ def test_workers_are_spread_over_gpus_and_share_the_cores(machine: Machine) -> N
     assert (expected("auto"), expected("cpu"), expected("auto", 3)) == (4, cores(), 3)
 
 
+@pytest.mark.parametrize("named", ["-1", "", " ", "none", "-1,0", "NoDevFiles", "99"])
+def test_where_gpus_are_hidden_there_is_a_worker_per_core(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    found = slots("auto")
+    assert len(found) == expected("auto") == cores() and not any(slot.on_gpu for slot in found)
+    assert {slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found} == {""}
+    with pytest.raises(AdmError, match="--device cuda: no GPU can be seen here"):
+        slots("cuda")
+
+
 def test_a_machine_without_a_driver_has_a_worker_per_core(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.driver = False
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

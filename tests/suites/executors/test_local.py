@@ -90,8 +90,9 @@ def test_a_time_limit_holds_while_the_libraries_load(
 
 def test_an_interrupt_ends_a_run_while_the_libraries_load(executor: LocalExecutor, suite: Path, store: Path) -> None:
     expansion, records = expand(str(suite)), Store(store)
-    display = PlainDisplay(make_plan(expansion, records, 2), "x", Console(file=(store / "out.txt").open("w")))
-    runner = Runner(expansion, records, executor, RunOptions(device="cpu", store=store), display)
+    plan = make_plan(expansion, records, 2)
+    display = PlainDisplay(plan, "x", Console(file=(store / "out.txt").open("w")))
+    runner = Runner(plan, records, executor, RunOptions(device="cpu", store=store), display)
     interrupt = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     began = time.monotonic()
     interrupt.start()

@@ -173,3 +173,12 @@ def test_the_command_prints_a_table_or_json(root):
 def test_a_stray_file_among_the_records_is_no_record(root):
     (root / "records" / "README.json").write_text("{}")
     assert compare("dkd", "kd", Store(root))
+
+
+def test_one_damaged_record_and_stray_files_do_not_stop_a_comparison(root):
+    (root / "records" / "data.json").write_text("no JSON")
+    lost = next(record.id for record in Store(root).records()[0].values() if record.cell.seed == 1)
+    Store(root).record_path(lost).write_text("{")
+    answer = adm("compare", "dkd", "kd", "--store", root, "--json")
+    assert (answer.code, answer.json[0]["n"]) == (0, 2)
+    assert answer.err.startswith(f"unreadable: {root}/records/{lost}.json: is damaged") and answer.err.count("\n") == 1

@@ -31,7 +31,7 @@ def finish(planned: PlannedCell, store: Path, status: str = "ok", seconds: float
     Store(store).write_record(made)
     if planned.cell.regime == "alone":
         folder = WorkFolder.of(store, planned.id)
-        folder.path.mkdir(parents=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
         folder.weights.touch()
 
 
@@ -104,3 +104,18 @@ def test_wall_time_is_spread_over_workers_but_never_below_the_longest_cell(expan
     one, four = (make_plan(expansion, Store(store), workers) for workers in (1, 4))
     assert (one.seconds, four.seconds) == (40.0, 30.0)
     assert one.unknown == 5  # the teacher, and two methods with two seeds each that learn from it
+
+
+def test_a_damaged_record_is_as_good_as_none_and_stray_files_are_nothing(expansion: Expansion, store: Path) -> None:
+    for row in (*expansion.rows, *expansion.artefacts):
+        finish(row, store)
+    (teacher,), cell = expansion.artefacts, next(row for row in expansion.rows if row.cell.method_name == "kd")
+    Store(store).record_path(teacher.id).write_bytes(b"\xff\xfe")
+    (store / "records" / "data.json").write_text("no JSON")
+    (store / "records" / "beef.json").mkdir()
+    assert states(expansion, store)["alone", "none", 0].state == "not needed"
+    Store(store).record_path(cell.id).write_text("{")
+    found = states(expansion, store)
+    lost = found["offline", "kd", cell.cell.seed]
+    assert (lost.state, lost.open) == ("to do", True) and lost.reason.startswith("its record is unreadable: ")
+    assert found["alone", "none", 0].open and sum(row.open for row in found.values()) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,15 +10,23 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import SUITE, scores, starts
 from drive import DRIVER, alive, descendants, drive, find, record, wait_for
+from rich.console import Console
+from suite_test_worker import train
 
 from results.errors import RecordError
 from results.records.store import Store
+from suites.executors.inline import InlineExecutor
+from suites.plan.plan import make_plan
+from suites.run.display import PlainDisplay
+from suites.run.runner import Runner
 from suites.spec.expand import expand
+from suites.work.options import RunOptions
 
 Behave = Callable[[dict[str, str]], None]
 
@@ -133,19 +142,12 @@ def test_fail_fast_starts_nothing_after_a_failure(suite: Path, store: Path, beha
 
 
 def test_an_outcome_that_breaks_the_records_rules_is_an_error(suite: Path, store: Path) -> None:
-    from rich.console import Console
-
-    from suites.executors.inline import InlineExecutor
-    from suites.plan.plan import make_plan
-    from suites.run.display import PlainDisplay
-    from suites.run.runner import Runner
-    from suites.work.options import RunOptions
-
-    expansion, records = expand(str(suite)), Store(store)
+    records = Store(store)
+    plan = make_plan(expand(str(suite)), records, 1)
     executor = InlineExecutor(train=lambda *_: {"scores": {"student": {"top1": float("nan")}}})
     with (store / "out.txt").open("w") as out:
-        display = PlainDisplay(make_plan(expansion, records, 1), "x", Console(file=out))
-        summary = Runner(expansion, records, executor, RunOptions(store=store), display).run()
+        display = PlainDisplay(plan, "x", Console(file=out))
+        summary = Runner(plan, records, executor, RunOptions(store=store), display).run()
     found = record(suite, store, "dml", regime="online")
     assert summary.exit_code == 1 and found.status == "error" and "outcome is not valid" in str(found.reason)
 
@@ -213,6 +215,27 @@ def test_an_interrupted_run_exits_130_and_is_taken_up_again(suite: Path, store: 
     assert [a.status for a in record(suite, store, "dml", regime="online").attempts] == ["interrupted", "ok"]
 
 
+@pytest.mark.parametrize("whom", ["runner", "everybody"])  # as a terminal does, and a cluster
+def test_a_run_that_is_ended_lets_its_workers_keep_a_checkpoint(
+    suite: Path, store: Path, behave: Behave, whom: str
+) -> None:
+    behave({"dml/0": "slow-step"})
+    runner = subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL)
+    wait_for(lambda: (store / "halfway.txt").exists())
+    cell = (store / "halfway.txt").read_text().strip()
+    checkpoint = store / "work" / cell / "checkpoint.pt"
+    before = json.loads(checkpoint.read_text())[0]
+    for process in [runner.pid, *(descendants(runner.pid) if whom == "everybody" else ())]:
+        os.kill(process, signal.SIGTERM)
+    assert runner.wait(20) == 130
+    assert json.loads(checkpoint.read_text())[0] == before + 1  # of the step that was under way
+    assert "with a checkpoint" in (store / "work" / cell / "log.txt").read_text()
+    assert record(suite, store, "dml", regime="online").status == "interrupted"
+    assert drive(suite, store).exit_code == 0
+    trained = [line for line in (store / "epochs.txt").read_text().split() if line.startswith(cell)]
+    assert trained == [f"{cell}-{epoch}" for epoch in range(12)]
+
+
 def test_two_runners_on_one_store_train_every_cell_once(suite: Path, store: Path, behave: Behave) -> None:
     behave({"alone": "slow", "kd/1": "diverged"})
     runners = [subprocess.Popen([*DRIVER, str(suite), str(store), "2"], stdout=subprocess.DEVNULL) for _ in range(2)]
@@ -241,3 +264,26 @@ def test_a_record_that_cannot_be_written_keeps_the_outcome_for_the_next_run(suit
     (store / "records").unlink()
     assert drive(suite, store).exit_code == 0
     assert set(Counter(starts(store)).values()) == {1}
+
+
+def test_a_damaged_record_is_trained_again_and_kept_aside(suite: Path, store: Path) -> None:
+    drive(suite, store)
+    for name, seed, regime in (("kd", 0, "offline"), ("none", 0, "alone")):
+        Store(store).record_path(find(suite, name, seed, regime).id).write_text('{"cut off')
+    before, teacher, cell = len(starts(store)), find(suite, "none", 0, "alone").id, find(suite, "kd", 0).id
+    assert drive(suite, store).exit_code == 0
+    assert starts(store)[before:] == [teacher, cell]  # the teacher's record is as good as none
+    assert record(suite, store, "kd").status == record(suite, store, "none", regime="alone").status == "ok"
+    assert (store / "records" / f"{cell}.json.unreadable").read_text() == '{"cut off'
+
+
+def test_a_part_of_a_suite_has_its_teachers_trained_too(suite: Path, store: Path) -> None:
+    whole = expand(str(suite))
+    part = replace(whole, rows=(find(suite, "kd", 1),), artefacts=())
+    records = Store(store)
+    plan = make_plan(part, records, 1)
+    executor = InlineExecutor(train=train)
+    with (store / "out.txt").open("w") as out:
+        display = PlainDisplay(plan, "x", Console(file=out))
+        assert Runner(plan, records, executor, RunOptions(store=store), display).run().exit_code == 0
+    assert starts(store) == [find(suite, "none", 0, "alone").id, find(suite, "kd", 1).id]

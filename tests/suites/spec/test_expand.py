@@ -310,3 +310,22 @@ def test_a_frozen_teacher_may_be_trained_by_a_protocol_of_its_own(write):
     online = SUITE.replace("offline", "online").replace("kd", "dml")
     with pytest.raises(AdmError, match="teacher_protocol is for offline blocks"):
         expand(str(write(online + "    teacher_protocol: ./longer.yaml\n")))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "told"),
+    [
+        ("{mobilnet*: {lr: 0.01}}", "recipe.networks: 'mobilnet\\*' matches none of the \\d+ networks of task"),
+        ("{resnet21: {lr: 0.01}}", "'resnet21' matches none .*; did you mean .*resnet20"),
+        ("{mobilenet*: {lr: 0.01}, 'torchvision/*': {lr: 0.1}, resnet8w8s2: {lr: 0.1}}", None),
+    ],
+)
+def test_patterns_of_networks_that_match_nothing_are_refused(write, patterns, told):
+    file = write()
+    recipe = file.parent / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs: 1,", f"epochs: 1, networks: {patterns},"))
+    if told is None:
+        assert expand(str(file)).rows
+    else:
+        with pytest.raises(AdmError, match=told):
+            expand(str(file))

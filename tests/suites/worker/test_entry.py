@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from adm_core.errors import AdmError, Diverged, Unsupported
+from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from suites.spec.expand import expand
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.options import RunOptions
-from suites.worker.entry import run_cell
+from suites.worker.entry import outcome_of, run_cell
 
 
 @pytest.fixture
@@ -50,6 +53,48 @@ def test_exceptions_become_an_outcome(assigned: WorkFolder, error: Exception, st
     outcome = assigned.outcome()
     assert outcome is not None and (outcome["status"], outcome["reason"]) == (status, reason)
     assert outcome["seconds"] >= 0
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"), "oom"),
+        (RuntimeError("CUDA driver error: out of memory"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (RuntimeError("NCCL error: unhandled cuda error, Cuda failure 2 'out of memory'"), "oom"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"), "oom"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 4 bytes"),
+            "oom",
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), "oom"),
+        (RuntimeError("std::bad_alloc"), "oom"),
+        (RuntimeError("unable to mmap 512 bytes from file </x>: Cannot allocate memory (12)"), "oom"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "oom"),
+        (RuntimeError("DataLoader worker is killed by signal: Bus error: insufficient shared memory (shm)"), "oom"),
+        (np._core._exceptions._ArrayMemoryError((10**9, 10**9), np.dtype("float64")), "oom"),  # type: ignore[attr-defined]
+        (caused(ValueError("a plug-in says so"), torch.OutOfMemoryError("CUDA out of memory.")), "oom"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "error"),
+        (RuntimeError("the memory bank has 3 classes, not 10"), "error"),
+        (ValueError("out of memory is a title here"), "error"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "error"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, Exception) else None,
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error: Exception, status: str) -> None:
+    found, reason = outcome_of(error)
+    assert found == status and reason and "\n" not in reason
+
+
+def test_a_cell_that_was_asked_to_stop_leaves_no_outcome(assigned: WorkFolder) -> None:
+    run_cell(assigned, raising(Stopped("stopped in epoch 1 of 3, with a checkpoint")))
+    assert assigned.outcome() is None
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=lambda error: type(error).__name__)
