@@ -184,14 +184,14 @@ class Trainer:
             stop = self.file is not None and self.asked_to_stop()
             due = stop or self._is_due()
             if due or self.progress.step % CHECK_EVERY == 0:
-                self._check_finite()
+                self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
             if due:
                 self.progress.seconds += time.perf_counter() - began
                 self._save()
                 began = time.perf_counter()
             if stop:
                 raise Stopped(f"stopped in epoch {epoch + 1} of {self.recipe.epochs}, with a checkpoint")
-        self._check_finite()
+        self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
         self.progress.seconds += time.perf_counter() - began
 
     def _is_due(self) -> bool:
@@ -222,9 +222,6 @@ class Trainer:
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    def _check_finite(self) -> None:
-        self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
 
     def _check_weights(self, epoch: int) -> None:
         """A finite loss may have a gradient that is not, and after the last step no further loss would tell."""
