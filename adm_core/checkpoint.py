@@ -19,10 +19,15 @@ from adm_core.errors import AdmError
 from adm_core.taps import Network, unwrap
 from adm_files import replacing
 
-_NESTINGS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
-"""Keys under which training code keeps the weights, the plainest first."""
+_NESTINGS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "weights", "params"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
+)
+"""Keys under which training code keeps the weights, the plainest first; averages after what they average."""
 _WRAPPED = ("module.", "_orig_mod.")
 """What DistributedDataParallel and ``torch.compile`` put before every name."""
+_COUNTER = "n_averaged"
+"""What ``AveragedModel`` keeps beside the network, which stands below ``module.``."""
 _CODE = re.compile(r"GLOBAL ([\w.]+)|TorchScript|legacy \.tar")
 """How torch says that a file holds more than data."""
 
@@ -79,7 +84,8 @@ def load_foreign(path: Path, trusted: bool = False) -> dict[str, Tensor]:
     """The weights in a file that other software wrote, on the CPU.
 
     Read are safetensors files and what ``torch.save`` wrote; the weights may stand under a common key
-    (``state_dict``, ``model``, ...), and names lose the prefixes of DistributedDataParallel and ``torch.compile``.
+    (``state_dict``, ``model``, ...), names lose the prefixes of DistributedDataParallel and ``torch.compile``, and the
+    counter of ``torch.optim.swa_utils.AveragedModel`` is left out.
 
     Args:
         path: the file.
@@ -89,7 +95,7 @@ def load_foreign(path: Path, trusted: bool = False) -> dict[str, Tensor]:
         Name to tensor, names as the software that wrote them has them.
 
     Raises:
-        AdmError: no such file, it holds code and is not trusted, or it holds no weights.
+        AdmError: no such file, it holds code and is not trusted, it holds no weights, or such as are not finite.
     """
     if not path.is_file():
         raise AdmError(f"checkpoint {path}: no such file")
@@ -97,14 +103,27 @@ def load_foreign(path: Path, trusted: bool = False) -> dict[str, Tensor]:
     if found is None:
         keys = "a mapping from names to tensors, at the top or under " + ", ".join(f"'{key}'" for key in _NESTINGS)
         raise AdmError(f"checkpoint {path}: holds no weights; expected {keys}")
-    for prefix in _WRAPPED * 2:
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    found = _unwrapped(found)
+    broken = not_finite(found)
+    if broken:
+        raise AdmError(f"checkpoint {path}: its weights are not finite: {broken}")
     return found
 
 
-def fit(network: Network, weights: Mapping[str, Tensor], where: str, benchmark: str) -> None:
+def _unwrapped(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the names that they have inside all wrappers; an average's counter is left out."""
+    names = [name for name in found if name != _COUNTER]
+    for prefix in _WRAPPED if len(names) == len(found) else _WRAPPED[:1]:
+        if names and all(name.startswith(prefix) for name in names):
+            return _unwrapped({name.removeprefix(prefix): found[name] for name in names})
+    return found
+
+
+def fit(network: Network, weights: Mapping[str, Tensor], where: str, benchmark: str) -> str:
     """Put weights from elsewhere into a network, all of them or none.
+
+    A prefix that every name has, such as ``model.``, is dropped where all names then are the network's; one that all
+    the network's own names have need not be there.
 
     Args:
         network: takes the weights in place.
@@ -112,13 +131,16 @@ def fit(network: Network, weights: Mapping[str, Tensor], where: str, benchmark: 
         where: the file, for messages.
         benchmark: whose classes the network predicts, for messages.
 
+    Returns:
+        Which prefix was dropped, for people; empty where none was.
+
     Raises:
         AdmError: made for another number of classes, or another network's.
     """
     module = unwrap(network.module)
     own = module.state_dict()
-    # Nothing reads these counters where statistics are running means; files from before PyTorch 0.4.1 have none.
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    weights, told = _renamed(weights, own)
+    missing = _missing(own, weights)
     foreign = [name for name in weights if name not in own]
     unlike = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     classes = _classes(network, own), _classes(network, weights)
@@ -126,14 +148,64 @@ def fit(network: Network, weights: Mapping[str, Tensor], where: str, benchmark: 
         raise AdmError(f"{where}: checkpoint has {classes[1]} classes, benchmark {benchmark} has {classes[0]}")
     if missing or foreign or unlike:
         shapes = [f"{name} {list(weights[name].shape)} for {list(own[name].shape)}" for name in unlike]
-        told = (
+        parts = (
             _listed("missing", missing),
             _listed("not the network's", foreign),
             _listed("of another shape", shapes),
         )
-        reason = "; ".join(part for part in told if part)
+        reason = "; ".join(part for part in parts if part)
         raise AdmError(f"{where}: these are not weights of network '{network.name}': {reason}")
     module.load_state_dict(dict(weights), strict=False)
+    return told
+
+
+def not_finite(weights: Mapping[str, Any]) -> str:
+    """Which tensors hold NaN or infinity, ``2 of 7 (a, b)``, the first three by name; empty where none does.
+
+    Args:
+        weights: name to tensor; what is no tensor of floating-point numbers is left out. Waits for the device once.
+    """
+    floats = {name: t for name, t in weights.items() if isinstance(t, Tensor) and t.is_floating_point()}
+    if not floats or bool(torch.stack([t.isfinite().all() for t in floats.values()]).all()):
+        return ""
+    return _listed(f"of {len(floats)}", [name for name, t in floats.items() if not bool(t.isfinite().all())])
+
+
+def _missing(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """The network's names that the weights lack, but for what need not be there.
+
+    Batch counters: nothing reads them where statistics are running means, and files from before PyTorch 0.4.1 have
+    none. A tensor that a network has under several names: safetensors' ``save_model`` keeps it under one.
+    """
+    given = {own[name].data_ptr() for name in weights if name in own and own[name].numel()}
+    lacking = (name for name in own if name not in weights and not name.endswith("num_batches_tracked"))
+    return [name for name in lacking if own[name].data_ptr() not in given]
+
+
+def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
+    """The weights by the network's names, as far as a common prefix makes the difference, and which was dropped.
+
+    Where no prefix makes all names fit, the weights are renamed as most names fit, for the message.
+    """
+    candidates = []
+    for dropped in _prefixes(weights):
+        for added in _prefixes(own):
+            names = {added + name.removeprefix(dropped): tensor for name, tensor in weights.items()}
+            fitting = sum(name in own for name in names)
+            candidates.append((fitting, dropped, added, names))
+            if fitting == len(names) and not _missing(own, names):
+                return names, f"'{dropped}' before every name was dropped" if dropped else ""
+    return max(candidates, key=lambda candidate: candidate[0])[3], ""
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """What all names begin with, shortest first: the empty text, then whole parts of their paths."""
+    found = [""]
+    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        found.append(f"{found[-1]}{parts[0]}.")
+    return found
 
 
 def _classes(network: Network, weights: Mapping[str, Tensor]) -> int | None:

@@ -18,8 +18,10 @@ class NetworkDefinition:
         base: a network name that the task knows, or the file's name where there is a ``file``.
         overrides: plain JSON that only the task understands; empty: none.
         file: the config file that takes the place of a known network.
+        brought: whether its weights come from elsewhere, so that somebody else decided what they were trained on.
     """
 
     base: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
+    brought: bool = False

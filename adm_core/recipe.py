@@ -78,7 +78,8 @@ class Recipe(_Frozen):
     Attributes:
         epochs: passes over the training set.
         batch_size: examples per optimiser step of one process, all micro-batches together.
-        accumulate: micro-batches per optimiser step.
+        accumulate: micro-batches per optimiser step. Their losses add up to the whole batch's; batch normalisation, and
+            methods that relate examples to each other, see one micro-batch.
         precision: ``fp32``, ``bf16`` or ``fp16`` (fp16 needs a GPU).
         clip_norm: largest gradient norm of one network (student and teacher are clipped apart); None: no clipping.
         ema: decay of the exponential moving average of weights that is evaluated; None: the weights themselves.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adm_core.batch import Batch
+    from adm_core.benchmark_definition import BenchmarkDefinition
     from adm_core.insight import ObjectExamples
     from adm_core.network_definition import NetworkDefinition
     from adm_core.recipe import Protocol
@@ -31,7 +32,7 @@ class TaskContext:
     """What a task is opened with.
 
     Attributes:
-        benchmark: ``name@version``, one of the task's.
+        benchmark: ``name@version``, one of the task's; or the name of ``own``.
         protocol: its ``data`` part is the task's: how splits are made, augmented and scored.
         seed: of the batches.
         device: where networks and batches live.
@@ -39,6 +40,7 @@ class TaskContext:
         needs: of the method; a task reads what concerns its batches, such as ``views``.
         download: whether a missing data set may be fetched where its publisher allows it.
         artefacts: folder for what all cells of a benchmark need and one computes; None: nothing is kept.
+        own: a benchmark that the suite defines, for tasks that offer it; None: the benchmark is the task's.
     """
 
     benchmark: str
@@ -49,6 +51,7 @@ class TaskContext:
     needs: Needs = field(default_factory=Needs)
     download: bool = False
     artefacts: Path | None = None
+    own: BenchmarkDefinition | None = None
 
     def check_needs(self, *, own_views: bool = True, extra_view: bool = False, balanced: bool = False) -> None:
         """Stop where the method needs batches that the task cannot make; a task calls this first when it is opened.
@@ -114,8 +117,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
         """Put weights from elsewhere into a network; ``where`` names their file in messages.
+
+        Returns:
+            What had to be done to their names, for people; mostly nothing.
 
         Raises:
             AdmError: they are not this network's, or are made for another benchmark.

@@ -21,7 +21,8 @@ from adm_core import checkpoint
 from adm_core.averaging import MovingAverage
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
-from adm_core.errors import AdmError, Stopped
+from adm_core.errors import AdmError, Diverged, Stopped
+from adm_core.losses.spatial import share_of
 from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
 from adm_core.progress import Curves, Progress
@@ -135,7 +136,8 @@ class Trainer:
         self.generator.manual_seed(derive(self.seed, "method", step))
         self.distiller.enter_phase(done)
         for chunk in batch.chunks(self.recipe.accumulate):
-            outcome = self._forward(chunk, done)
+            with share_of(chunk.mask, batch.mask, self.recipe.accumulate):
+                outcome = self._forward(chunk, done)
             backward(outcome, self.optimizers[0], self.recipe.accumulate, self.scaler)
             self.progress.add(outcome)
         self._update()
@@ -153,7 +155,12 @@ class Trainer:
         return Trained(self._evaluated(), self.progress.curves, self.progress.seconds, self.progress.step, epoch)
 
     def end_epoch(self, epoch: int) -> None:
-        """Evaluate, note the curves and keep a checkpoint after an epoch, counted from 1."""
+        """Evaluate, note the curves and keep a checkpoint after an epoch, counted from 1.
+
+        Raises:
+            Diverged: weights are not finite; tensors and epoch are named.
+        """
+        self._check_weights(epoch)
         values = self.progress.means()
         values |= {"epoch": float(epoch), "lr": float(self._groups()[0]["lr"])}
         score = None
@@ -177,14 +184,14 @@ class Trainer:
             stop = self.file is not None and self.asked_to_stop()
             due = stop or self._is_due()
             if due or self.progress.step % CHECK_EVERY == 0:
-                self._check_finite()
+                self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
             if due:
                 self.progress.seconds += time.perf_counter() - began
                 self._save()
                 began = time.perf_counter()
             if stop:
                 raise Stopped(f"stopped in epoch {epoch + 1} of {self.recipe.epochs}, with a checkpoint")
-        self._check_finite()
+        self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
         self.progress.seconds += time.perf_counter() - began
 
     def _is_due(self) -> bool:
@@ -216,8 +223,12 @@ class Trainer:
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
-    def _check_finite(self) -> None:
-        self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
+    def _check_weights(self, epoch: int) -> None:
+        """A finite loss may have a gradient that is not, and after the last step no further loss would tell."""
+        buffers = {name: b for name, b in self.distiller.named_buffers() if not name.startswith("parts.")}
+        broken = checkpoint.not_finite({**dict(self.distiller.named_parameters()), **buffers})
+        if broken:
+            raise Diverged(f"weights are not finite after epoch {epoch} of {self.recipe.epochs}: {broken}")
 
     def _keep_best(self, score: float | None, epoch: int) -> None:
         if self.recipe.selection != "best-validation" or score is None or math.isnan(score):

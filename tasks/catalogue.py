@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from adm_core.card import ALL_STAGES, HINT, PREACTS
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
+from tasks.datasets.catalogue import SOURCES
+from tasks.datasets.splits import SplitSettings
 from tasks.offer import ListedNetwork, NetworkFile, Offer
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class Metric(BaseModel):
 class Benchmark(BaseModel):
     """A data set with its split and metric, as ``tasks/<task>/benchmarks.yaml`` states it.
 
-    ``objects`` are the classes whose pixels are known to be foreground; where there are none, there are no masks.
+    ``objects`` are the classes whose pixels are known to be foreground; where there are none, there are no masks. What
+    is not ``in_memory`` is decoded from files when it is read.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -44,6 +47,7 @@ class Benchmark(BaseModel):
     metric: Metric
     classes: int | None = None
     image_size: int | None = None
+    in_memory: bool = True
     objects: tuple[str, ...] = ()
 
 
@@ -92,8 +96,14 @@ def networks(task: str) -> Mapping[str, ListedNetwork]:
     return {entry["name"]: entry for entry in offer(task).networks()}
 
 
-def check_benchmark(task: str, name: str, where: str) -> Benchmark:
+def check_benchmark(task: str, name: str, where: str, own: Iterable[str] = ()) -> Benchmark:
     """The benchmark of that name.
+
+    Args:
+        task: e.g. ``classification``.
+        name: of the benchmark.
+        where: file and block, for messages.
+        own: the suite's own benchmarks, which might have been meant.
 
     Raises:
         AdmError: no such task, or it has no such benchmark; nearest names are given.
@@ -102,8 +112,25 @@ def check_benchmark(task: str, name: str, where: str) -> Benchmark:
         raise unknown("task", task, tasks(), where=f"{where}, task")
     known = benchmarks(task)
     if name not in known:
-        raise unknown("benchmark", name, known, where=f"{where}, benchmark")
+        raise unknown("benchmark", name, [*known, *own], where=f"{where}, benchmark")
     return known[name]
+
+
+def check_takes_folders(task: str, where: str) -> None:
+    """Stop at a benchmark of a suite's own, which is a folder of labelled images, where the task opens none.
+
+    Raises:
+        AdmError: no such task, or it has only its own benchmarks.
+    """
+    if task not in tasks():
+        raise unknown("task", task, tasks(), where=f"{where}, task")
+    if not offer(task).image_folders:
+        raise AdmError(f"{where}: a folder of images is a benchmark for classification, not for {task}")
+
+
+def splits(task: str, benchmark: str) -> tuple[str, ...]:
+    """The splits that a benchmark of the task has of its own."""
+    return SOURCES[benchmarks(task)[benchmark].dataset].splits
 
 
 def check_network(task: str, name: str, where: str, kind: str = "network", own: Iterable[str] = ()) -> None:
@@ -170,6 +197,21 @@ def locate(task: str, place: str, beside: Path, wanted: NetworkFile, where: str)
     raise AdmError(f"{where}: {path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
 
 
+def check_weights(task: str, weights: Path, settings: SplitSettings, where: str) -> None:
+    """Stop at weights from elsewhere that were trained otherwise than a protocol trains, where the task can tell.
+
+    Args:
+        task: e.g. ``diffusion``.
+        weights: their file.
+        settings: of the protocol.
+        where: file and key that named them, for messages.
+
+    Raises:
+        AdmError: names both sides.
+    """
+    offer(task).check_weights(weights, settings, where)
+
+
 def config_files(task: str, file: Path) -> list[Path]:
     """All the files that a network's config consists of, itself first.
 
@@ -179,13 +221,46 @@ def config_files(task: str, file: Path) -> list[Path]:
     return [file, *offer(task).config_files(file)]
 
 
-def check_data(task: str, data: Mapping[str, Any], where: str) -> None:
+def check_data(task: str, data: Mapping[str, Any], where: str) -> SplitSettings:
     """Stop at a protocol whose ``data`` part the task would refuse.
+
+    Returns:
+        The settings.
 
     Raises:
         AdmError: an unknown key, or a value of a wrong type or out of range.
     """
-    offer(task).read_data(data, where)
+    return offer(task).read_data(data, where)
+
+
+def check_data_used(
+    task: str, settings: SplitSettings, where: str, in_memory: bool, splits: Collection[str], regime: str
+) -> None:
+    """Stop at a setting that a benchmark or a regime could not obey.
+
+    Args:
+        task: e.g. ``classification``.
+        settings: of the protocol.
+        where: which protocol, for messages.
+        in_memory: whether the benchmark's images lie in memory rather than in files.
+        splits: that the benchmark has of its own.
+        regime: of the block.
+
+    Raises:
+        AdmError: names the key and what would be right.
+    """
+    if settings.validation == "own" and "validation" not in splits:
+        raise AdmError(
+            f"{where}: key 'data.validation' = 'own': the benchmark has only {', '.join(splits)} of its own; say which "
+            "share of train to carve off, as 0.1"
+        )
+    for key in offer(task).student_keys:
+        if regime != "offline" and getattr(settings, key):
+            raise AdmError(
+                f"{where}: key 'data.{key}' = {getattr(settings, key)}: it is for students of a teacher that is "
+                f"trained first, and regime {regime} has none"
+            )
+    offer(task).check_used(settings, in_memory, where)
 
 
 def without_student_keys(task: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,14 @@ def _accept_definition(_definition: NetworkDefinition) -> None:
     """Whether it can be built shows once it is."""
 
 
+def _all_used(_settings: SplitSettings, _in_memory: bool, _where: str) -> None:
+    """Every benchmark of the task obeys every setting."""
+
+
+def _accept_weights(_weights: Path, _settings: SplitSettings, _where: str) -> None:
+    """Nothing lies beside weights that says how they were trained."""
+
+
 def _no_further_files(_file: Path) -> Sequence[Path]:
     return ()
 
@@ -76,8 +84,13 @@ class Offer:
             library has no such network.
         check_definition: raises AdmError for a network of a suite's own that the task cannot build.
         locate: finds a file by a folder or a library's name; None: the task reads networks from files alone.
+        check_weights: called with a file of weights, a protocol's settings, and where the file was named; raises
+            AdmError where what lies beside the weights says that they were trained otherwise.
         config_files: the further files that a network's config file builds upon.
-        student_keys: keys of ``data`` that say nothing about a teacher trained alone.
+        student_keys: keys of ``data`` that say nothing about a teacher trained alone, and nothing where none is.
+        check_used: called with settings, whether the benchmark's images lie in memory, and where the settings stand;
+            raises AdmError for a setting that such a benchmark would ignore.
+        image_folders: whether a suite's own folder of labelled images may be a benchmark.
     """
 
     networks: Callable[[], Sequence[ListedNetwork]]
@@ -86,5 +99,8 @@ class Offer:
     check_external: Callable[[str, str], None] = _accept
     check_definition: Callable[[NetworkDefinition], None] = _accept_definition
     locate: Locate | None = None
+    check_weights: Callable[[Path, Any, str], None] = _accept_weights
     config_files: Callable[[Path], Sequence[Path]] = _no_further_files
     student_keys: tuple[str, ...] = ()
+    check_used: Callable[[Any, bool, str], None] = _all_used
+    image_folders: bool = False

@@ -6,12 +6,27 @@ ADM's equations are not public to us; these are a reconstruction from its public
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adm_core.align import resize_map
+
+
+class _Share(NamedTuple):
+    """The mask of a micro-batch, that of the whole batch, and in how many micro-batches it comes."""
+
+    mask: Tensor
+    whole: Tensor
+    parts: int
+
+
+_share: ContextVar[_Share | None] = ContextVar("share", default=None)
 
 
 def cosine_map(a: Tensor, b: Tensor) -> Tensor:
@@ -89,11 +104,37 @@ def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean of [B, ...] values over valid positions; zero where nothing is valid.
 
+    Within :func:`share_of` of this mask it is the micro-batch's share in the mean of the whole batch.
+
     Args:
         values: per example [B] or per position [B, H, W].
         mask: bool [B, ., .]; read at the positions of ``values``; None: everything counts.
     """
     if mask is None:
         return values.mean()
-    valid = at_size(mask, values.shape[1:])
-    return values.masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)
+    valid, share = at_size(mask, values.shape[1:]), _share.get()
+    total = values.masked_fill(~valid, 0.0).sum()
+    if share is None or mask is not share.mask:
+        return total / valid.sum().clamp_min(1)
+    return share.parts * total / at_size(share.whole, values.shape[1:]).sum().clamp_min(1)
+
+
+@contextmanager
+def share_of(mask: Tensor | None, whole: Tensor | None, parts: int) -> Iterator[None]:
+    """Let :func:`masked_mean` divide by the valid positions of a whole batch, of which a micro-batch is one part.
+
+    Micro-batches differ in how many of their positions are valid, so that the mean of their means is not the mean of
+    the batch. Within this context it is: every mean over ``mask`` is ``parts`` times the micro-batch's sum over the
+    whole batch's count.
+
+    Args:
+        mask: bool [B, H, W] of the micro-batch; None: nothing is void, and means are what they are.
+        whole: bool [parts · B, H, W], of the batch.
+        parts: micro-batches of a step; 1: nothing changes.
+    """
+    share = None if mask is None or whole is None or parts == 1 else _Share(mask, whole, parts)
+    token = _share.set(share)
+    try:
+        yield
+    finally:
+        _share.reset(token)

@@ -175,17 +175,23 @@ class Block:
         return sorted(set(scores))
 
     @property
-    def own_networks(self) -> list[str]:
-        """What the networks are that the suite defines itself, a sentence for each."""
+    def own_parts(self) -> list[str]:
+        """What the benchmark and the networks are that the suite defines itself, a sentence for each."""
+        told, own = [], self.cell.own_benchmark
+        if own is not None:
+            counts = ", ".join(f"{count} {split}" for split, count in own.images.items())
+            told.append(
+                f"Benchmark '{self.cell.benchmark}' is this suite's own: {own.classes} classes, "
+                f"{own.image}x{own.image} pixels, {counts} images (files SHA-256 {own.files[:12]})."
+            )
         files = sorted({r.teacher.checkpoint for r in self.records() if r.teacher and r.teacher.checkpoint})
-        told = []
-        for name, own in sorted(self.cell.networks.items()):
-            parts = [own.base + (f" (SHA-256 {own.config[:12]})" if own.config else "")]
-            if own.overrides:
-                parts.append(f"with {canonical_json(own.overrides)}")
-            if own.checkpoint:
+        for name, network in sorted(self.cell.networks.items()):
+            parts = [network.base + (f" (SHA-256 {network.config[:12]})" if network.config else "")]
+            if network.overrides:
+                parts.append(f"with {canonical_json(network.overrides)}")
+            if network.checkpoint:
                 file = f"checkpoint {', '.join(files)}" if files else "a checkpoint"
-                parts.append(f"with the weights of {file} (SHA-256 {own.checkpoint[:12]}), not trained here")
+                parts.append(f"with the weights of {file} (SHA-256 {network.checkpoint[:12]}), not trained here")
             told.append(f"Network '{name}' is this suite's own: {', '.join(parts)}.")
         return told
 

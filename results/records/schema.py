@@ -84,11 +84,28 @@ class NetworkIdentity(_Model):
     checkpoint: Sha256 | None = Field(None, description="SHA-256 of the weights that a frozen teacher starts with")
 
 
+class BenchmarkIdentity(_Model):
+    """What a benchmark is that the suite defines itself: a folder of images, one folder per class in each split."""
+
+    classes: int = Field(gt=1, description="how many class folders there are")
+    image: int = Field(gt=0, description="side in pixels of the images that networks see")
+    mean: tuple[Number, Number, Number] = Field(description="of pixel values in 0..1, red, green, blue; subtracted")
+    std: tuple[Number, Number, Number] = Field(description="divided by")
+    images: dict[Text, int] = Field(description="split (train, validation, test) to how many images it has")
+    files: Sha256 = Field(
+        description="SHA-256 of the list of files: of each its split, its path below the split's folder, its bytes"
+    )
+
+
 class Cell(_Model):
     """One thing to train. Every field enters the identity; nothing else does."""
 
     task: Text
     benchmark: Text = Field(description="name and version, e.g. cifar100@1")
+    own_benchmark: BenchmarkIdentity | None = Field(
+        None, description="what the benchmark is where the suite defines it; left out elsewhere",
+        exclude_if=lambda own: own is None,
+    )  # fmt: skip
     protocol: Text
     protocol_digest: Hex16 = Field(description="digest of the resolved protocol, its name left out")
     regime: Regime = Field(description="alone, offline (frozen teacher), online (both train) or peers (equals train)")

@@ -46,7 +46,7 @@ def _matching(block: Block, published: Sequence[Claim]) -> list[tuple[_Key, Clai
 def _roles(claim: Claim, block: Block) -> list[str]:
     """The networks of a block whose figure a claim is: one at most, or both where they are equal and learned alone."""
     cell = block.cell
-    if cell.networks:  # a suite's own word for a network need not mean what a source means by it
+    if cell.networks or cell.own_benchmark:  # a suite's own words need not mean what a source means by them
         return []
     metric = block.primary.metric if block.primary else claim.metric
     if (cell.task, _name(cell.benchmark), metric) != (claim.task, claim.benchmark, claim.metric):

@@ -148,7 +148,7 @@ def _difference(difference: Difference | None) -> Entry:
 
 
 def _notes(block: Block, judged: Sequence[_Judged], tests: Sequence[str]) -> list[str]:
-    notes = block.own_networks
+    notes = block.own_parts
     if block.primary:
         how = {
             "last": "after the last epoch",

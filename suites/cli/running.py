@@ -72,6 +72,7 @@ def run(
         method_files=files,
         download=download,
         files=dict(expansion.files),
+        folders={digest: dict(splits) for digest, splits in expansion.folders.items()},
         trusted=_trusted(trust or (), expansion),
         store=records.root,
     )
@@ -93,9 +94,10 @@ def _check_data(plan: Plan, options: RunOptions) -> None:
     from tasks import catalogue, datasets
 
     roots = [*options.data_roots, *datasets.roots_from_environment()]
-    needed = {(row.planned.cell.task, row.planned.cell.benchmark) for row in plan.open}
-    for task, benchmark in sorted(needed):
-        datasets.require(catalogue.benchmarks(task)[benchmark].dataset, roots, options.download)
+    cells = [row.planned.cell for row in plan.open]
+    for task, name in sorted({(cell.task, cell.benchmark) for cell in cells if cell.own_benchmark is None}):
+        benchmark = catalogue.benchmarks(task)[name]
+        datasets.require(benchmark.dataset, roots, options.download, benchmark.classes)
 
 
 def _check_checkpoints(plan: Plan, options: RunOptions) -> None:

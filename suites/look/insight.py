@@ -40,7 +40,7 @@ def chosen_blocks(name: str, store: Store) -> tuple[list[Block], list[str]]:
     manifest = _manifest(name, store)
     records, problems = store.records(row.id for row in manifest.rows)
     blocks = collect(manifest, records, {p.cell_id: str(p) for p in problems if p.cell_id})
-    masked = [block for block in blocks if catalogue.benchmarks(block.cell.task)[block.cell.benchmark].objects]
+    masked = [block for block in blocks if _has_masks(block.cell)]
     if not masked:
         tried = ", ".join(dict.fromkeys(block.cell.benchmark for block in blocks))
         known = ", ".join(n for t in catalogue.tasks() for n, found in catalogue.benchmarks(t).items() if found.objects)
@@ -54,6 +54,11 @@ def chosen_blocks(name: str, store: Store) -> tuple[list[Block], list[str]]:
     if len(cells) < planned:
         remarks.append(f"{planned - len(cells)} of {planned} cells are not finished and left out")
     return masked, remarks
+
+
+def _has_masks(cell: Cell) -> bool:
+    """Whether the benchmark knows objects; a suite's own folder of images knows classes alone."""
+    return cell.own_benchmark is None and bool(catalogue.benchmarks(cell.task)[cell.benchmark].objects)
 
 
 def look(

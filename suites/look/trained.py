@@ -17,7 +17,8 @@ from suites.spec.method_settings import settings_of
 from suites.spec.networks import sha256
 from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
-from suites.worker.opening import initial_networks, load_weights, make_distiller, open_task, pick_device
+from suites.worker.opening import initial_networks, make_distiller, open_task, pick_device
+from suites.worker.weights import load_weights
 
 _MOST_NAMED = 4
 
@@ -38,7 +39,7 @@ class TrainedCells:
     ) -> None:
         self._store, self._data_roots, self._device = store, data_roots, pick_device(device)
         self._trusted = tuple(sha256(file) for file in trusted)
-        self._tasks: dict[tuple[str, str], Task] = {}
+        self._tasks: dict[tuple[str, str, str], Task] = {}
 
     def task(self, cell: Cell) -> Task:
         """The cell's task on its benchmark, opened once for all cells of one benchmark and protocol.
@@ -46,7 +47,8 @@ class TrainedCells:
         Raises:
             AdmError: the cell's work folder or its data set is missing.
         """
-        key = (cell.benchmark, cell.protocol_digest)
+        own = cell.own_benchmark.files if cell.own_benchmark else ""
+        key = (cell.benchmark, own, cell.protocol_digest)
         if key not in self._tasks:
             protocol = _folder(self._store, cell).assignment().protocol
             self._tasks[key] = open_task(cell, protocol, self._device, self._options(cell))

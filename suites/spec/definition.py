@@ -12,8 +12,9 @@ from adm_core.errors import AdmError, unknown
 from adm_core.recipe import Protocol
 from adm_core.yaml_file import read_model
 from results.records.privacy import without_paths
-from results.records.schema import Overrides, Text
-from suites.spec.names import is_path, suite_name
+from results.records.schema import Text
+from suites.spec.names import NAME, is_path, suite_name
+from suites.spec.own import OwnBenchmark, OwnNetwork
 
 
 def _recordable(value: Any) -> Any:
@@ -42,8 +43,6 @@ Settings = Annotated[dict[str, dict[str, Value]], BeforeValidator(_by_method)]
 _HERE = Path(__file__).resolve().parents[1]
 DEFINITIONS = _HERE / "definitions"
 PROTOCOLS = _HERE / "protocols"
-_CONFIGS = (".py", ".json", ".yaml", ".yml")
-_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class _Frozen(BaseModel):
@@ -102,7 +101,7 @@ class Block(_Frozen):
     Attributes:
         title: heading of the table.
         task: e.g. ``classification``.
-        benchmark: name and version, e.g. ``cifar100@1``.
+        benchmark: name and version, e.g. ``cifar100@1``, or one of the suite's own ``benchmarks``.
         protocol: name of a file in ``suites/protocols``, or a path to a YAML file (relative to the suite's).
         pairs: teachers and students.
         regime: ``offline`` (the teacher is trained first, alone, and frozen), ``online`` (both together) or ``peers``
@@ -147,27 +146,6 @@ class Block(_Frozen):
         return self
 
 
-class OwnNetwork(_Frozen):
-    """A network that the suite defines itself; pairs name it like any other.
-
-    Attributes:
-        base: a network name that the task knows, or a config file (``.py``, ``.json``, ``.yaml``, relative to the
-            suite's) or a folder, which only some tasks build from.
-        overrides: what it changes in its base, in the task's own words; plain JSON.
-        checkpoint: a file with weights (relative to the suite's), or what the task finds one by; they are a frozen
-            teacher's, and not trained here.
-    """
-
-    base: str
-    overrides: Overrides = {}
-    checkpoint: Path | None = None
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the base is a config file."""
-        return self.base.endswith(_CONFIGS)
-
-
 class When(_Frozen):
     """Where an override holds: shell-style patterns; an absent one matches everything."""
 
@@ -197,6 +175,7 @@ class Suite(_Frozen):
         suites: other suites (names, or paths relative to this file) whose tables come before these, each with the
             settings it has on its own; so several tasks stand in one leaderboard.
         networks: the suite's own, by the name that its pairs use.
+        benchmarks: the suite's own, by the name that its blocks use.
         settings: method settings for the whole suite.
         chosen: how ``settings`` were chosen; required where there are any.
         overrides: settings for some cells; later ones win.
@@ -208,7 +187,8 @@ class Suite(_Frozen):
     title: Text
     blocks: tuple[Block, ...] = ()
     suites: tuple[str, ...] = ()
-    networks: dict[Annotated[str, Field(pattern=rf"^{_FILE_NAME}$")], OwnNetwork] = {}
+    networks: dict[Annotated[str, Field(pattern=rf"^{NAME}$")], OwnNetwork] = {}
+    benchmarks: dict[Annotated[str, Field(pattern=rf"^{NAME}$")], OwnBenchmark] = {}
     settings: Settings = {}
     chosen: str | None = None
     overrides: tuple[Override, ...] = ()
@@ -251,7 +231,7 @@ def suite_file(name: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_file():
         raise AdmError(f"suite file {name}: no such file")
-    if not re.fullmatch(_FILE_NAME, path.stem):
+    if not re.fullmatch(NAME, path.stem):
         raise AdmError(f"suite file {name}: its name becomes the suite's: use letters, digits, '.', '_' and '-' only")
     return path
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from adm_core import registry
 from adm_core.errors import AdmError, nearest
 from adm_core.recipe import Protocol
-from results.records.schema import Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
+from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
+from suites.spec.benchmarks import Folders, OwnBenchmarks
 from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_protocol, load_suite, suite_file
 from suites.spec.method_settings import MethodSettings, method_parts
 from suites.spec.names import is_path
 from suites.spec.networks import Checkpoint, OwnNetworks
 from tasks import catalogue
+from tasks.datasets.splits import SplitSettings
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Expansion:
         artefacts: the trainings of teachers alone that the rows share.
         checkpoints: the teachers that the suite brings along instead.
         files: SHA-256 to the file that the suite's own networks need; where these lie is no science.
+        folders: digest of the files of a suite's own benchmark to the folders of its splits; no science either.
         data_roots: absolute folders in which the suite looks for data sets; no science either.
     """
 
@@ -62,6 +65,7 @@ class Expansion:
     checkpoints: tuple[Checkpoint, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     data_roots: tuple[Path, ...] = ()
+    folders: Mapping[str, Folders] = field(default_factory=dict)
 
     @property
     def cells(self) -> tuple[PlannedCell, ...]:
@@ -102,10 +106,14 @@ def expand_suite(suite: Suite, file: Path | None = None, within: tuple[Path | No
     others = [_included(name, file, (*within, file), where) for name in suite.suites]
     networks = OwnNetworks(suite, file)
     networks.check_used()
+    benchmarks = OwnBenchmarks(suite, file)
+    benchmarks.check_used()
     settings = MethodSettings(suite, where, networks)
     rows = [row for other in others for row in other.rows]
     for block in suite.blocks:
-        rows += _expand_block(block, f"{where}, block '{block.title}'", file and file.parent, networks, settings)
+        rows += _expand_block(
+            block, f"{where}, block '{block.title}'", file and file.parent, networks, benchmarks, settings
+        )
     settings.check_used()
     _check_labels(where, rows)
     artefacts = {row.teacher.id: row.teacher for row in rows if row.teacher}
@@ -120,6 +128,7 @@ def expand_suite(suite: Suite, file: Path | None = None, within: tuple[Path | No
             *(root for other in others for root in other.data_roots),
             *(folder / root.expanduser() for root in suite.data_roots),
         ),
+        {**{key: path for other in others for key, path in other.folders.items()}, **benchmarks.folders},
     )
 
 
@@ -140,6 +149,7 @@ def teacher_cell(cell: Cell) -> Cell | None:
     return Cell(
         task=cell.task,
         benchmark=cell.benchmark,
+        own_benchmark=cell.own_benchmark,
         protocol=cell.teacher_recipe.protocol,
         protocol_digest=cell.teacher_recipe.protocol_digest,
         regime="alone",
@@ -153,10 +163,16 @@ def teacher_cell(cell: Cell) -> Cell | None:
 
 
 def _expand_block(
-    block: Block, where: str, folder: Path | None, networks: OwnNetworks, settings: MethodSettings
+    block: Block,
+    where: str,
+    folder: Path | None,
+    networks: OwnNetworks,
+    benchmarks: OwnBenchmarks,
+    settings: MethodSettings,
 ) -> list[PlannedCell]:
-    catalogue.check_benchmark(block.task, block.benchmark, where)
+    benchmark = benchmarks.of_block(block, where)
     protocol = _protocol(block, block.protocol, folder, networks.names, f"{where}, protocol")
+    data = _check_used(block, protocol, benchmark, benchmarks.splits(block, benchmark), where)
     alone = protocol
     if block.teacher_protocol is not None:
         alone = _protocol(block, block.teacher_protocol, folder, networks.names, f"{where}, teacher_protocol")
@@ -166,12 +182,12 @@ def _expand_block(
                 f"{where}: 'data' of protocol '{protocol[0]}' and of teacher_protocol '{alone[0]}' differ, so that "
                 "scores of student and teacher could not be compared; make them the same"
             )
-    own = [networks.of_pair(block, pair.teacher, pair.student, where) for pair in block.pairs]
+    own = [networks.of_pair(block, pair.teacher, pair.student, data, where) for pair in block.pairs]
     rows = []
     for pair, identities in zip(block.pairs, own, strict=True):
         for entry in block.methods:
             method = settings.resolve(block, pair, entry, where)
-            rows += _plan_seeds(block, pair, entry, method, identities, protocol, alone)
+            rows += _plan_seeds(block, pair, entry, method, benchmark, identities, protocol, alone)
     return rows
 
 
@@ -189,11 +205,23 @@ def _protocol(block: Block, given: str, folder: Path | None, own: Iterable[str],
     return name, protocol
 
 
+def _check_used(
+    block: Block, named: tuple[str, Protocol], benchmark: BenchmarkIdentity | None, splits: tuple[str, ...], where: str
+) -> SplitSettings:
+    """Every setting of the protocol's ``data`` must be one that the benchmark and the regime obey."""
+    in_memory = benchmark is None and catalogue.benchmarks(block.task)[block.benchmark].in_memory
+    told = f"{where}, protocol '{named[0]}'"
+    settings = catalogue.check_data(block.task, named[1].data, told)
+    catalogue.check_data_used(block.task, settings, told, in_memory, splits, block.regime)
+    return settings
+
+
 def _plan_seeds(
     block: Block,
     pair: Pair,
     entry: MethodEntry,
     method: tuple[MethodPart, ...],
+    benchmark: BenchmarkIdentity | None,
     networks: dict[str, NetworkIdentity],
     named: tuple[str, Protocol],
     of_teacher: tuple[str, Protocol],
@@ -209,6 +237,7 @@ def _plan_seeds(
         Cell(
             task=block.task,
             benchmark=block.benchmark,
+            own_benchmark=benchmark,
             protocol=name,
             protocol_digest=fingerprint,
             regime=block.regime,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What suites, and the networks and benchmarks of their own, may be called."""
+
 
 def is_path(given: str) -> bool:
     """Whether a suite or a protocol is given by the path of its file rather than by name."""

@@ -12,6 +12,7 @@ from adm_core.network_definition import NetworkDefinition
 from results.records.schema import Cell, NetworkIdentity
 from suites.spec.definition import Block, Suite
 from tasks import catalogue
+from tasks.datasets.splits import SplitSettings
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,21 @@ class OwnNetworks:
         """Those of all of them, used or not."""
         return tuple(self._suite.networks)
 
-    def of_pair(self, block: Block, teacher: str | None, student: str, where: str) -> dict[str, NetworkIdentity]:
+    def of_pair(
+        self, block: Block, teacher: str | None, student: str, data: SplitSettings, where: str
+    ) -> dict[str, NetworkIdentity]:
         """Check both networks of a pair; what identifies those that are the suite's own.
 
+        Args:
+            block: task and regime.
+            teacher: its name; None among peers.
+            student: its name.
+            data: the settings of the block's protocol.
+            where: file and block, for messages.
+
         Raises:
-            AdmError: an unknown network, a missing file, or a checkpoint where nothing is frozen.
+            AdmError: an unknown network, a missing file, a checkpoint where nothing is frozen, or one that was trained
+                otherwise than the protocol trains.
         """
         found = {}
         for role, name in (("teacher", teacher), ("student", student)):
@@ -76,6 +87,10 @@ class OwnNetworks:
                     f"{where}, pairs: network '{name}' is {what}, but 'networks.{name}.checkpoint' makes it a frozen "
                     "teacher; define another network without a checkpoint, or make the block offline"
                 )
+            place = f"{self._where}: networks.{name}.checkpoint, protocol '{block.protocol}'"
+            for brought in self.checkpoints:
+                if brought.network == name:
+                    catalogue.check_weights(block.task, brought.file, data, place)
         return found
 
     def check_used(self) -> None:
@@ -110,7 +125,9 @@ class OwnNetworks:
         if own.is_file or self._is_place(task, own.base):
             file = catalogue.locate(task, own.base, self._folder, "config", f"{where}.base")
         base = file.name if file else own.base
-        catalogue.check_definition(task, NetworkDefinition(base, own.overrides, file), where)
+        catalogue.check_definition(
+            task, NetworkDefinition(base, own.overrides, file, own.checkpoint is not None), where
+        )
         config = self._remember(config_digest(task, file), file) if file else None
         checkpoint = None
         if own.checkpoint is not None:
@@ -143,10 +160,10 @@ def definition_of(cell: Cell, name: str, files: Mapping[str, Path]) -> NetworkDe
     if own is None:
         return None
     if own.config is None:
-        return NetworkDefinition(own.base, own.overrides)
+        return NetworkDefinition(own.base, own.overrides, brought=own.checkpoint is not None)
     file = find_file(own.config, files, f"config {own.base} of network '{name}'")
     _compare(config_digest(cell.task, file), own.config, file)
-    return NetworkDefinition(own.base, own.overrides, file)
+    return NetworkDefinition(own.base, own.overrides, file, own.checkpoint is not None)
 
 
 def checkpoint_of(cell: Cell, files: Mapping[str, Path]) -> Path | None:

@@ -17,6 +17,7 @@ class RunOptions(BaseModel):
         method_files: Python files that register methods of the user's own.
         download: whether a missing data set may be fetched.
         files: SHA-256 to the file that a suite's own networks need: checkpoints and configs.
+        folders: digest of the files of a suite's own benchmark to the folder of each of its splits.
         trusted: SHA-256 of the checkpoints whose code may be run.
         store: the store, where teachers' weights lie.
         checkpoint_seconds: time between two checkpoints.
@@ -29,6 +30,7 @@ class RunOptions(BaseModel):
     method_files: tuple[Path, ...] = ()
     download: bool = False
     files: dict[str, Path] = {}
+    folders: dict[str, dict[str, Path]] = {}
     trusted: tuple[str, ...] = ()
     store: Path
     checkpoint_seconds: float = Field(30.0, ge=0)

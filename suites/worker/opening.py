@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from adm_core import checkpoint
@@ -22,10 +22,12 @@ from adm_core.task import Task, TaskContext
 from adm_files import replacing
 from results.records.schema import Cell, Record, digest
 from results.records.store import Store
+from suites.spec.benchmarks import benchmark_of
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of
 from suites.work.folder import ARTEFACTS, WorkFolder
 from suites.work.options import RunOptions
+from suites.worker.weights import load_weights
 from tasks import catalogue, datasets
 
 
@@ -67,6 +69,7 @@ def open_task(
             needs=needs or Needs(),
             download=options.download,
             artefacts=options.store / ARTEFACTS,
+            own=benchmark_of(cell, options.folders),
         )
     )
 
@@ -108,7 +111,7 @@ def know_teacher(
     if not file.is_file():
         made = distiller.prepare(task.batches(0, 0))
         with replacing(file) as new:
-            save_file({name: tensor.contiguous().cpu() for name, tensor in made.items()}, new)
+            save_file({name: tensor.contiguous().cpu().clone() for name, tensor in made.items()}, new)
     device = task.example()[0].device
     method.know({name: tensor.to(device) for name, tensor in load_file(file).items()})
 
@@ -124,7 +127,10 @@ def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[
     brought = checkpoint_of(cell, options.files)
     if brought is not None:
         weights = checkpoint.load_foreign(brought, trusted=cell.checkpoint in options.trusted)
-        task.load(networks["teacher"], weights, f"teacher '{cell.teacher}', {brought.name}")
+        where = f"teacher '{cell.teacher}', {brought.name}"
+        told = task.load(networks["teacher"], weights, where)
+        if told:
+            print(f"{where}: {told}", file=sys.stderr)
         task.inherit(networks["student"], networks["teacher"])
         return networks, {"checkpoint": brought.name, "digest": cell.checkpoint}
     alone = teacher_cell(cell)
@@ -140,25 +146,6 @@ def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[
         "digest": hashlib.sha256(weights_file.read_bytes()).hexdigest(),
         "score": record.scores["student"][task.metric] if record else None,
     }
-
-
-def load_weights(network: Network, path: Path) -> None:
-    """Load a network's weights from safetensors.
-
-    Raises:
-        AdmError: no such file, damaged, or of another network.
-    """
-    try:
-        network.module.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise AdmError(f"weights of teacher '{network.name}' are missing: {path.parent.name}/{path.name}") from None
-    except SafetensorError as error:
-        raise AdmError(
-            f"weights of teacher '{network.name}' cannot be read: {path.parent.name}/{path.name}: {error}; "
-            "delete its record and run again to train it anew"
-        ) from error
-    except RuntimeError as error:
-        raise AdmError(f"{path.parent.name}/{path.name} holds no weights of '{network.name}': {error}") from error
 
 
 def _check_scored_alike(alone: Cell, record: Record | None, digest: str | None) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from adm_core import registry
@@ -23,7 +22,7 @@ from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task
 from adm_core.train import Trained, Trainer
-from adm_files import copy_mode, replacing
+from adm_files import copy_mode
 from results.records.schema import Cell
 from suites.spec.method_settings import settings_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
@@ -31,6 +30,7 @@ from suites.work.options import RunOptions
 from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task, pick_device
 from suites.worker.provenance import environment
 from suites.worker.stopping import asked
+from suites.worker.weights import check_savable, save_weights
 
 
 def train_cell(
@@ -50,7 +50,7 @@ def train_cell(
         data_digest, environment.
 
     Raises:
-        AdmError: missing data, missing or damaged teacher weights, a broken method.
+        AdmError: missing data, missing or damaged teacher weights, a broken method, a network that cannot be saved.
         Unsupported: the method cannot run on this pair; the message is the reason.
         Diverged: a loss is not finite.
         Stopped: this process was asked to end.
@@ -63,6 +63,8 @@ def train_cell(
     networks, identity = initial_networks(cell, task, options)
     distiller = make_distiller(cell, task, method, networks, options.files)
     know_teacher(cell, task, method, distiller, identity, options.store)
+    deployed = distiller.deployed(distiller.networks)
+    check_savable(task, deployed["student"], work, deployed["teacher"] if cell.regime == "online" else None)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(derive(cell.seed, "training"))
@@ -88,12 +90,6 @@ def train_cell(
         "data_digest": task.data_digest(),
         "environment": environment(device, protocol.recipe.precision),
     }
-
-
-def save_weights(network: Network, path: Path) -> None:
-    """Write a network's weights and buffers as safetensors, whole or not at all."""
-    with replacing(path) as new:
-        save_file({key: value.contiguous() for key, value in network.module.state_dict().items()}, new)
 
 
 def _scored(identity: dict[str, Any] | None, score: float | None) -> dict[str, Any] | None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from adm_core.batch import Batch
@@ -19,8 +18,8 @@ from adm_core.errors import AdmError
 from adm_core.seeds import derive
 from tasks.classification.batches import Normalisation, balanced_order, steps_in
 from tasks.classification.stronger import apply_from, rand_augment
+from tasks.datasets.class_folders import ImageFiles
 from tasks.datasets.loading import Example, ExampleLoader, Request
-from tasks.datasets.source import corrupt
 
 RESIZE_BEFORE_CROP = 256 / 224
 """The shorter side before the centre crop, relative to the crop; 256 to 224 in the literature."""
@@ -29,7 +28,7 @@ RESIZE_BEFORE_CROP = 256 / 224
 class FolderBatches:
     """Shuffled, augmented training batches of a folder of images, with the interface of ``InMemoryBatches``.
 
-    Augmentation is torchvision's ``RandomResizedCrop`` and ``RandomHorizontalFlip`` (transforms v2).
+    Augmentation is torchvision's ``RandomResizedCrop`` and, with ``flip``, ``RandomHorizontalFlip`` (transforms v2).
 
     Args:
         train: the training images.
@@ -39,6 +38,7 @@ class FolderBatches:
         mean: per channel, of pixel values in 0..1.
         std: per channel.
         size: side of the images that networks see.
+        flip: whether images are mirrored at random.
         views: 1, or 2 to give the teacher its own augmentation of the same examples.
         extra_view: whether batches hold a second, stronger augmentation too: RandAugment after the others.
         per_class: examples of each class in a batch; 0: whatever the shuffled order gives.
@@ -51,7 +51,7 @@ class FolderBatches:
 
     def __init__(
         self,
-        train: ImageFolder,
+        train: ImageFiles,
         batch_size: int,
         seed: int,
         device: torch.device | str,
@@ -59,6 +59,7 @@ class FolderBatches:
         mean: Sequence[float],
         std: Sequence[float],
         size: int = 224,
+        flip: bool = True,
         views: int = 1,
         extra_view: bool = False,
         per_class: int = 0,
@@ -71,9 +72,9 @@ class FolderBatches:
         self.batch_size, self.seed, self.device, self.views = batch_size, seed, torch.device(device), views
         self._count = len(train)
         self._normalise = Normalisation(mean, std, size, self.device)
-        self._balanced = balanced_order(train.targets, batch_size, per_class, seed)
-        stronger = training_transform(size, stronger=True) if extra_view else None
-        images = _Images(train, training_transform(size), seed, views, stronger)
+        self._balanced = balanced_order(train.labels, batch_size, per_class, seed)
+        stronger = training_transform(size, flip, stronger=True) if extra_view else None
+        images = _Images(train, training_transform(size, flip), seed, views, stronger)
         self._loader = ExampleLoader(images, self.device, workers)
 
     def order(self, epoch: int) -> Tensor:
@@ -101,7 +102,7 @@ class FolderBatches:
 
 
 def folder_evaluation_batches(
-    folder: ImageFolder,
+    folder: ImageFiles,
     batch_size: int,
     device: torch.device | str,
     mean: Sequence[float],
@@ -133,14 +134,15 @@ def folder_evaluation_batches(
         yield normalise(_pixels_last(made.views[:, 0])), made.labels
 
 
-def training_transform(size: int, stronger: bool = False) -> v2.Transform:
-    """A random part of the image, resized to ``size``, mirrored half of the time: PIL to uint8 [3, S, S].
+def training_transform(size: int, flip: bool, stronger: bool = False) -> v2.Transform:
+    """A random part of the image, resized to ``size``, perhaps mirrored half of the time: PIL to uint8 [3, S, S].
 
     Args:
         size: side of the result.
+        flip: whether it is mirrored.
         stronger: whether RandAugment follows.
     """
-    own = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+    own = [v2.RandomResizedCrop(size), *([v2.RandomHorizontalFlip()] if flip else [])]
     return v2.Compose([*own, *([rand_augment()] if stronger else []), v2.PILToTensor()])
 
 
@@ -153,7 +155,7 @@ class _Images(Dataset[Example | str]):
     """Decodes one image; a damaged one becomes its error's text, which crosses process borders unharmed."""
 
     def __init__(
-        self, folder: ImageFolder, transform: v2.Transform, seed: int, views: int, stronger: v2.Transform | None = None
+        self, folder: ImageFiles, transform: v2.Transform, seed: int, views: int, stronger: v2.Transform | None = None
     ) -> None:
         self._folder, self._transform, self._seed, self._views = folder, transform, seed, views
         self._stronger = stronger
@@ -162,16 +164,16 @@ class _Images(Dataset[Example | str]):
         return len(self._folder)
 
     def __getitem__(self, request: Request) -> Example | str:
-        file, label = self._folder.samples[request.position]
         try:
-            image = self._folder.loader(file)
-        except (OSError, SyntaxError, ValueError) as error:
-            return str(corrupt(file, str(error)))
+            image = self._folder.read(request.position)
+        except AdmError as error:
+            return str(error)
         views = [self._view(image, request, view) for view in range(self._views)]
         if self._stronger:
             own = derive(self._seed, "stronger", str(request.epoch), request.position)
             views.append(apply_from(own, self._stronger, image))
-        return Example(torch.stack(views), torch.tensor(label), torch.tensor(request.position))
+        label = torch.tensor(int(self._folder.labels[request.position]))
+        return Example(torch.stack(views), label, torch.tensor(request.position))
 
     def _view(self, image: object, request: Request, view: int) -> Tensor:
         if request.epoch is None:  # evaluation draws nothing

@@ -10,4 +10,6 @@ OFFER = Offer(
     read_data=data_settings.read,
     external=networks.EXTERNAL,
     check_definition=networks.check_definition,
+    check_used=data_settings.check_used,
+    image_folders=True,
 )

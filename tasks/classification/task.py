@@ -22,7 +22,10 @@ from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
+from tasks.classification.networks import normalisation
+from tasks.datasets.class_folders import list_images
 from tasks.datasets.images import ImageSet
+from tasks.datasets.source import Split
 from tasks.datasets.splits import open_splits
 
 if TYPE_CHECKING:
@@ -52,19 +55,17 @@ class ClassificationTask(Task):
 
     def __init__(self, context: TaskContext) -> None:
         context.check_needs(extra_view=True, balanced=True)
-        known = benchmarks()
-        self.benchmark, protocol = context.benchmark, context.protocol
-        if self.benchmark not in known:
-            raise unknown("benchmark", self.benchmark, known)
-        self.spec = known[self.benchmark]
-        self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
+        self.benchmark, protocol, where = context.benchmark, context.protocol, f"protocol '{context.protocol.title}'"
+        self.spec, self._own = _specification(context), context.own
+        self.settings = data_settings.read(protocol.data, where)
+        data_settings.check_used(self.settings, bool(self.spec["in_memory"]), where)
         self.device, self.classes = context.device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])
-        name = str(self.spec["dataset"])
-        roots, download = context.data_roots, context.download
-        opened = open_splits(self.settings, lambda split: datasets.load(name, split, roots, download))
+        opened = open_splits(
+            self.settings, lambda split: _load(context, self.spec, split), self.benchmark, self.classes
+        )
         self.train, self.validation, self.test = opened
         self.loader = self._make_loader(protocol.recipe.batch_size, context.seed, context.needs)
         self.steps_per_epoch = self.loader.steps_per_epoch
@@ -79,17 +80,19 @@ class ClassificationTask(Task):
             name: of a network this task knows, or the suite's own with its ``definition``.
             definition: what a network of the suite's own is.
         """
-        built = networks.build(name, self.classes, int(self.spec["image_size"]), definition)
+        given = normalisation.Normalisation(tuple(self.spec["mean"]), tuple(self.spec["std"]))
+        built = networks.build(name, self.classes, int(self.spec["image_size"]), definition, given)
         built.module.to(self.device).to(memory_format=torch.channels_last)
         return built
 
-    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
         """Put weights from elsewhere into a network; ``where`` names their file in messages.
 
         Raises:
             AdmError: they are not this network's, or are made for another number of classes.
         """
-        checkpoint.fit(network, weights, where, self.benchmark)
+        renamed = checkpoint.fit(network, weights, where, self.benchmark)
+        return "; ".join(filter(None, (renamed, normalisation.told(network.module))))
 
     def example(self) -> tuple[Tensor]:
         """Two inputs as the networks get them, to find shapes with."""
@@ -149,12 +152,13 @@ class ClassificationTask(Task):
 
     def facts(self) -> Facts:
         """The training images and their labels."""
-        given = self.train.labels if isinstance(self.train, ImageSet) else self.train.targets
-        labels = torch.as_tensor(given).long().to(self.device)
+        labels = torch.as_tensor(self.train.labels).long().to(self.device)
         return Facts(len(self.train), self.classes, labels, self.steps, self.batch_size)
 
     def data_digest(self) -> str | None:
-        """Digest of the images trained and scored on; None for folders, which are not read through."""
+        """Digest of the images trained and scored on; of a suite's own folder its list of files, of ImageNet None."""
+        if self._own is not None:
+            return self._own.digest[:12]
         if not isinstance(self.train, ImageSet):
             return None
         parts = [s.digest() for s in (self.train, self.validation, self.test) if isinstance(s, ImageSet)]
@@ -163,28 +167,58 @@ class ClassificationTask(Task):
     def _make_loader(self, batch_size: int, seed: int, needs: Needs) -> InMemoryBatches | FolderBatches:
         given: dict[str, Any] = {
             "mean": self.spec["mean"], "std": self.spec["std"], "views": 2 if needs.views == "own" else 1,
-            "extra_view": needs.extra_view is not None, "per_class": needs.per_class,
+            "extra_view": needs.extra_view is not None, "per_class": needs.per_class, "flip": self.settings.flip,
         }  # fmt: skip
         if not self.spec["in_memory"]:
             # torchvision takes seconds to import, which sets in memory need not pay in every worker
             from tasks.classification.folder_batches import FolderBatches
 
-            return FolderBatches(self.train, batch_size, seed, self.device, **given)
-        padding, flip = self.settings.crop_padding, self.settings.flip
-        return InMemoryBatches(self.train, batch_size, seed, self.device, crop_padding=padding, flip=flip, **given)
+            return FolderBatches(self.train, batch_size, seed, self.device, size=int(self.spec["image_size"]), **given)
+        padding = self.settings.crop_padding
+        return InMemoryBatches(self.train, batch_size, seed, self.device, crop_padding=padding, **given)
 
     def _predict(self, network: Network, split: Any) -> tuple[Tensor, Tensor]:
         mean, std = self.spec["mean"], self.spec["std"]
-        batches: Any = evaluation_batches
-        if not isinstance(split, ImageSet):
-            from tasks.classification.folder_batches import folder_evaluation_batches as batches
+        if isinstance(split, ImageSet):
+            batches = evaluation_batches(split, EVALUATION_BATCH, self.device, mean, std)
+        else:
+            from tasks.classification.folder_batches import folder_evaluation_batches
+
+            side = int(self.spec["image_size"])
+            batches = folder_evaluation_batches(split, EVALUATION_BATCH, self.device, mean, std, side)
         logits, labels = [], []
         network.module.eval()
         with torch.inference_mode():
-            for images, target in batches(split, EVALUATION_BATCH, self.device, mean, std):
+            for images, target in batches:
                 logits.append(network.module(images).float().cpu())
                 labels.append(target.cpu())
         return torch.cat(logits), torch.cat(labels)
+
+
+def _specification(context: TaskContext) -> dict[str, Any]:
+    """The entry of the benchmark, as ``benchmarks.yaml`` has it."""
+    own, known = context.own, benchmarks()
+    if own is not None:
+        return {
+            "title": own.name, "classes": own.classes, "image_size": own.image_size, "in_memory": False,
+            "mean": own.mean, "std": own.std, "metric": {"name": "top1", "higher_is_better": True, "unit": "%"},
+        }  # fmt: skip
+    if context.benchmark not in known:
+        raise unknown("benchmark", context.benchmark, known)
+    return known[context.benchmark]
+
+
+def _load(context: TaskContext, spec: Mapping[str, Any], split: Split) -> Any:
+    """One split of the benchmark."""
+    own = context.own
+    if own is None:
+        return datasets.load(str(spec["dataset"]), split, context.data_roots, context.download)
+    if split not in own.splits:
+        raise AdmError(
+            f"benchmark '{own.name}' has no split '{split}' of its own, only {', '.join(own.splits)}; carve one from "
+            "train with the protocol's data.validation"
+        )
+    return list_images(own.splits[split])
 
 
 TASK = ClassificationTask

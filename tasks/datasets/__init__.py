@@ -10,9 +10,9 @@ from typing import Any
 
 from adm_core.errors import AdmError, unknown
 from tasks.datasets.catalogue import SOURCES
-from tasks.datasets.source import Source, Split, roots_from_environment
+from tasks.datasets.source import Source, Split, check_classes, roots_from_environment
 
-__all__ = ["Split", "available", "load", "names", "require", "roots_from_environment"]
+__all__ = ["Split", "available", "check_own_split", "load", "names", "require", "roots_from_environment"]
 
 
 def names() -> list[str]:
@@ -34,22 +34,46 @@ def available(name: str, roots: Sequence[Path]) -> tuple[bool, str]:
     return (True, str(folder)) if folder else (False, source.instructions(roots))
 
 
-def require(name: str, roots: Sequence[Path], download: bool = False) -> None:
+def require(name: str, roots: Sequence[Path], download: bool = False, classes: int | None = None) -> None:
     """Stop before anything is trained where a data set is neither there nor to be fetched; reads no data.
 
+    Args:
+        name: of the data set.
+        roots: folders to look in, in order.
+        download: whether it may be fetched.
+        classes: how many it should have, where its files tell without being read; None: any number.
+
     Raises:
-        AdmError: unknown name, or missing: says where it was looked for and how to get it.
+        AdmError: unknown name; missing: says where it was looked for and how to get it; or of other classes.
     """
     source = _source(name)
-    if not source.embedded and source.find(roots) is None and not (download and source.fetcher and roots):
+    folder = None if source.embedded else source.find(roots)
+    if not source.embedded and folder is None and not (download and source.fetcher and roots):
         raise source.missing(roots)
+    if folder is not None and classes is not None and source.classes:
+        check_classes(len(_function(source.classes)(folder)), classes, str(folder))
+
+
+def check_own_split(name: str, split: Split) -> None:
+    """Stop where a data set has no split of that name of its own.
+
+    Raises:
+        AdmError: names the splits that there are.
+    """
+    source = _source(name)
+    if split not in source.splits:
+        has = ", ".join(source.splits)
+        raise AdmError(
+            f"{source.title} has no split '{split}' of its own, only {has}; carve one from train with the "
+            "protocol's data.validation"
+        )
 
 
 def load(name: str, split: Split, roots: Sequence[Path], download: bool = False) -> Any:
     """Read one split.
 
-    A set of labelled images is an ``ImageSet`` in memory, for ImageNet torchvision's ``ImageFolder``; one with labels
-    per pixel is a ``SegmentationSet``, whose files, where it does not fit in memory, are checked when decoded.
+    A set of labelled images is an ``ImageSet`` in memory, for ImageNet ``ImageFiles``; one with labels per pixel is a
+    ``SegmentationSet``, whose files, where it does not fit in memory, are checked when decoded.
 
     Args:
         name: of the data set.
@@ -62,12 +86,7 @@ def load(name: str, split: Split, roots: Sequence[Path], download: bool = False)
             it) or a file of it is damaged (names the file).
     """
     source = _source(name)
-    if split not in source.splits:
-        has = ", ".join(source.splits)
-        raise AdmError(
-            f"{source.title} has no split '{split}' of its own, only {has}; carve one from train with the "
-            "protocol's data.validation"
-        )
+    check_own_split(name, split)
     if source.embedded:
         return _made(name, split)
     read = _function(source.reader)

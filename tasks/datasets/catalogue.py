@@ -83,6 +83,7 @@ SOURCES: dict[str, Source] = {
             needed=("wnids.txt", "train", "val/images", "val/val_annotations.txt"),
             obtain="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip in a data root",
             reader=f"{_HERE}.tiny_imagenet:read",
+            classes=f"{_HERE}.tiny_imagenet:classes",
         ),
         Source(
             name="imagenet",
@@ -92,6 +93,7 @@ SOURCES: dict[str, Source] = {
             obtain="get it from https://image-net.org (registration) and arrange it as "
             "imagenet/train/WNID/*.JPEG and imagenet/val/WNID/*.JPEG in a data root",
             reader=f"{_HERE}.imagenet:read",
+            classes=f"{_HERE}.imagenet:classes",
         ),
         Source(
             name="camvid",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adm_core.errors import AdmError
-from tasks.datasets.source import corrupt
+from tasks.datasets.source import corrupt, is_hidden
 
 Pair = tuple[Path, Path]
 _MOST_NAMED = 3
@@ -32,7 +32,7 @@ class Files:
             AdmError: there is none.
         """
         found = (file.relative_to(self.folder) for file in self.folder.rglob(f"*{self.ending}"))
-        names = {file.as_posix().removesuffix(self.ending) for file in found if not file.name.startswith(".")}
+        names = {file.as_posix().removesuffix(self.ending) for file in found if not any(map(is_hidden, file.parts))}
         if not names:
             raise AdmError(f"{self.folder} holds no file *{self.ending}")
         return names

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
-from torchvision.datasets import ImageFolder
-
 from adm_core.errors import AdmError
+from tasks.datasets.class_folders import ImageFiles, check_same_classes, class_names, list_images
 from tasks.datasets.source import Split
 
+CLASSES = 1000
 _FOLDER: dict[Split, str] = {"train": "train", "test": "val"}
 
 
-def read(folder: Path, split: Split) -> ImageFolder:
+def read(folder: Path, split: Split) -> ImageFiles:
     """The training images, or the labelled validation images as the test split; classes are WordNet ids.
 
     Raises:
-        AdmError: a class folder holds no image, there is none, or train and val have different classes.
+        AdmError: as :func:`classes`, or a class folder holds no image.
     """
-    chosen = folder / _FOLDER[split]
-    try:
-        found = ImageFolder(str(chosen))
-    except FileNotFoundError as error:
-        reason = str(error).splitlines()[0]
-        raise AdmError(f"{chosen} is not a folder of class folders with images: {reason}") from error
-    other = folder / _FOLDER["test" if split == "train" else "train"]
-    others = sorted(entry.name for entry in other.iterdir() if entry.is_dir())
-    if others != found.classes:
-        differing = sorted(set(others).symmetric_difference(found.classes))
-        raise AdmError(f"{chosen} and {other} have different classes, e.g. '{differing[0]}'")
+    classes(folder)
+    return list_images(folder / _FOLDER[split])
+
+
+def classes(folder: Path) -> tuple[str, ...]:
+    """The names of the class folders, which must be ImageNet's: a network's classes are numbered in their order.
+
+    Raises:
+        AdmError: train and val have different classes, or there are others than the 1,000 WordNet ids.
+    """
+    train = folder / _FOLDER["train"]
+    check_same_classes(train, folder / _FOLDER["test"])
+    found = class_names(train)
+    foreign = sorted(set(found) - set(_wordnet_ids()))
+    if len(found) == CLASSES and foreign:
+        raise AdmError(
+            f"{train} holds class folders that are not named by ImageNet's WordNet ids, e.g. '{foreign[0]}', so that "
+            "its classes would be numbered in another order than every network's; name them as n01440764"
+        )
     return found
+
+
+def _wordnet_ids() -> list[str]:
+    """The 1,000 ids of ILSVRC 2012, from the list that timm ships; timm is not imported."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or spec.origin is None:
+        raise AdmError("ImageNet's classes are checked against timm's list, and timm is not installed; run make setup")
+    listing = Path(spec.origin).parent / "data" / "_info" / "imagenet_synsets.txt"
+    return listing.read_text(encoding="utf-8").split()

@@ -1,11 +1,12 @@
-"""A labelled image set that fits in memory, and the splits and subsets cut from it."""
+"""Labelled image sets, such as fit in memory, and the splits and subsets cut from it."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,59 @@ from adm_core.errors import AdmError
 Indices = NDArray[np.int64]
 
 
+class LabelledSet(ABC):
+    """``carve`` and ``limit`` for sets of examples with one class each.
+
+    Attributes:
+        labels: int64 [N], positions in ``classes``.
+        classes: the class names.
+    """
+
+    labels: Indices
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def take(self, index: Indices) -> Self:
+        """The examples at the positions ``index`` [M], in that order."""
+
+    def carve(self, size: float, seed: int = 0) -> tuple[Self, Self]:
+        """Split into (train, validation), every class in the same proportion, order kept.
+
+        Args:
+            size: what becomes validation: a share in (0, 1) if a float, a number of images if an int.
+            seed: which images; equal seeds give equal splits everywhere.
+
+        Raises:
+            AdmError: one of the two parts would be empty.
+        """
+        count = size if isinstance(size, int) else round(len(self) * size)
+        if not 0 < count < len(self):
+            raise AdmError(
+                f"carving a validation split: {size} of {len(self)} images is {count}; "
+                f"it must be at least 1 and at most {len(self) - 1}"
+            )
+        chosen = balanced_choice(self.labels, len(self.classes), count, seed)
+        rest = np.setdiff1d(np.arange(len(self)), chosen)
+        return self.take(rest), self.take(chosen)
+
+    def limit(self, n: int) -> Self:
+        """At most ``n`` examples, every class in the same proportion, order kept; always the same ones.
+
+        Raises:
+            AdmError: ``n`` is not positive.
+        """
+        if n <= 0:
+            raise AdmError(f"an image set can be limited to 1 image or more, not to {n}")
+        if n >= len(self):
+            return self
+        return self.take(balanced_choice(self.labels, len(self.classes), n, seed=0))
+
+
 @dataclass(frozen=True, eq=False)
-class ImageSet:
+class ImageSet(LabelledSet):
     """Images with one class each; checked when made.
 
     Attributes:
@@ -58,9 +110,6 @@ class ImageSet:
         if masks.size and masks.max() > 1:
             raise AdmError(f"image set: masks must hold 0 and 1 only, not {masks.max()}")
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def digest(self) -> str:
         """sha256 (hex) over images, labels, class names and masks: equal for equal content only."""
         parts: list[NDArray[Any]] = [self.images, self.labels, *([] if self.masks is None else [self.masks])]
@@ -70,42 +119,10 @@ class ImageSet:
             found.update(np.ascontiguousarray(part).data)
         return found.hexdigest()
 
-    def take(self, index: Indices) -> ImageSet:
+    def take(self, index: Indices) -> Self:
         """The examples at the positions ``index`` [M], in that order, copied."""
         masks = None if self.masks is None else self.masks[index]
-        return ImageSet(self.images[index], self.labels[index], self.classes, masks)
-
-    def carve(self, size: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-        """Split into (train, validation), every class in the same proportion, order kept.
-
-        Args:
-            size: what becomes validation: a share in (0, 1) if a float, a number of images if an int.
-            seed: which images; equal seeds give equal splits everywhere.
-
-        Raises:
-            AdmError: one of the two parts would be empty.
-        """
-        count = size if isinstance(size, int) else round(len(self) * size)
-        if not 0 < count < len(self):
-            raise AdmError(
-                f"carving a validation split: {size} of {len(self)} images is {count}; "
-                f"it must be at least 1 and at most {len(self) - 1}"
-            )
-        chosen = balanced_choice(self.labels, len(self.classes), count, seed)
-        rest = np.setdiff1d(np.arange(len(self)), chosen)
-        return self.take(rest), self.take(chosen)
-
-    def limit(self, n: int) -> ImageSet:
-        """At most ``n`` examples, every class in the same proportion, order kept; always the same ones.
-
-        Raises:
-            AdmError: ``n`` is not positive.
-        """
-        if n <= 0:
-            raise AdmError(f"an image set can be limited to 1 image or more, not to {n}")
-        if n >= len(self):
-            return self
-        return self.take(balanced_choice(self.labels, len(self.classes), n, seed=0))
+        return type(self)(self.images[index], self.labels[index], self.classes, masks)
 
 
 def uniform(seed: Sequence[int], count: int) -> NDArray[np.float64]:

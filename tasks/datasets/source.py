@@ -24,6 +24,8 @@ class Source:
         needed: glob patterns that must each match in such a folder.
         obtain: how to get it, one sentence or command.
         reader: ``module:function`` taking (folder, split), or (split) if embedded; imported when needed.
+        classes: ``module:function`` taking (folder) that lists the names of its classes where the files decide which
+            there are, reading no image; None where the public release does.
         fetcher: ``module:function`` that downloads into a root; None where the publisher offers no download.
         splits: the splits it has of its own.
     """
@@ -34,6 +36,7 @@ class Source:
     needed: tuple[str, ...]
     obtain: str
     reader: str
+    classes: str | None = None
     fetcher: str | None = None
     splits: tuple[Split, ...] = ("train", "test")
 
@@ -73,6 +76,24 @@ def roots_from_environment(environment: Mapping[str, str] | None = None) -> list
     """
     value = (os.environ if environment is None else environment).get("ADM_DATA", "")
     return [Path(entry).expanduser() for entry in value.split(os.pathsep) if entry]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is no part of a data set: notebooks, file managers and macOS leave such behind."""
+    return name.startswith(".")
+
+
+def check_classes(found: int, wanted: int, where: str) -> None:
+    """Stop where a data set has another number of classes than its benchmark.
+
+    Raises:
+        AdmError: begins with ``where``; names both numbers.
+    """
+    if found != wanted:
+        raise AdmError(
+            f"{where}: found {found} classes, the benchmark has {wanted}; a folder of images of one's own is a "
+            "benchmark of its own, which a suite defines under 'benchmarks'"
+        )
 
 
 def corrupt(file: Path | str, why: str) -> AdmError:

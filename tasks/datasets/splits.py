@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adm_core.errors import AdmError, unknown
-from tasks.datasets.source import Split
+from tasks.datasets.source import Split, check_classes
 
 
 class SplitSettings(BaseModel):
@@ -43,6 +43,8 @@ class SplitSettings(BaseModel):
     def _scored_exists(self) -> Self:
         if self.scored == "validation" and not self.validation:
             raise ValueError("scored 'validation' needs a validation split; set data.validation to 'own' or a share")
+        if self.scored == "validation" and self.test_limit:
+            raise ValueError("scored 'validation' leaves no test images to limit; leave out data.test_limit")
         return self
 
 
@@ -79,21 +81,32 @@ class Splits(NamedTuple):
     test: Any
 
 
-def open_splits(settings: SplitSettings, load: Callable[[Split], Any]) -> Splits:
+def open_splits(settings: SplitSettings, load: Callable[[Split], Any], benchmark: str, classes: int) -> Splits:
     """The splits that the settings ask for; where validation is scored, the test split is not even read.
 
     Args:
         settings: the protocol's.
-        load: reads a split; what it gives has ``carve`` and ``limit``.
+        load: reads a split; what it gives has ``classes``, ``carve`` and ``limit``.
+        benchmark: by which messages name it.
+        classes: of the benchmark.
+
+    Raises:
+        AdmError: a split has another number of classes, or is too small to carve another from.
     """
-    train, validation = load("train"), None
+
+    def read(split: Split) -> Any:
+        found = load(split)
+        check_classes(len(found.classes), classes, f"benchmark {benchmark}, {split}")
+        return found
+
+    train, validation = read("train"), None
     if settings.validation == "own":
-        validation = load("validation")
+        validation = read("validation")
     elif settings.validation:
         train, validation = train.carve(float(settings.validation), seed=0)
     if settings.train_limit:
         train = train.limit(settings.train_limit)
     if settings.scored == "validation":
         return Splits(train, validation, validation)
-    test = load("test")
+    test = read("test")
     return Splits(train, validation, test.limit(settings.test_limit) if settings.test_limit else test)

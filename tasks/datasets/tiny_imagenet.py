@@ -10,7 +10,7 @@ from PIL import Image
 
 from adm_core.errors import AdmError
 from tasks.datasets.images import ImageSet
-from tasks.datasets.source import Split, corrupt
+from tasks.datasets.source import Split, corrupt, is_hidden
 
 SIDE = 64
 
@@ -23,25 +23,32 @@ def read(folder: Path, split: Split) -> ImageSet:
     Raises:
         AdmError: an image or a list is damaged.
     """
-    classes = tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
-    number = {wnid: position for position, wnid in enumerate(classes)}
-    listed = list(_train(folder, classes) if split == "train" else _annotated(folder))
+    names = classes(folder)
+    number = {wnid: position for position, wnid in enumerate(names)}
+    listed = list(_train(folder, names) if split == "train" else _annotated(folder))
     for file, wnid in listed:
         if wnid not in number:
             raise AdmError(f"{folder}: {file.name} has class '{wnid}', which is not in wnids.txt")
-    if not listed:
-        raise AdmError(f"{folder} holds no {split} images")
+    lacking = sorted(set(names) - {wnid for _, wnid in listed})
+    if lacking:
+        raise AdmError(f"{folder} holds no {split} images of {len(lacking)} classes, e.g. '{lacking[0]}'")
     images = np.empty((len(listed), SIDE, SIDE, 3), dtype=np.uint8)
     for position, (file, _) in enumerate(listed):
         images[position] = _decode(file)
     labels = np.array([number[wnid] for _, wnid in listed], dtype=np.int64)
-    return ImageSet(images.transpose(0, 3, 1, 2), labels, classes)
+    return ImageSet(images.transpose(0, 3, 1, 2), labels, names)
 
 
-def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
-    for wnid in classes:
+def classes(folder: Path) -> tuple[str, ...]:
+    """The WordNet ids that the release lists, sorted."""
+    return tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
+
+
+def _train(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+    for wnid in names:
         for file in sorted((folder / "train" / wnid / "images").glob("*.JPEG")):
-            yield file, wnid
+            if not is_hidden(file.name):
+                yield file, wnid
 
 
 def _annotated(folder: Path) -> Iterator[tuple[Path, str]]:

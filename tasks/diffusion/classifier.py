@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from adm_core.checkpoint import not_finite
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
 
@@ -149,15 +150,19 @@ def load(path: Path) -> Classifier:
     """The classifier in a file that :func:`save` wrote: on the CPU, in evaluation mode, its weights frozen.
 
     Raises:
-        AdmError: the file is damaged or not a classifier of this suite.
+        AdmError: the file is damaged, not a classifier of this suite, or its weights are not finite.
     """
     try:
         with safe_open(path, "pt") as file:
             told = json.loads(file.metadata()["architecture"])
         model = Classifier(Architecture(**{**told, "widths": tuple(told["widths"])}))
-        model.load_state_dict(load_file(path))
+        weights = load_file(path)
+        model.load_state_dict(weights)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise AdmError(f"{path} is damaged or no classifier of this suite: {error}; make it anew") from error
+    broken = not_finite(weights)
+    if broken:
+        raise AdmError(f"{path}: weights are not finite: {broken}; make it anew")
     return model.eval().requires_grad_(False)
 
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.datasets import splits
 
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+"""The noise schedules of DDPM (arXiv:2006.11239) and of improved DDPM (arXiv:2102.09672), by Diffusers' names."""
 STUDENT_KEYS = ("inherit",)
 """What says nothing about a teacher that is trained alone."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.diffusion import data_settings, networks
+from tasks.diffusion.networks import schedulers
 from tasks.offer import Offer
 
 OFFER = Offer(
@@ -12,5 +13,6 @@ OFFER = Offer(
     check_external=networks.check,
     check_definition=networks.check_definition,
     locate=networks.locate,
+    check_weights=schedulers.check_weights,
     student_keys=data_settings.STUDENT_KEYS,
 )

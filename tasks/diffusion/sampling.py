@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from adm_core.errors import AdmError, Diverged, unknown
 from adm_core.noising import NoiseProcess, PredictionType
 from adm_core.seeds import derive
-
-SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-"""The noise schedules of DDPM (arXiv:2006.11239) and of improved DDPM (arXiv:2102.09672), by Diffusers' names."""
+from tasks.diffusion.data_settings import SCHEDULES
 
 
 @dataclass(frozen=True)

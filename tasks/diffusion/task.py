@@ -57,7 +57,12 @@ class DiffusionTask(GenerativeTask):
         self.unit = str(self.spec["metric"]["unit"])
         self._artefacts, self._roots = context.artefacts, tuple(context.data_roots)
         dataset = str(self.spec["dataset"])
-        opened = open_splits(settings, lambda split: datasets.load(dataset, split, self._roots, context.download))
+        opened = open_splits(
+            settings,
+            lambda split: datasets.load(dataset, split, self._roots, context.download),
+            self.benchmark,
+            int(self.spec["classes"]),
+        )
         self.train, self.validation, self.test = opened
         self.has_validation = self.validation is not None
         noise, drawn = settings.noise, settings.sampling
@@ -98,13 +103,13 @@ class DiffusionTask(GenerativeTask):
         built.module.to(self.device)
         return built
 
-    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
         """Put the weights of a Diffusers U-Net into a network.
 
         Raises:
             AdmError: they are not this network's.
         """
-        checkpoint.fit(network, networks.as_denoiser(weights), where, self.benchmark)
+        return checkpoint.fit(network, networks.as_denoiser(weights), where, self.benchmark)
 
     def inherit(self, student: Network, teacher: Network) -> None:
         """Give a student the weights of the teacher's blocks that it has, where the protocol says so."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +21,7 @@ from adm_core.taps import Network, unwrap
 from adm_core.task import Scores, Task, TaskContext
 from adm_core.yaml_file import read_mapping
 from tasks import datasets
-from tasks.datasets.scenes import VOID, SegmentationSet
-from tasks.datasets.source import Split
+from tasks.datasets.scenes import VOID
 from tasks.datasets.splits import open_splits
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
@@ -57,7 +56,10 @@ class SegmentationTask(Task):
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])
-        opened = open_splits(self.settings, lambda split: self._load(split, context.data_roots, context.download))
+        name, roots, download = str(self.spec["dataset"]), context.data_roots, context.download
+        opened = open_splits(
+            self.settings, lambda split: datasets.load(name, split, roots, download), self.benchmark, self.classes
+        )
         self.train, self.validation, self.test = opened
         views = 2 if context.needs.views == "own" else 1
         self.loader = TrainingBatches(
@@ -79,14 +81,13 @@ class SegmentationTask(Task):
         built.module.to(self.device).to(memory_format=torch.channels_last)
         return built
 
-    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> None:
+    def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
         """Put weights from elsewhere, named as MMSegmentation names them, into a network.
 
         Raises:
             AdmError: they are not this network's, or are made for another number of classes.
         """
-        own = {key if key.startswith("model.") else f"model.{key}": value for key, value in weights.items()}
-        checkpoint.fit(network, own, where, self.benchmark)
+        return checkpoint.fit(network, weights, where, self.benchmark)
 
     def example(self) -> tuple[Tensor]:
         """Two inputs as the networks get them, to find shapes with."""
@@ -147,13 +148,6 @@ class SegmentationTask(Task):
         """Digest of what is trained and scored on; None for sets of files, which are not read through."""
         parts = [split.digest() for split in (self.train, self.validation, self.test) if split is not None]
         return None if None in parts else "-".join(str(part)[:12] for part in parts)
-
-    def _load(self, split: Split, roots: Sequence[Path], download: bool) -> SegmentationSet:
-        name = str(self.spec["dataset"])
-        loaded: SegmentationSet = datasets.load(name, split, roots, download)
-        if len(loaded.classes) != self.classes:
-            raise AdmError(f"{name} has {len(loaded.classes)} classes, benchmark {self.benchmark} {self.classes}")
-        return loaded
 
 
 def _segmentor(network: Network) -> Segmentor:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import ImageFolder
 
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
 from tasks.classification.balanced import BalancedOrder
 from tasks.classification.batches import InMemoryBatches
 from tasks.classification.folder_batches import FolderBatches
+from tasks.datasets.class_folders import ImageFiles, list_images
 from tasks.datasets.images import ImageSet
 
 COUNTS = (3, 9, 4, 12, 7)
@@ -30,13 +30,13 @@ def in_memory(per_class: int, batch_size: int = 8, seed: int = 0, **changes) -> 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> ImageFolder:
+def folder(tmp_path_factory) -> ImageFiles:
     root = tmp_path_factory.mktemp("folder")
     for name, count in zip("abcde", COUNTS, strict=True):
         (root / name).mkdir()
         for number in range(count):
             Image.new("RGB", (9, 9), (number, 0, 0)).save(root / name / f"{number}.png")
-    return ImageFolder(str(root))
+    return list_images(root)
 
 
 def test_every_batch_has_different_classes_and_different_examples_of_each_side_by_side():
@@ -89,13 +89,13 @@ def test_unbalanced_batches_are_those_that_they_were_before_there_were_balanced_
 
 def test_folders_are_balanced_as_images_in_memory_are(folder):
     loader = FolderBatches(folder, 6, 0, "cpu", per_class=3, size=8, workers=0, **PLAIN)
-    order = BalancedOrder(torch.tensor(folder.targets), 6, 3, seed=0)
+    order = BalancedOrder(torch.tensor(folder.labels), 6, 3, seed=0)
     for start in (0, 2):
         batches = list(loader.batches(1, start))
         assert len(batches) == 5 - start
         assert torch.equal(torch.cat([b.index for b in batches]), order.order(1, 5)[start * 6 :])
         assert all(len(b.target.unique()) == 2 and b.target.bincount().max() == 3 for b in batches)
-        assert all(torch.equal(b.target, torch.tensor(folder.targets)[b.index]) for b in batches)
+        assert all(torch.equal(b.target, torch.tensor(folder.labels)[b.index]) for b in batches)
 
 
 @pytest.mark.parametrize(

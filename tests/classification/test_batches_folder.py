@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional
 
 from adm_core.errors import AdmError
 from tasks.classification.folder_batches import FolderBatches, folder_evaluation_batches
+from tasks.datasets.class_folders import ImageFiles, list_images
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 SIZE = 28
@@ -30,7 +30,8 @@ def folder(tmp_path_factory) -> Path:
 
 def make(folder: Path, **changes) -> FolderBatches:
     settings = {"mean": MEAN, "std": STD, "size": SIZE, "workers": 0} | changes
-    return FolderBatches(ImageFolder(str(folder)), 4, settings.pop("seed", 0), "cpu", **settings)
+    count = settings.pop("batch_size", 4)
+    return FolderBatches(list_images(folder), count, settings.pop("seed", 0), "cpu", **settings)
 
 
 def assert_equal_batches(found, expected):
@@ -70,11 +71,17 @@ def test_an_epoch_left_early_does_not_disturb_the_next(folder):
 def test_resuming_opens_no_skipped_image(folder):
     loader = make(folder)
     whole = list(loader.batches(2))
-    opened: list[str] = []
-    images = ImageFolder(str(folder))
-    decode = images.loader
-    images.loader = lambda file: opened.append(file) or decode(file)
-    resumed = FolderBatches(images, 4, 0, "cpu", mean=MEAN, std=STD, size=SIZE, workers=0)
+    opened: list[int] = []
+
+    class Counting(ImageFiles):
+        def read(self, position):
+            opened.append(position)
+            return super().read(position)
+
+    images = list_images(folder)
+    resumed = FolderBatches(
+        Counting(images.files, images.labels, images.classes), 4, 0, "cpu", mean=MEAN, std=STD, size=SIZE, workers=0
+    )
     assert_equal_batches(resumed.batches(2, 3), whole[3:])
     assert len(opened) == 8
 
@@ -84,8 +91,21 @@ def test_the_global_generator_is_left_alone(folder):
     before = torch.get_rng_state()
     for workers in (0, 2):
         list(make(folder, workers=workers).batches(0))
-        list(folder_evaluation_batches(ImageFolder(str(folder)), 8, "cpu", MEAN, STD, SIZE, workers))
+        list(folder_evaluation_batches(list_images(folder), 8, "cpu", MEAN, STD, SIZE, workers))
         assert torch.equal(before, torch.get_rng_state())
+
+
+def test_case_04_a_protocol_may_switch_mirroring_off(tmp_path):
+    """huggingface/pytorch-image-models#209: ``flip: false`` was ignored on folders."""
+    (tmp_path / "a").mkdir()
+    for number in range(12):  # dark on the left, whatever the crop
+        Image.fromarray(np.tile(np.linspace(0, 255, 40, dtype=np.uint8), (40, 1))).save(
+            tmp_path / "a" / f"{number}.png"
+        )
+    for flip in (True, False):
+        (batch,) = make(tmp_path, flip=flip, batch_size=12).batches(0)
+        mirrored = batch.student_input[..., 0].mean((1, 2)) > batch.student_input[..., -1].mean((1, 2))
+        assert bool(mirrored.any()) == flip and not bool(mirrored.all())
 
 
 def test_views_are_augmented_apart(folder):
@@ -96,12 +116,12 @@ def test_views_are_augmented_apart(folder):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_is_the_centre_crop_in_order(folder, workers):
-    images = ImageFolder(str(folder))
+    images = list_images(folder)
     found = list(folder_evaluation_batches(images, 8, "cpu", MEAN, STD, SIZE, workers))
     assert [len(labels) for _, labels in found] == [8, 8, 4]
     assert torch.cat([labels for _, labels in found]).tolist() == [0] * 10 + [1] * 10
     for position in (0, 13):
-        picture = functional.resize(images[position][0], round(SIZE * 256 / 224))
+        picture = functional.resize(images.read(position), round(SIZE * 256 / 224))
         expected = functional.to_tensor(functional.center_crop(picture, [SIZE, SIZE]))
         pixels = found[position // 8][0][position % 8]
         torch.testing.assert_close(pixels, functional.normalize(expected, MEAN, STD))
@@ -117,7 +137,7 @@ def test_a_damaged_image_is_one_error_that_names_it(folder, tmp_path, workers):
     broken.write_bytes(broken.read_bytes()[:60])
     for batches in (
         make(tmp_path, workers=workers).batches(0),
-        folder_evaluation_batches(ImageFolder(str(tmp_path)), 8, "cpu", MEAN, STD, SIZE, workers),
+        folder_evaluation_batches(list_images(tmp_path), 8, "cpu", MEAN, STD, SIZE, workers),
     ):
         with pytest.raises(AdmError, match=f"^{broken} is damaged: [^\n]*$"):
             list(batches)

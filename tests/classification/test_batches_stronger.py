@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional, v2
 
 from adm_core.seeds import derive
 from tasks.classification.batches import InMemoryBatches
 from tasks.classification.folder_batches import FolderBatches
+from tasks.datasets.class_folders import ImageFiles, list_images
 from tasks.datasets.images import ImageSet
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -29,17 +29,17 @@ def in_memory(**changes) -> InMemoryBatches:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> ImageFolder:
+def folder(tmp_path_factory) -> ImageFiles:
     rng, root = np.random.default_rng(3), tmp_path_factory.mktemp("folder")
     for name in ("n01", "n02"):
         (root / name).mkdir()
         for number in range(6):
             coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
             coarse.resize((48, 40), Image.Resampling.BICUBIC).save(root / name / f"{number}.png")
-    return ImageFolder(str(root))
+    return list_images(root)
 
 
-def from_folder(folder: ImageFolder, **changes) -> FolderBatches:
+def from_folder(folder: ImageFiles, **changes) -> FolderBatches:
     settings = {"mean": MEAN, "std": STD, "size": 28, "workers": 0, "extra_view": True} | changes
     return FolderBatches(folder, 4, settings.pop("seed", 0), "cpu", **settings)
 
@@ -67,7 +67,7 @@ def test_an_image_in_memory_gets_torchvision_s_crop_flip_and_rand_augment():
 def test_an_image_of_a_folder_gets_the_task_s_own_augmentation_and_rand_augment(folder):
     pipeline = v2.Compose([v2.RandomResizedCrop(28), v2.RandomHorizontalFlip(), v2.RandAugment(2, 9), v2.PILToTensor()])
     for batch in from_folder(folder).batches(2):
-        views = [from_seed(pipeline, folder[i][0], "stronger", 2, i) for i in batch.index.tolist()]
+        views = [from_seed(pipeline, folder.read(i), "stronger", 2, i) for i in batch.index.tolist()]
         torch.testing.assert_close(batch.extra_input, normalised(torch.stack(views)))
 
 

@@ -87,6 +87,7 @@ def test_a_transformer_has_no_stages_and_says_so_when_asked():
         ("torchvision/resnet81", "torchvision/resnet18"),
         ("timm/resnet18q", "timm/resnet18"),
         ("timm/vit_tinny_patch16_224", "timm/vit_tiny_patch16_224"),
+        ("timm/test_resnet.r161_in1k", r"timm/test_resnet\.r160_in1k"),
     ],
 )
 def test_a_misspelt_name_is_told_the_nearest(wrong, near):

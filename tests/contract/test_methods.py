@@ -47,7 +47,7 @@ def test_every_method_honours_the_contract(name):
 @pytest.mark.parametrize("spec", COMPOSITIONS)
 def test_compositions_honour_the_contract(spec):
     places = itertools.product(sorted(registry.create(spec).card.regimes), FORMS)
-    settings = {"cirkd": {"pixel_queue": 100}} if "cirkd" in spec else {}
+    settings = {"cirkd": {"pixel_queue": 100, "pixel_contrast": 64, "region_contrast": 64}} if "cirkd" in spec else {}
     tried = {f"{setup.regime}, {setup.form}": broken(setup, OF_PARTS) for setup in setups(spec, settings, places)}
     assert tried and not any(tried.values()), tried
 

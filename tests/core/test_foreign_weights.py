@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from adm_core.checkpoint import fit, load_foreign
 from adm_core.errors import AdmError
@@ -72,6 +73,71 @@ def test_prefixes_of_wrappers_are_dropped_where_every_name_has_them(tmp_path: Pa
     mixed = {prefix + "a": torch.ones(1), "b": torch.ones(1)}
     torch.save(mixed, tmp_path / "a.pth")
     assert same(load_foreign(tmp_path / "a.pth"), mixed)
+
+
+@pytest.mark.parametrize("content", ["state_dict", "model_ema", "state_dict_ema"])
+def test_case_31_an_average_of_torch_is_read_without_its_counter(tmp_path: Path, content: str) -> None:
+    """m2lines/Samudra#312: ``AveragedModel`` counts its updates beside ``module.``."""
+    average = AveragedModel(Tiny(), use_buffers=True)
+    average.update_parameters(Tiny())
+    torch.save({"epoch": 3, content: average.state_dict()}, tmp_path / "a.pth")
+    taker = network()
+    assert fit(taker, load_foreign(tmp_path / "a.pth"), "here", "camvid@1") == ""
+    assert same(dict(taker.module.state_dict()), dict(average.module.state_dict()))
+    spread = {f"module.{name}": value for name, value in average.state_dict().items()}  # by DistributedDataParallel
+    torch.save(spread, tmp_path / "a.pth")
+    assert load_foreign(tmp_path / "a.pth").keys() == taker.module.state_dict().keys()
+    torch.save({"n_averaged": torch.ones(1), "body": torch.ones(1)}, tmp_path / "own.pth")  # a network's own name
+    assert set(load_foreign(tmp_path / "own.pth")) == {"n_averaged", "body"}
+
+
+@pytest.mark.parametrize("prefix", ["architecture.", "model.", "student.backbone.", "model._orig_mod."])
+def test_case_32_a_prefix_before_every_name_is_dropped_and_told(prefix: str) -> None:
+    """open-mmlab/mmrazor#650: a wrapper's name stands before every name of the network."""
+    given, taker = network().module.state_dict(), network()
+    found = fit(taker, {prefix + name: value for name, value in given.items()}, "here", "camvid@1")
+    assert found == f"'{prefix}' before every name was dropped"
+    assert same(dict(taker.module.state_dict()), given)
+
+
+def test_a_prefix_is_dropped_only_where_all_names_then_fit() -> None:
+    given = {f"model.{name}": value for name, value in network().module.state_dict().items()}
+    del given["model.head.bias"]
+    with pytest.raises(AdmError, match=r"network 'tiny': 1 missing \(head\.bias\)$"):
+        fit(network(), given, "here", "camvid@1")
+    with pytest.raises(AdmError, match=r"checkpoint has 150 classes, benchmark camvid@1 has 4"):
+        wrapped = {f"model.{name}": value for name, value in network(150).module.state_dict().items()}
+        fit(network(), wrapped, "here", "camvid@1")
+
+
+def test_a_prefix_of_the_networks_own_need_not_be_there() -> None:
+    """Tasks wrap a library's network; its weights have the library's names, perhaps below another wrapper's."""
+    for prefix in ("", "architecture."):
+        given, taker = network().module.state_dict(), network(module=nn.Sequential())
+        taker.module.add_module("model", Tiny())
+        told = fit(taker, {prefix + name: value for name, value in given.items()}, "here", "camvid@1")
+        assert bool(told) == bool(prefix) and same(dict(taker.module.model.state_dict()), given)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_case_10_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    """fcdl94/MiB#18: a teacher of NaN teaches nothing and scores like chance."""
+    given = network().module.state_dict() | {"body.1.running_var": torch.tensor([1.0, value])}
+    torch.save({"model": given}, tmp_path / "a.pth")
+    save_file(given, tmp_path / "b.pth")
+    for file in (tmp_path / "a.pth", tmp_path / "b.pth"):
+        with pytest.raises(AdmError) as told:
+            load_foreign(file)
+        assert str(told.value) == f"checkpoint {file}: its weights are not finite: 1 of 8 (body.1.running_var)"
+
+
+def test_a_tensor_of_several_names_may_be_given_under_one() -> None:
+    """As safetensors' ``save_model`` writes it."""
+    taker = network()
+    taker.module.again = taker.module.head
+    given = dict(network().module.state_dict())
+    fit(taker, given, "here", "camvid@1")
+    assert torch.equal(taker.module.again.weight, given["head.weight"])
 
 
 @pytest.mark.parametrize("old", [False, True])

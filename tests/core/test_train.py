@@ -10,11 +10,14 @@ import zipfile
 import pytest
 import torch
 
-from adm_core import checkpoint
+from adm_core import checkpoint, registry
+from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.method import Losses, Method, MethodCard
 from adm_core.recipe import Recipe
 from adm_core.registry import register
+from adm_core.testing.networks import task_loss, tiny_batch, tiny_facts, tiny_network
+from adm_core.train import Trainer
 from tests.core.resuming import Stop, StoppingTask
 from tests.core.toy import ToyTask, trainer, weights
 
@@ -152,6 +155,53 @@ def test_batch_of_accumulated_parts_is_the_whole_batch():
         t.run()
         results.append(weights(t))
     assert all(torch.allclose(results[0][k].float(), results[1][k].float(), atol=1e-5) for k in results[0])
+
+
+class VoidTask:
+    """One batch of images whose pixels are void in part, in one image all of them."""
+
+    kind, has_validation, steps_per_epoch = "class_logits", False, 1
+    batch = tiny_batch(form="pixels")
+    task_loss = staticmethod(task_loss)
+
+    def batches(self, epoch, start):
+        yield self.batch
+
+
+@pytest.mark.parametrize("method", ["none", "kd"])
+def test_case_07_parts_with_void_pixels_are_the_whole_batch(method):
+    """huggingface/transformers#24725: what differs in valid pixels is no mean of means; auxiliary losses included."""
+    task, trained, terms = VoidTask(), [], []
+    examples = len(task.batch.index)
+    for parts in (1, examples):
+        pair = {role: tiny_network(8, seed, "pixels") for seed, role in enumerate(("student", "teacher"))}
+        example = (task.batch.student_input,)
+        made, facts = registry.create(method), tiny_facts("pixels")
+        distiller = Distiller(pair, made, "offline", task.task_loss, task.kind, example, facts)
+        for module in distiller.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+                module.train = lambda mode=True, m=module: m
+        t = Trainer(distiller, task, recipe(accumulate=parts, epochs=1, batch_size=examples), 0)
+        trained.append({name: p.detach().clone() for name, p in t.run().networks["student"].module.named_parameters()})
+        terms.append({name: values[0] for name, values in t.progress.curves.items() if name.startswith("train.")})
+    assert terms[1] == pytest.approx(terms[0], rel=1e-5) and any("auxiliary" in name for name in terms[0])
+    for name, whole in trained[0].items():
+        torch.testing.assert_close(trained[1][name], whole, atol=1e-6, rtol=1e-5)
+
+
+def test_case_10_weights_that_are_nan_after_the_last_step_have_diverged():
+    """fcdl94/MiB#18: the losses of every step are finite, the gradient of the last is not."""
+
+    class RootOfZero(ToyTask):
+        def task_loss(self, prediction, batch):
+            zero = (0 * prediction).pow(2).sum(1)
+            return zero.sqrt() if len(self.seen) == 4 else zero
+
+    t = trainer(recipe(epochs=2), "none", "alone", RootOfZero(steps_per_epoch=2, has_validation=False))
+    with pytest.raises(Diverged, match=r"^weights are not finite after epoch 2 of 2: \d+ of \d+ \(student\.[^\n]*$"):
+        t.run()
+    assert t.progress.curves["epoch"] == [1.0]
 
 
 def test_student_and_teacher_are_clipped_apart_and_follow_their_own_settings():

@@ -95,6 +95,18 @@ def test_camvid_has_three_splits_and_is_read_into_memory(tmp_path, place):
     assert len(loaded["train"].digest()) == 64
 
 
+@pytest.mark.parametrize("name", ["camvid", "cityscapes", "ade20k"])
+def test_case_03_hidden_entries_are_no_images(tmp_path, name):
+    """pytorch/vision#2831: what notebooks and macOS leave behind, beside files and as folders of copies."""
+    folder = {"camvid": write_camvid, "cityscapes": write_cityscapes, "ade20k": write_ade20k}[name](tmp_path)
+    before = names(datasets.load(name, "train", [tmp_path]))
+    for file in [file for file in (folder or tmp_path).rglob("*") if file.suffix in (".png", ".jpg")]:
+        (file.parent / ".ipynb_checkpoints").mkdir(exist_ok=True)
+        for copy in (file.parent / ".ipynb_checkpoints" / file.name, file.with_name(f"._{file.name}")):
+            copy.write_bytes(b"x")
+    assert names(datasets.load(name, "train", [tmp_path])) == before
+
+
 def test_what_is_amiss_in_camvid_is_named(tmp_path):
     folder = write_camvid(tmp_path)
     write_image(folder / "train" / "0001TP_2.png", side=8)

@@ -6,16 +6,19 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from torchvision.datasets import CIFAR10, CIFAR100
+from timm.data import ImageNetInfo
+from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
 
 from adm_core.errors import AdmError
 from tasks import datasets
 from tasks.datasets.catalogue import SOURCES
+from tasks.datasets.class_folders import list_images
 
 RNG = np.random.default_rng(0)
 
@@ -205,18 +208,76 @@ def test_damage_in_tiny_imagenet_is_named(tmp_path):
         datasets.load("tiny-imagenet", "test", [tmp_path])
 
 
-def test_imagenet_is_a_folder_of_class_folders(tmp_path):
+def write_class_folders(root: Path, names: Iterable[str]) -> Path:
+    """ImageNet's layout with one small image a class in either split."""
+    names = list(names)
+    write_image(root / "one.JPEG", size=4)
+    content = (root / "one.JPEG").read_bytes()
     for split in ("train", "val"):
-        for wnid in ("n01", "n02"):
-            write_image(tmp_path / "imagenet" / split / wnid / f"{split}.JPEG")
-    train, test = (datasets.load("imagenet", split, [tmp_path]) for split in ("train", "test"))
-    assert train.classes == ["n01", "n02"] and len(test) == 2 and test.samples[1][0].endswith("val.JPEG")
-    (tmp_path / "imagenet" / "val" / "n03").mkdir()
-    with pytest.raises(AdmError, match=r"different classes, .*n03"):
+        for name in names:
+            folder = root / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            (folder / f"{split}.JPEG").write_bytes(content)
+    return root / "imagenet"
+
+
+def test_imagenet_is_a_folder_of_class_folders_named_by_wordnet(tmp_path):
+    ids = ImageNetInfo().label_names()
+    folder = write_class_folders(tmp_path, ids)
+    datasets.require("imagenet", [tmp_path], classes=1000)
+    test = datasets.load("imagenet", "test", [tmp_path])
+    assert test.classes == tuple(ids) and len(test) == 1000 and test.files[1].endswith(f"{ids[1]}/val.JPEG")
+    for split in ("train", "val"):
+        (folder / split / ids[3]).rename(folder / split / "tiger shark")
+    with pytest.raises(AdmError, match=r"train holds class folders .* e\.g\. 'tiger shark', so that its"):
         datasets.load("imagenet", "train", [tmp_path])
-    (tmp_path / "imagenet" / "train" / "n02" / "train.JPEG").unlink()
-    with pytest.raises(AdmError, match="is not a folder of class folders"):
+
+
+def test_case_02_a_folder_of_other_classes_is_no_imagenet(tmp_path):
+    """hunto/DIST_KD#7: three classes passed as ImageNet, numbered otherwise than a teacher's."""
+    folder = write_class_folders(tmp_path, ["n01440764", "n01443537", "n01484850"])
+    with pytest.raises(AdmError, match=rf"^{folder}: found 3 classes, the benchmark has 1000; .*'benchmarks'$"):
+        datasets.require("imagenet", [tmp_path], classes=1000)
+    (folder / "val" / "n03").mkdir()
+    with pytest.raises(AdmError, match=r"different classes: 1 are in one alone, e\.g\. 'n03'"):
         datasets.load("imagenet", "train", [tmp_path])
+    (folder / "val" / "n03").rmdir()
+    (folder / "train" / "n01443537" / "train.JPEG").unlink()
+    with pytest.raises(AdmError, match=r"n01443537 holds no image \(\.jpg, .*\); fill it, or remove it"):
+        datasets.load("imagenet", "train", [tmp_path])
+
+
+def test_case_03_hidden_entries_are_no_classes_and_no_images(tmp_path):
+    """pytorch/vision#2831: a notebook's folder became class 0, macOS's shadows of files became images."""
+    names = ["n01440764", "n01443537"]
+    folder = write_class_folders(tmp_path, names)
+    before = list_images(folder / "train")
+    for split in ("train", "val"):
+        (folder / split / ".ipynb_checkpoints").mkdir()
+        (folder / split / ".ipynb_checkpoints" / "0.JPEG").write_bytes(b"x")
+        (folder / split / names[0] / "._train.JPEG").write_bytes(b"x")
+        (folder / split / names[0] / ".thumbnails").mkdir()
+        (folder / split / names[0] / ".thumbnails" / "0.JPEG").write_bytes(b"x")
+    after = list_images(folder / "train")
+    assert after.classes == tuple(names) and after.files == before.files and after.labels.tolist() == [0, 1]
+    assert datasets.load("imagenet", "test", [tmp_path]).classes == tuple(names)
+
+
+def test_case_03_hidden_files_are_no_images_of_tiny_imagenet(tmp_path):
+    folder = write_tiny_imagenet(tmp_path)
+    before = datasets.load("tiny-imagenet", "train", [tmp_path])
+    for images in (folder / "train").glob("*/images"):
+        (images / "._n01_9.JPEG").write_bytes(b"x")
+    assert datasets.load("tiny-imagenet", "train", [tmp_path]).digest() == before.digest()
+
+
+def test_files_are_listed_as_torchvision_lists_them(tmp_path):
+    for place in ("b/2.png", "b/sub/1.jpg", "b/10.PNG", "a/x.webp", "b/sub-a/0.bmp", "b/notes.txt"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(b"")
+    theirs, ours = ImageFolder(str(tmp_path)), list_images(tmp_path)
+    assert list(ours.files) == [file for file, _ in theirs.samples]
+    assert ours.labels.tolist() == theirs.targets and list(ours.classes) == theirs.classes
 
 
 def test_a_download_that_fails_is_one_error(tmp_path):

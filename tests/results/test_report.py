@@ -14,6 +14,7 @@ from results.errors import RecordError
 from results.records.store import Store, write_atomically
 from results.report import Results
 from results.tables import registry
+from tests.results import golden_suite
 from tests.results.factory import PNG, one_block, write
 
 FILES = [f"{table}.{form}" for table in registry.names() for form in ("md", "tex", "csv")] + ["leaderboard.html"]
@@ -31,6 +32,21 @@ def _redraw(path: Path) -> None:
 
 def _end_lines_otherwise(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    """The text of every file that is written of the golden suite."""
+    found = golden_suite.contents()
+    return {name: found[name] for name in FILES}
+
+
+@pytest.fixture
+def own(files: dict[str, str], tmp_path: Path) -> Path:
+    """A folder of them to do harm to."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, newline="")
+    return tmp_path
 
 
 def test_everything_is_written_and_found_unchanged(golden: Results, tmp_path: Path) -> None:
@@ -53,27 +69,22 @@ def test_everything_is_written_and_found_unchanged(golden: Results, tmp_path: Pa
     ],
 )
 def test_an_edited_file_is_found(
-    golden: Results, tmp_path: Path, name: str, change: Callable[[Path], None], words: list[str]
+    golden: Results, own: Path, name: str, change: Callable[[Path], None], words: list[str]
 ) -> None:
-    report.write_all(golden, tmp_path)
-    change(tmp_path / name)
-    (message,) = report.check(golden, tmp_path)
+    change(own / name)
+    (message,) = report.check(golden, own)
     assert name in message and all(word in message for word in words) and len(message) < 10_000
 
 
-def test_a_full_disk_keeps_the_old_leaderboard(
-    golden: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report.write_all(golden, tmp_path)
-
+def test_a_full_disk_keeps_the_old_leaderboard(golden: Results, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("adm_files.os.fsync", full)
         with pytest.raises(RecordError, match="the disk is full"):
-            report.write_all(golden, tmp_path)
-    assert report.check(golden, tmp_path) == [] and len(list(tmp_path.iterdir())) == len(FILES)
+            report.write_all(golden, own)
+    assert report.check(golden, own) == [] and len(list(own.iterdir())) == len(FILES)
 
 
 def test_stores_filled_in_another_order_give_the_same_bytes(tmp_path: Path) -> None:

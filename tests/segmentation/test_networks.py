@@ -17,6 +17,7 @@ from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
 from adm_core.registry import create
 from adm_core.taps import probe, record
+from suites.spec.networks import config_digest
 from tasks.segmentation import compat, networks
 from tasks.segmentation.networks import configs, segmentor
 from tasks.segmentation.task import SegmentationTask
@@ -266,3 +267,42 @@ def test_the_files_that_a_configuration_builds_on_are_found(tmp_path):
     mine.write_text("_base_ = 'gone.py'\n")
     with pytest.raises(AdmError, match=r"gone\.py cannot be read"):
         networks.config_files(mine)
+
+
+READ_BASE = """from mmengine.config import read_base
+with read_base():
+    from .parts.net import *
+    from mmseg.configs._base_.models.fcn_unet_s5_d16 import norm_cfg
+"""
+
+
+def test_case_09_bases_that_are_imported_are_part_of_a_configuration(tmp_path):
+    """open-mmlab/mmdetection#10629: a change in what ``read_base()`` imports is another network."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "mine.py").write_text(READ_BASE)
+    net, deeper = tmp_path / "parts" / "net.py", tmp_path / "norm.py"
+    net.write_text("from mmengine.config import read_base\nwith read_base():\n    from ..norm import norm_cfg\n")
+    deeper.write_text("norm_cfg = dict(type='BN')\n")
+    found = [path.resolve() for path in networks.config_files(tmp_path / "mine.py")]
+    assert found == [net, deeper]
+    before = config_digest("segmentation", tmp_path / "mine.py")
+    deeper.write_text("norm_cfg = dict(type='GN')\n")
+    assert config_digest("segmentation", tmp_path / "mine.py") != before
+    deeper.write_text(READ_BASE.replace(".parts.net", ".mine"))
+    with pytest.raises(AdmError, match=r"norm\.py: its base mine\.py leads back to it"):
+        networks.config_files(tmp_path / "mine.py")
+    deeper.write_text("with read_base():\n    import json\n")
+    with pytest.raises(AdmError, match=r"norm\.py: line 2: what stands below read_base\(\) should be"):
+        networks.config_files(tmp_path / "mine.py")
+    deeper.write_text("with read_base():\n    from nowhere_at_all.net import *\n")
+    with pytest.raises(AdmError, match=r"imports 'nowhere_at_all\.net', and there is no such package"):
+        networks.config_files(tmp_path / "mine.py")
+
+
+@pytest.mark.parametrize(("ending", "text"), [("json", '{"_base_": ["net.py"]}'), ("yaml", "_base_: net.py\n")])
+def test_case_09_bases_of_other_formats_are_part_of_a_configuration(tmp_path, ending, text):
+    (tmp_path / "net.py").write_text("model = dict()\n")
+    (tmp_path / f"mine.{ending}").write_text(text)
+    assert networks.config_files(tmp_path / f"mine.{ending}") == [tmp_path / "net.py"]
+    (tmp_path / f"mine.{ending}").write_text("{}")
+    assert networks.config_files(tmp_path / f"mine.{ending}") == []

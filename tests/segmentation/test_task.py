@@ -164,7 +164,7 @@ def test_object_examples_mark_the_pixels_of_object_classes():
 def test_every_split_is_its_own(monkeypatch):
     task = open_task(validation=0.25, train_limit=None)
     assert len(task.train) == 750 and len(task.validation) == 250
-    chosen = open_task(validation="own", scored="validation")
+    chosen = open_task(validation="own", scored="validation", test_limit=None)
     assert chosen.test is chosen.validation and chosen.data_digest() != task.data_digest()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adm_core.taps import Network
+    from tasks.classification.networks.normalisation import Normalisation
 
 EXTERNAL = ("torchvision/", "timm/")
 """Beginnings of the names that libraries answer to; what follows is known once the library is loaded."""
@@ -36,16 +38,30 @@ def check_definition(definition: NetworkDefinition) -> None:
     """Stop at a suite's own network that this task cannot build.
 
     Raises:
-        AdmError: it changes its base, or is described by a file.
+        AdmError: it is described by a file, or changes more than its normalisation.
     """
     if definition.file is not None:
         raise AdmError(f"base: classification builds no networks from files such as {definition.base}; give a name")
-    if definition.overrides:
-        raise AdmError("overrides: classification takes none; networks of other widths and depths have other names")
+    for key in definition.overrides:
+        if key != "normalisation":
+            raise AdmError(
+                f"overrides: classification takes 'normalisation' alone, not '{key}'; networks of other widths and "
+                "depths have other names"
+            )
+    asked = definition.overrides.get("normalisation")
+    if asked is not None and asked not in ("benchmark", "library") and not _is_normalisation(asked):
+        raise AdmError(
+            f"overrides.normalisation = {asked}: should be 'benchmark', 'library', or {{mean: [., ., .], std: "
+            "[., ., .]}, of pixel values in 0..1"
+        )
 
 
 def build(
-    name: str, num_classes: int, image_size: int | None = None, definition: NetworkDefinition | None = None
+    name: str,
+    num_classes: int,
+    image_size: int | None = None,
+    definition: NetworkDefinition | None = None,
+    normalised: Normalisation | None = None,
 ) -> Network:
     """A network with fresh weights, initialised from torch's global generator.
 
@@ -54,15 +70,39 @@ def build(
         num_classes: size of the prediction.
         image_size: height and width of the images; matters only for library networks made for one size.
         definition: what a suite's own network is; its base is built and goes by ``name``.
+        normalised: how its images come, which a suite's own network may want otherwise; None: as it wants them.
 
     Raises:
         AdmError: no such network (nearest names are given), or it cannot be built for this image size.
     """
-    from adm_core.taps import Network
-
     if definition is not None:
         check_definition(definition)
-        return dataclasses.replace(build(definition.base, num_classes, image_size), name=name)
+        network = dataclasses.replace(_known(definition.base, num_classes, image_size), name=name)
+        if normalised is not None:
+            from tasks.classification.networks import normalisation
+
+            wanted = normalisation.of_network(name, definition, normalised, num_classes)
+            normalisation.renormalise(network.module, normalised, wanted)
+        return network
+    return _known(name, num_classes, image_size)
+
+
+def _is_normalisation(asked: Any) -> bool:
+    """Whether an override gives three means and three positive deviations."""
+    if not isinstance(asked, Mapping) or asked.keys() != {"mean", "std"}:
+        return False
+    parts = [asked["mean"], asked["std"]]
+    numbers = all(
+        isinstance(part, list | tuple) and len(part) == 3 and all(isinstance(value, int | float) for value in part)
+        for part in parts
+    )
+    return numbers and min(asked["std"]) > 0
+
+
+def _known(name: str, num_classes: int, image_size: int | None) -> Network:
+    """A network of the catalogue or of a library."""
+    from adm_core.taps import Network
+
     if name.startswith(EXTERNAL):
         from tasks.classification.networks import external
 

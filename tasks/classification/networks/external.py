@@ -37,7 +37,7 @@ def build(name: str, num_classes: int, image_size: int | None = None) -> Network
     after dropout. The network's ``head`` is set where it reads the spatial mean of the last stage.
 
     Args:
-        name: ``torchvision/NAME`` or ``timm/NAME``.
+        name: ``torchvision/NAME``, ``timm/NAME``, or ``timm/NAME.TAG`` as timm tells the weights of one network apart.
         num_classes: size of the prediction.
         image_size: height and width of the images, for networks that are made for one size.
 
@@ -81,10 +81,14 @@ def _from_torchvision(name: str, num_classes: int, image_size: int | None) -> _B
 
 def _from_timm(name: str, num_classes: int, image_size: int | None) -> _Built:
     import timm
+    from timm.models import get_arch_pretrained_cfgs
 
-    known = timm.list_models()
-    if name not in known:
+    known, (architecture, _, tag) = timm.list_models(), name.partition(".")
+    if architecture not in known:
         raise unknown("network", f"timm/{name}", (f"timm/{other}" for other in known))
+    tagged = get_arch_pretrained_cfgs(architecture)
+    if tag and name not in tagged:
+        raise unknown("network", f"timm/{name}", (f"timm/{other}" for other in tagged))
     about = timm.get_pretrained_cfg(name)
     native = about.input_size[-1] if about else _PROBE_SIZE
     if about is None or not about.fixed_input_size:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adm_core.errors import AdmError
+from tasks.datasets.source import is_hidden
 from tasks.offer import NetworkFile
 
 HUB = "diffusers/"
@@ -109,12 +110,13 @@ def _weights_in(folder: Path) -> Path:
         return folder / WEIGHTS
     call = f'UNet2DModel.from_pretrained("{folder}").save_pretrained("FOLDER", max_shard_size="100GB")'
     convert = f"make one safetensors file of them with Diffusers: {call}"
-    if any(folder.glob("*.safetensors.index.json")):
+    there = sorted(file.name for file in folder.iterdir() if not is_hidden(file.name))
+    if any(name.endswith(".safetensors.index.json") for name in there):
         raise AdmError(f"{folder}: its weights are spread over several files; {convert}")
-    others = sorted(file.name for file in folder.glob("*.safetensors"))
+    others = [name for name in there if name.endswith(".safetensors")]
     if others:
         raise AdmError(f"{folder}: has no {WEIGHTS}; give one of its files instead: {', '.join(others)}")
-    pickled = sorted(file.name for file in folder.glob("*.bin"))
+    pickled = [name for name in there if name.endswith(".bin")]
     if pickled:
         raise AdmError(f"{folder}: has its weights only pickled ({', '.join(pickled)}); {convert}")
     raise AdmError(f"{folder}: has a config and no weights ({WEIGHTS})")

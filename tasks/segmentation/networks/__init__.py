@@ -5,7 +5,6 @@ Own names stand in ``networks.yaml``; ``mmseg/NAME`` is any configuration that M
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib.util
 from pathlib import Path
@@ -15,9 +14,12 @@ from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
 from adm_core.yaml_file import read_mapping
 from tasks.offer import ListedNetwork, listed
+from tasks.segmentation.networks.bases import config_files
 
 if TYPE_CHECKING:
     from adm_core.taps import Network
+
+__all__ = ["EXTERNAL", "TAPS", "build", "catalogue", "check", "config_files", "configs_folder", "entries", "shipped"]
 
 EXTERNAL = ("mmseg/",)
 """Prefixes of names that are a library's own."""
@@ -40,26 +42,6 @@ def check(name: str, where: str) -> None:
     known = shipped()
     if name.removeprefix("mmseg/") not in known:
         raise unknown("network", name, (f"mmseg/{other}" for other in known), where)
-
-
-def config_files(file: Path) -> list[Path]:
-    """The configuration files that one builds on, by their ``_base_``, at any remove; reads them, runs nothing.
-
-    Raises:
-        AdmError: one of them is missing or no Python.
-    """
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        given = [
-            ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "_base_" for t in node.targets)
-        ]
-    except (OSError, SyntaxError, ValueError) as error:
-        raise AdmError(f"configuration {file.name} cannot be read: {error}") from error
-    named = [base for bases in given for base in ([bases] if isinstance(bases, str) else bases)]
-    own = [file.parent / base for base in named if "::" not in base]  # mmseg::NAME is MMSegmentation's, not the user's
-    return [found for path in own for found in (path, *config_files(path))]
 
 
 def build(name: str, classes: int, pretrained: bool = False, definition: NetworkDefinition | None = None) -> Network:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from results.records.privacy import without_paths
 from results.records.schema import (
+    BenchmarkIdentity,
     Cell,
     Manifest,
     MethodPart,
@@ -59,6 +60,9 @@ def test_every_field_of_a_cell_enters_its_id() -> None:
     changes: dict[str, Any] = {
         "task": "segmentation",
         "benchmark": "digit-scenes@2",
+        "own_benchmark": BenchmarkIdentity(
+            classes=3, image=8, mean=(0, 0, 0), std=(1, 1, 1), images={"train": 3, "test": 3}, files="0" * 64
+        ),
         "protocol": "slow",
         "protocol_digest": "f" * 16,
         "student": "resnet14",

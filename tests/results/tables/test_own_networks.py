@@ -44,7 +44,7 @@ def test_the_notes_say_what_the_network_is_and_that_it_was_not_trained_here() ->
         "with the weights of checkpoint teacher.pth (SHA-256 0123456789ab), not trained here."
     )
     (empty,) = collect(make_manifest([brought("none")]), {})
-    assert "with the weights of a checkpoint (SHA-256 0123456789ab), not trained here." in empty.own_networks[0]
+    assert "with the weights of a checkpoint (SHA-256 0123456789ab), not trained here." in empty.own_parts[0]
 
 
 def test_rows_of_two_checkpoints_are_not_in_one_table() -> None:

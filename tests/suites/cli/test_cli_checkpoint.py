@@ -178,3 +178,19 @@ def test_weights_that_do_not_fit_are_told_in_the_record(own, change, message):
     assert run(own).code == 1
     record = records(own.parent)["brought"]
     assert (record["status"], record["reason"]) == ("error", message)
+
+
+def test_case_10_a_teacher_of_nan_stops_a_run_before_it_starts(own):
+    file = own.parent / "teacher.pth"
+    torch.save(weights(own) | {"head.bias": torch.full((10,), torch.nan)}, file)
+    told = refusal("run", own, "--store", own.parent / "runs", "--device", "cpu")
+    assert told.startswith(f"checkpoint {file}: its weights are not finite: 1 of ") and told.endswith(" (head.bias)")
+    assert not (own.parent / "runs").exists()
+
+
+def test_case_32_a_dropped_prefix_is_told_where_the_cell_is_trained(brought, own):
+    torch.save({f"architecture.{name}": value for name, value in weights(own).items()}, own.parent / "teacher.pth")
+    assert run(own).code == 0
+    log = adm("logs", records(own.parent)["brought"]["id"], "--store", own.parent / "runs").out
+    assert "teacher 'brought', teacher.pth: 'architecture.' before every name was dropped" in log
+    assert records(own.parent)["brought"]["scores"] == records(brought)["brought"]["scores"]

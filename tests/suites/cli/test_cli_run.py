@@ -39,6 +39,8 @@ blocks:
     methods: [dml+adm]
     seeds: [0]
 """
+ON_CIFAR10 = MINE.partition("  - title: Online")[2].replace("digit-scenes@1", "cifar10@1")
+ON_CIFAR10 = "  - title: Online" + ON_CIFAR10.replace("smoke", "cifar100-smoke")
 FAULTY = """
 import torch
 from adm_core import Losses, Method, MethodCard, Needs, register
@@ -204,8 +206,7 @@ def test_the_log_and_the_status_tell_why(faulty):
 
 
 def test_a_missing_data_set_says_what_where_and_how(tmp_path):
-    text = MINE[MINE.index("  - title: Online") :].replace("digit-scenes@1", "cifar10@1").replace("dml+adm", "dml")
-    (tmp_path / "mine.yaml").write_text("title: no data\nblocks:\n" + text)
+    (tmp_path / "mine.yaml").write_text("title: no data\nblocks:\n" + ON_CIFAR10)
     done = adm("run", "mine.yaml", "--data-root", tmp_path / "data", *INLINE, cwd=tmp_path)
     assert done.code == 2 and "Traceback" not in done.err and not (tmp_path / "runs" / "records").exists()
     for words in ("CIFAR-10 was not found", "cifar-10-batches-py", "data_batch_1", "--download", "ADM_DATA"):
@@ -214,7 +215,6 @@ def test_a_missing_data_set_says_what_where_and_how(tmp_path):
 
 
 def test_a_suite_may_say_where_its_data_are(tmp_path):
-    text = MINE[MINE.index("  - title: Online") :].replace("digit-scenes@1", "cifar10@1").replace("dml+adm", "dml")
-    (tmp_path / "mine.yaml").write_text("title: no data\ndata_roots: [beside]\nblocks:\n" + text)
+    (tmp_path / "mine.yaml").write_text("title: no data\ndata_roots: [beside]\nblocks:\n" + ON_CIFAR10)
     done = adm("run", "mine.yaml", *INLINE, cwd=tmp_path)
     assert f"{tmp_path}/beside/cifar-10-batches-py" in done.err

@@ -42,7 +42,7 @@ def test_cells_are_found_by_record_or_by_work_folder(tmp_path: Path) -> None:
     store.record_path("aa22" * 4).parent.mkdir()
     store.record_path("aa22" * 4).touch()
     assert (cell_by_prefix(store, "aa1"), cell_by_prefix(store, "aa2")) == ("aa11" * 4, "aa22" * 4)
-    with pytest.raises(AdmError, match="'aa' is the beginning of 2 cells: (aa11){4}, (aa22){4}; give more digits"):
+    with pytest.raises(AdmError, match=r"'aa' is the beginning of 2 cells: (aa11){4}, (aa22){4}; give more digits"):
         cell_by_prefix(store, "aa")
     with pytest.raises(AdmError, match=r"no cell in .* begins with 'bb'"):
         cell_by_prefix(store, "bb")

@@ -102,6 +102,39 @@ def test_a_wrong_name_is_told_with_its_place_and_its_neighbours(write, old, new,
     assert found.startswith(f"{file}, block 'Table', ") and message in found and "\n" not in found
 
 
+DENOISING = """title: a recipe
+source: tests
+task: diffusion
+recipe: {epochs: 1, batch_size: 64, optimizer: {lr: 0.1}}
+data: {inherit: true, sampling: {steps: 10, samples: 100}}
+"""
+DENOISERS = (
+    SUITE.replace("classification", "diffusion")
+    .replace("digit-scenes", "digits")
+    .replace("resnet14w16s2 > resnet8w8s2", "unet-w16 > unet-w8")
+)
+
+
+@pytest.mark.parametrize(
+    ("suite", "protocol", "message"),
+    [
+        (SUITE.replace("digit-scenes", "fashion-mnist"), PROTOCOL + "data: {validation: own}\n",
+         "key 'data.validation' = 'own': the benchmark has only train, test of its own; say which share of train to"),
+        (SUITE, PROTOCOL + "data: {validation: own, scored: validation, test_limit: 9}\n",
+         "key 'data.scored' = 'validation': scored 'validation' leaves no test images to limit; leave out"),
+        (SUITE.replace("digit-scenes", "imagenet"), PROTOCOL + "data: {crop_padding: 4}\n",
+         "key 'data.crop_padding' = 4: images in folders are cropped by RandomResizedCrop, without padding"),
+        (DENOISERS.replace("offline", "online").replace("none, kd", "none"), DENOISING,
+         "key 'data.inherit' = True: it is for students of a teacher that is trained first, and regime online has"),
+    ],
+)  # fmt: skip
+def test_case_04_a_data_setting_that_would_be_ignored_is_refused_by_name(write, suite, protocol, message):
+    """huggingface/pytorch-image-models#209: keys that entered the digest and changed nothing."""
+    file = write(suite, protocol)
+    told = refusal("plan", file)
+    assert told.startswith(f"{file}, block 'Table', protocol") and f": {message}" in told
+
+
 def test_a_wrong_suite_name(write, monkeypatch):
     assert refusal("plan", "qick").startswith("unknown suite 'qick'; did you mean quick")
     assert refusal("plan", "nowhere/mine.yaml") == "suite file nowhere/mine.yaml: no such file"

@@ -134,7 +134,9 @@ def test_config_files_are_known_by_name_and_content(write, offering):
     assert (own.base, own.config) == ("model.py", hashlib.sha256(CONFIG).hexdigest())
     assert own.overrides == {"head": {"width": 3}}
     files = expand(str(file)).files
-    assert definition_of(cell, "own", files) == NetworkDefinition("model.py", own.overrides, file.parent / "model.py")
+    assert definition_of(cell, "own", files) == NetworkDefinition(
+        "model.py", own.overrides, file.parent / "model.py", brought=True
+    )
     assert definition_of(cell, "resnet8w8s2", files) is None
     assert ids(write(text, folder="there")) == ids(file)
     assert ids(write(text.replace("width: 3", "width: 4"))) != ids(write(text))
@@ -171,7 +173,7 @@ def test_a_folder_stands_for_the_files_that_the_task_finds_in_it(write, offering
     config, weights = (hashlib.sha256(content).hexdigest() for content in (CONFIG, b"weights"))
     assert cell.networks["own"] == NetworkIdentity(base="net.cfg", config=config, checkpoint=weights)
     assert expansion.files == {config: folder / "net.cfg", weights: folder / "net.bin"}
-    assert definition_of(cell, "own", expansion.files) == NetworkDefinition("net.cfg", {}, folder / "net.cfg")
+    assert definition_of(cell, "own", expansion.files) == NetworkDefinition("net.cfg", {}, folder / "net.cfg", True)
     assert checkpoint_of(cell, expansion.files) == folder / "net.bin"
 
     library = write(SUITE.replace("weights/teacher.pth", "timm/resnet10t"), folder="there")
@@ -229,6 +231,8 @@ def test_a_file_that_changes_or_goes_after_the_plan_is_told(write, offering):
         ("resnet14w16s2", "resnet14w16s3", ": networks.own.base: unknown network 'resnet14w16s3'; did you mean"),
         ("resnet14w16s2", "model.py", ": networks.own.base: classification builds no networks from files"),
         ("base: resnet14w16s2", "base: resnet14, overrides: {a: 1}", ": networks.own.overrides: classification takes"),
+        ("base: resnet14w16s2", "base: timm/resnet10t, overrides: {normalisation: imagenet}",
+         ": networks.own.overrides.normalisation = imagenet: should be 'benchmark', 'library', or"),
         ("own", "resnet20", ": networks.resnet20: classification already has a network of this name; choose another"),
         ("[own >", "[owm >", ": networks.own stands in no pair; did you mean owm?"),
         ("[own >", "[own > resnet8w8s2, owm >", "pairs: unknown network (teacher) 'owm'; did you mean own?"),
@@ -252,8 +256,12 @@ def test_the_suites_of_the_documentation_expand(tmp_path):
     page = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text()
     suites = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if text.startswith("title:")]
     (tmp_path / "teacher.safetensors").write_bytes(b"weights")
+    for split in ("train", "val", "test"):
+        for number in range(102):
+            (tmp_path / "data" / "flowers" / split / f"{number:03}").mkdir(parents=True)
+            (tmp_path / "data" / "flowers" / split / f"{number:03}" / "0.jpg").write_bytes(b"x")
     cells = []
     for text in suites:
         (tmp_path / "page.yaml").write_text(text)
         cells.append(len(expand(str(tmp_path / "page.yaml")).cells))
-    assert cells == [10, 2]
+    assert cells == [10, 2, 7]
