@@ -130,7 +130,7 @@ class Round:
 
     def _under_kills(self, runners: Sequence[Runner], kills: int) -> bool:
         """Kill, at random moments, until the runners have ended; whether all of them were let come to their end."""
-        if self.dice.random() < 0.15:
+        if self.dice.random() < 0.1:
             self._pass(runners[0], self.dice.uniform(0.0, 6.0))
             self._note(strike(runners[0], self.dice), kills=True)
         while (left := [runner for runner in runners if runner.poll() is None]) and self.kills < kills:

@@ -76,7 +76,7 @@ def test_steps_out_of_order_are_not_counted_silently(tmp_path: Path) -> None:
 
 def test_a_suite_survives_a_few_kills(tmp_path: Path) -> None:
     recipe = Path(__file__).with_name("recipe.yaml").read_text()
-    (tmp_path / "recipe.yaml").write_text(recipe.replace("epochs: 10", "epochs: 3"))
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("epochs: 6", "epochs: 3"))
     (tmp_path / "few.yaml").write_text(SUITE)
     tally = measure(tmp_path / "few.yaml", tmp_path, kills=3, dice=random.Random(2))
     assert tally.wrong == [] and (tally.lost, tally.twice) == (0, 0)
