@@ -17,7 +17,7 @@ from tests.faults.steps import Break
 from tests.faults.striking import KILLS
 from tests.faults.worker import CHECKPOINT_SECONDS
 
-KILLS_OF_A_ROUND = 30
+KILLS_OF_A_ROUND = 40
 """A round must end for its tables to be compared."""
 
 
