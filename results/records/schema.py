@@ -214,7 +214,7 @@ class Attempt(_Model):
     """One try at training the cell."""
 
     status: Status
-    reason: Reason | None = None
+    reason: Reason | None = Field(None, description="why it is not ok; of an ok one, why it started over")
     seconds: Number = Field(ge=0)
 
 
@@ -235,6 +235,10 @@ class Record(_Model):
     cost: Cost = Cost()
     capabilities: list[Text] = Field([], description="what the method needs beyond the rule")
     data_digest: Text | None = None
+    code: dict[Text, Sha256] = Field(
+        {}, description="SHA-256 of the code that made the numbers: adm_core, tasks/TASK, and each method NAME",
+        exclude_if=lambda code: not code,
+    )  # fmt: skip
     environment: Annotated[dict[str, Scalar], AfterValidator(refuse_persons)] = Field(
         {}, description="versions, device, precision, git commit; never host, user or paths"
     )

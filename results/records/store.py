@@ -71,6 +71,14 @@ class Store:
         except OSError as error:
             raise RecordError(why_not_written(path, error)) from error
 
+    def keep_replaced(self, record: Record) -> None:
+        """Keep a finished record under another name, before a newer one of its cell takes its place.
+
+        Raises:
+            RecordError: the disk is full or the folder cannot be written.
+        """
+        write_atomically(self.record_path(record.id).with_suffix(".json.replaced"), _layout(record))
+
     def write_record(self, record: Record) -> Path:
         """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
 
