@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,23 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any] | None:
     """The state saved at ``path``, on the CPU, or None when there is none.
 
+    A damaged file counts as none, and a warning says so.
+
     Raises:
-        AdmError: the file is truncated or damaged.
+        AdmError: the file is whole and cannot be read.
     """
     if not path.exists():
         return None
+    name = f"checkpoint {path.parent.name}/{path.name}"
     try:
+        flaw = _flaw(path)
+        if flaw is not None:
+            warnings.warn(f"{name} is truncated or damaged ({flaw}); training starts over", stacklevel=2)
+            return None
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AdmError(
-            f"checkpoint {path.parent.name}/{path.name} cannot be read ({reason}); "
-            "it is truncated or damaged: delete it, and training starts over"
-        ) from error
+        raise AdmError(f"{name} cannot be read ({reason}); delete it, and training starts over") from error
     return state
 
 
@@ -73,6 +78,18 @@ def of_other_code(state: Mapping[str, Any], code: Mapping[str, str]) -> str | No
     written = state.get("code", {})
     others = [part for part in {**written, **code} if written.get(part) != code.get(part)]
     return f"started over: the checkpoint is of other code ({', '.join(others)})" if others else None
+
+
+def _flaw(path: Path) -> str | None:
+    """What is wrong with the checksums of a file that ``torch.save`` wrote, which ``torch.load`` does not compare."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            spoilt = file.testzip()
+    except OSError:
+        raise
+    except Exception as error:  # zipfile raises of all kinds where headers are spoilt
+        return str(error) or type(error).__name__
+    return None if spoilt is None else f"bad checksum of {spoilt}"
 
 
 def load_foreign(path: Path, trusted: bool = False) -> dict[str, Tensor]:

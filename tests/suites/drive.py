@@ -1,14 +1,11 @@
 """Runs a suite with the test worker: ``python drive.py SUITE_FILE STORE WORKERS``; exits as ``adm run`` does.
 
-And what tests look at afterwards: records and processes.
+And what tests look at afterwards: records.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -79,29 +76,6 @@ def record(suite: Path, store: Path, method: str, seed: int = 0, regime: str = "
     found = Store(store).read_record(find(suite, method, seed, regime).id)
     assert found is not None
     return found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and not a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Look until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def descendants(process: int) -> list[int]:
-    """Children of a process, each followed by its own."""
-    listed = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True).stdout.split()
-    return [pid for child in map(int, listed) for pid in (child, *descendants(child))]
 
 
 if __name__ == "__main__":

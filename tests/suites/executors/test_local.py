@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from drive import wait_for
 from rich.console import Console
 
 from results.records.store import Store
@@ -24,6 +23,7 @@ from suites.run.runner import Runner
 from suites.spec.expand import expand
 from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
+from tests.processes import wait_for
 
 IMPORT_SECONDS = 20.0
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from drive import wait_for
 
 from suites.executors.base import Ending, Job
 from suites.executors.local import LocalExecutor
 from suites.executors.memory import memory_kills
 from suites.executors.slots import Slot, slots
 from suites.work.folder import WorkFolder
+from tests.processes import wait_for
 
 
 class Killed(LocalExecutor):

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from drive import alive, wait_for
 
 from suites.executors.nursery import Nursery
 from suites.executors.slots import Slot, slots
 from suites.work.locks import acquire, is_held
+from tests.processes import alive, wait_for
 
 Start = Callable[..., int]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SUITE, scores, starts
-from drive import DRIVER, alive, descendants, drive, find, record, wait_for
+from drive import DRIVER, drive, find, record
 from rich.console import Console
 from suite_test_worker import train
 
@@ -27,6 +27,7 @@ from suites.run.display import PlainDisplay
 from suites.run.runner import Runner
 from suites.spec.expand import expand
 from suites.work.options import RunOptions
+from tests.processes import alive, descendants, wait_for
 
 Behave = Callable[[dict[str, str]], None]
 
