@@ -116,6 +116,10 @@ def _make(
     records = Store(store)
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
     made = make_plan(expansion, records, expected(device.value, workers), selection)
+    earlier = len(records.of_earlier_schemas())
+    if earlier:
+        told = f"{earlier} records are of an earlier version, whose cells had other ids, and count as none"
+        say(f"store '{store}': {told}: adm migrate --store {store}", err=True)
     if made.remark:
         say(f"which cells are running is not known: {made.remark}", err=True)
     return made, expansion.suite.title, records

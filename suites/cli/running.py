@@ -73,6 +73,7 @@ def run(
     expansion = expand(suite, files)
     place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, timeout))
     records = Store(store.absolute())
+    _check_schema(records, str(store))
     options = RunOptions(
         device=device.value,
         data_roots=(*absolute(data_root), *expansion.data_roots),
@@ -94,9 +95,23 @@ def run(
         with display_for(plan, expansion.suite.title, console) as display:
             summary = Runner(plan, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
-    sys.exit(
-        (summary.exit_code if summary else 0) or int(any(row.state == "failed" for row in plan.rows if not row.open))
-    )
+    sys.exit(_exit_code(plan, summary))
+
+
+def _exit_code(plan: Plan, summary: Summary | None) -> int:
+    """The run's own; 1 also for cells that failed before and were not to be tried again."""
+    failed_before = any(row.state == "failed" for row in plan.rows if not row.open)
+    return (summary.exit_code if summary else 0) or int(failed_before)
+
+
+def _check_schema(records: Store, store: str) -> None:
+    """Stop at a store of an earlier version: its finished cells would be trained again under their new ids."""
+    from adm_core.errors import AdmError
+
+    earlier = len(records.of_earlier_schemas())
+    if earlier:
+        told = f"{earlier} of its records are of an earlier version, whose cells had other ids"
+        raise AdmError(f"store '{store}': {told}; run adm migrate --store {store} first, it takes seconds")
 
 
 def _check_data(plan: Plan, options: RunOptions) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adm_core.errors import AdmError
-from results.records.schema import Cell, Record, canonical_json
+from results.records.identity import canonical_json
+from results.records.schema import Cell, Record
 from results.records.store import Store
 from suites.plan.selection import Selection
 from suites.spec.code import code_of, differing

@@ -16,7 +16,7 @@ from suites.executors.base import Ending, Executor, Handle, Job
 from suites.plan.plan import DONE, Plan, weights_exist
 from suites.run.verdict import Verdict, judge, make_record
 from suites.spec.code import code_of, differing
-from suites.spec.expand import PlannedCell
+from suites.spec.expand import PlannedCell, resolved
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.locks import CellLock, acquire
 from suites.work.options import RunOptions
@@ -255,6 +255,7 @@ class Runner:
                 record = earlier.model_copy(update={"attempts": made.attempts})
         if planned.id in self._unreadable and self._record(planned) is None:
             self._store.set_aside(planned.id)
+        self._store.write_protocol(planned.cell.protocol_digest, resolved(planned.cell.protocol, planned.protocol))
         self._store.write_record(record)
         folder = self._folder(planned)
         folder.forget_outcome()
