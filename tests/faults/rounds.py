@@ -20,8 +20,8 @@ from tests.faults.striking import Runner, litter, strike, suspend, tear, workers
 from tests.suites.command_line import adm
 
 ROOT = Path(__file__).resolve().parents[2]
-DISKS = (8, 64, 250)
-"""KiB that a file may have where the disk is full: too little for a record, for weights, for some checkpoints."""
+FULL_FOR_WORKERS, FULL_FOR_RUNNER = 250 * 1024, 4 * 1024
+"""Bytes that a file may have where the disk is full: too little for an online cell's checkpoint, and for a record."""
 MOST_RUNS = 100
 _SCIENCE = {"id", "status", "scores", "primary", "curves", "teacher", "capabilities", "data_digest"}
 
@@ -94,6 +94,10 @@ class Round:
         name, forms = self.suite.stem, ("terminal", "md", "latex", "csv")
         return [adm("report", name, "--store", self.store, "--format", form).out for form in forms]
 
+    @property
+    def _logs(self) -> Path:
+        return self.store.with_suffix(".logs")
+
     def _cells(self) -> list[str]:
         return sorted(folder.name for folder in (self.store / "steps").glob("*"))
 
@@ -109,8 +113,10 @@ class Round:
             self.kills += kills
 
     def _launch(self, slots: int = 2) -> Runner:
+        self._logs.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "tests.faults.command", "run", str(self.suite), "--store", str(self.store)]
-        with self.store.with_suffix(".log").open("ab") as log:
+        log_file = self._logs / f"{len(list(self._logs.iterdir())):03d}.txt"
+        with log_file.open("wb") as log:
             return subprocess.Popen(
                 [*command, "--executor", "noted", "--device", "cpu", "--workers", str(slots)],
                 cwd=ROOT,
@@ -125,18 +131,17 @@ class Round:
         codes = [runner.wait() for runner in runners]
         for code in codes:
             if code not in allowed:
-                self.problems.append(f"a runner ended with status {code}; see {self.store.with_suffix('.log')}")
+                self.problems.append(f"a runner ended with status {code}; see {self._logs}")
         return all(code in allowed for code in codes)
 
     def _under_kills(self, runners: Sequence[Runner], kills: int) -> bool:
         """Kill, at random moments, until the runners have ended; whether all of them were let come to their end."""
-        if self.dice.random() < 0.15:
+        if self.dice.random() < 0.1:
             self._pass(runners[0], self.dice.uniform(0.0, 6.0))
             self._note(strike(runners[0], self.dice), kills=True)
         while (left := [runner for runner in runners if runner.poll() is None]) and self.kills < kills:
             runner = self.dice.choice(left)
-            while runner.poll() is None and not workers(runner):
-                time.sleep(0.05)
+            self._await_workers(runner, training=self.dice.random() < 0.8)
             self._pass(runner, self.dice.uniform(0.0, 2.0))
             if self.dice.random() < 0.1:
                 self._note(suspend(runner, self.dice))
@@ -150,13 +155,26 @@ class Round:
         return self._under_kills([self._launch(slots=1) for _ in range(3)], kills)
 
     def _on_a_full_disk(self) -> bool:
-        """A run that can write small files only."""
-        size = self.dice.choice(DISKS)
-        runner = self._launch()
-        resource.prlimit(runner.pid, resource.RLIMIT_FSIZE, (size * 1024, size * 1024))
+        """A run whose workers can keep no large checkpoint, or one whose runner can write no record."""
+        runner, whose = self._launch(), self.dice.choice(["the workers", "the runner"])
+        size = FULL_FOR_WORKERS
+        if whose == "the runner":
+            self._await_workers(runner)  # which keep the limit that they were born with
+            size = FULL_FOR_RUNNER
+        if runner.poll() is None:
+            resource.prlimit(runner.pid, resource.RLIMIT_FSIZE, (size, size))
         ended = self._wait([runner], (0, 1, 2))
-        self._note(Fault(f"disk full: files up to {size} KiB", time.monotonic()))
+        self._note(Fault(f"disk full for {whose}", time.monotonic()))
         return ended
+
+    def _await_workers(self, runner: Runner, training: bool = False) -> None:
+        """Wait until a runner has workers, or one that has taken a step; or has ended."""
+        while runner.poll() is None:
+            found = workers(runner)
+            notes = [file for pid in found for file in self.store.glob(f"steps/*/*-{pid}.txt")]
+            if any(file.stat().st_size for file in notes) if training else found:
+                return
+            time.sleep(0.05)
 
     def _pass(self, runner: Runner, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -34,15 +34,15 @@ def _nurseries(runner: Runner, _: random.Random) -> list[int]:
 
 _Choice = Callable[[Runner, random.Random], list[int]]
 KILLS: dict[str, tuple[int, signal.Signals, _Choice]] = {
-    "SIGKILL to one worker": (8, signal.SIGKILL, _one_worker),
-    "SIGKILL to all workers": (3, signal.SIGKILL, lambda runner, _: workers(runner)),
-    "SIGKILL to the workers' parent": (2, signal.SIGKILL, _nurseries),
-    "SIGKILL to the runner": (3, signal.SIGKILL, lambda runner, _: [runner.pid]),
-    "SIGKILL to runner and workers": (2, signal.SIGKILL, lambda runner, _: [runner.pid, *descendants(runner.pid)]),
-    "SIGTERM to the runner": (2, signal.SIGTERM, lambda runner, _: [runner.pid]),
+    "SIGKILL to one worker": (14, signal.SIGKILL, _one_worker),
+    "SIGKILL to all workers": (5, signal.SIGKILL, lambda runner, _: workers(runner)),
+    "SIGKILL to the workers' parent": (1, signal.SIGKILL, _nurseries),
+    "SIGKILL to the runner": (2, signal.SIGKILL, lambda runner, _: [runner.pid]),
+    "SIGKILL to runner and workers": (1, signal.SIGKILL, lambda runner, _: [runner.pid, *descendants(runner.pid)]),
+    "SIGTERM to the runner": (1, signal.SIGTERM, lambda runner, _: [runner.pid]),
     "SIGTERM to runner and workers": (1, signal.SIGTERM, lambda runner, _: [runner.pid, *descendants(runner.pid)]),
 }
-"""By name: how often of all, the signal, and to which processes of a run it goes."""
+"""By name: how often beside the others (runs that must begin again take most time), the signal, and to whom it goes."""
 _EARLY = "SIGKILL to the runner"
 
 
