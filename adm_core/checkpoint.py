@@ -68,6 +68,18 @@ def load(path: Path) -> dict[str, Any] | None:
     return state
 
 
+def of_other_code(state: Mapping[str, Any], code: Mapping[str, str]) -> str | None:
+    """Why a checkpoint is not to be gone on from; None where the code that wrote it is the present one.
+
+    Args:
+        state: the checkpoint's content; one without ``code`` was written by an older version.
+        code: part to SHA-256 of its source, as it is now.
+    """
+    written = state.get("code", {})
+    others = [part for part in {**written, **code} if written.get(part) != code.get(part)]
+    return f"started over: the checkpoint is of other code ({', '.join(others)})" if others else None
+
+
 def _flaw(path: Path) -> str | None:
     """What is wrong with the checksums of a file that ``torch.save`` wrote, which ``torch.load`` does not compare."""
     try:

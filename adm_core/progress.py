@@ -1,4 +1,4 @@
-"""Where a run stands: step, curves, and the sums of the epoch that is under way."""
+"""Where a run stands: step, curves, and the sums of the epoch that is under way; and what it leaves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,29 @@ from torch import Tensor
 
 from adm_core.errors import Diverged
 from adm_core.outcome import Outcome
+from adm_core.taps import Network
 
 Curves = dict[str, list[float | None]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves.
+
+    Attributes:
+        networks: the networks to evaluate, by role, in evaluation mode: last or best weights, averaged if asked; the
+            student is what its method deploys.
+        curves: one value per epoch: ``epoch``, ``lr``, ``train.*``, ``log.*``, ``validation.*``.
+        seconds: time spent in training steps, over all attempts.
+        steps: optimiser steps.
+        epoch: the epoch whose weights these are.
+    """
+
+    networks: Mapping[str, Network]
+    curves: Curves
+    seconds: float
+    steps: int
+    epoch: int
 
 
 @dataclass

@@ -82,7 +82,7 @@ def create(spec: str, settings: dict[str, dict[str, Scalar]] | None = None) -> M
     """A method, or several composed: ``"dml+adm"``.
 
     Args:
-        spec: one name, or names joined by ``+``.
+        spec: one name, or names joined by ``+`` in any order.
         settings: per method name, the settings that differ from its defaults.
 
     Raises:
@@ -99,7 +99,8 @@ def create(spec: str, settings: dict[str, dict[str, Scalar]] | None = None) -> M
     for name in settings:
         if name not in parts:
             raise unknown("method", name, parts, where=f"settings for '{spec}'")
-    methods = [get(part)(**settings.get(part, {})) for part in parts]
+    # One order for every spelling, as the losses of one cell are added in one; this one as suites have long had it.
+    methods = [get(part)(**settings.get(part, {})) for part in sorted(parts, reverse=True)]
     return methods[0] if len(methods) == 1 else Composition(methods)
 
 

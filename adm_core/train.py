@@ -8,9 +8,10 @@ is read from the environment. Precision and accumulation are torch's own.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.losses.spatial import share_of
 from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
-from adm_core.progress import Curves, Progress
+from adm_core.progress import Progress, Trained
 from adm_core.recipe import Recipe
 from adm_core.seeds import derive
 from adm_core.taps import Network
@@ -35,26 +36,6 @@ CHECK_EVERY = 100
 """Steps between two looks at whether the losses are finite; each is one device synchronisation."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions below fp32, in which networks run under autocast."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training leaves.
-
-    Attributes:
-        networks: the networks to evaluate, by role, in evaluation mode: last or best weights, averaged if asked; the
-            student is what its method deploys.
-        curves: one value per epoch: ``epoch``, ``lr``, ``train.*``, ``log.*``, ``validation.*``.
-        seconds: time spent in training steps, over all attempts.
-        steps: optimiser steps.
-        epoch: the epoch whose weights these are.
-    """
-
-    networks: Mapping[str, Network]
-    curves: Curves
-    seconds: float
-    steps: int
-    epoch: int
 
 
 class Trainer:
@@ -73,6 +54,10 @@ class Trainer:
             and one step.
         report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``.
         asked_to_stop: looked at after each step; once it is true, a checkpoint is kept and :class:`Stopped` raised.
+        code: part to SHA-256 of its source; the checkpoint holds it, and one of other code is not gone on from.
+
+    Attributes:
+        remark: why training started over although there was a checkpoint; None where it did not.
 
     Raises:
         AdmError: the recipe asks for what the device cannot do, or the checkpoint is damaged.
@@ -88,10 +73,12 @@ class Trainer:
         checkpoint_seconds: float = 30.0,
         report: Callable[[dict[str, Any]], None] = lambda _: None,
         asked_to_stop: Callable[[], bool] = lambda: False,
+        code: Mapping[str, str] | None = None,
     ) -> None:
         self.distiller, self.task, self.recipe, self.seed = distiller, task, recipe, seed
         self.file, self.checkpoint_seconds, self.report = checkpoint_file, checkpoint_seconds, report
-        self.asked_to_stop = asked_to_stop
+        self.asked_to_stop, self.code = asked_to_stop, dict(code or {})
+        self.remark: str | None = None
         self.device = next(distiller.parameters()).device
         if recipe.precision == "fp16" and self.device.type != "cuda":
             raise AdmError(f"precision fp16 needs a GPU, not {self.device}; use fp32 or bf16")
@@ -268,11 +255,12 @@ class Trainer:
             "rng": [torch.get_rng_state(), *cuda],
             "averages": {role: average.state_dict() for role, average in self.averages.items()},
             "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
+            "code": self.code,
         })  # fmt: skip
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Take up the checkpoint, if there is one.
+        """Take up the checkpoint, if there is one of this code.
 
         Raises:
             AdmError: it is damaged, or of another run.
@@ -280,12 +268,13 @@ class Trainer:
         state = checkpoint.load(self.file) if self.file else None
         if state is None:
             return
+        self.remark = checkpoint.of_other_code(state, self.code)
+        if self.remark:
+            print(self.remark, file=sys.stderr)
+            return
         try:
             self.progress = Progress.of_state(state, self.device)
-            weights = state["distiller"]
-            if self.distiller.regime == "offline":  # version 0.1.0 kept the frozen teacher as well
-                weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}
-            self.distiller.load_state_dict(weights)
+            self.distiller.load_state_dict(state["distiller"])
             for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(own)
             for role, average in self.averages.items():

@@ -35,7 +35,8 @@ import pandas as pd
 from results.analysis.blocks import MISSING, UNREADABLE
 from results.errors import RecordError
 from results.metrics import higher_is_better, unit_of
-from results.records.schema import Cell, Cost, ManifestRow, Record, canonical_json
+from results.records.identity import canonical_json
+from results.records.schema import Cell, Cost, ManifestRow, Record
 from results.records.store import Store
 
 Source = Store | str | Path | Iterable[Record]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from results.analysis.blocks import MISSING, Block, collect
 from results.errors import RecordError
@@ -33,12 +34,14 @@ class Results:
         blocks: its records, arranged.
         problems: what is wrong with records that could not be read.
         samples: cell id to the picture that ``adm samples`` made of the cell, where there is one.
+        protocols: digest to the protocol that the store keeps, where it keeps one.
     """
 
     manifest: Manifest
     blocks: list[Block]
     problems: tuple[str, ...]
     samples: Mapping[str, Path] = field(default_factory=dict)
+    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def not_run(self) -> int:
@@ -60,7 +63,8 @@ def load(store_root: str | Path, suite: str) -> Results:
     blocks = collect(manifest, records, problems)
     pictures = {row.id: store.samples_path(row.id) for row in manifest.rows}
     samples = {cell_id: path for cell_id, path in pictures.items() if path.is_file()}
-    return Results(manifest, blocks, tuple(problems[key] for key in sorted(problems)), samples)
+    protocols = store.protocols(block.cell for block in blocks)
+    return Results(manifest, blocks, tuple(problems[key] for key in sorted(problems)), samples, protocols)
 
 
 def tables_of(results: Results, table: str = "scores") -> list[Table]:
@@ -132,7 +136,7 @@ def _made(results: Results) -> list[Made]:
 def _page(results: Results, made: Sequence[Made]) -> str:
     from results.render import html  # loads matplotlib, which no other form needs
 
-    return html.render(results.manifest, results.blocks, made, results.samples)
+    return html.render(results.manifest, results.blocks, made, results.samples, results.protocols)
 
 
 def write_all(results: Results, out_dir: str | Path) -> list[Path]:

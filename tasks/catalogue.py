@@ -90,6 +90,11 @@ def task_class(task: str) -> type[Task]:
     return found
 
 
+def code_folders(task: str) -> tuple[Path, ...]:
+    """The folders whose code makes a task's numbers: its own, and that of the data sets."""
+    return _TASKS / task, _TASKS / "datasets"
+
+
 @functools.cache
 def networks(task: str) -> Mapping[str, ListedNetwork]:
     """A task's own networks by name."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 
-from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Primary, Record, canonical_json
+from results.records.identity import canonical_json
+from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Primary, Record
 
 MISSING = "not run"
 UNREADABLE = "unreadable"

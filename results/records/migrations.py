@@ -11,7 +11,18 @@ from results.records.schema import SCHEMA_VERSION
 Document = dict[str, Any]
 Migration = Callable[[Document], Document]
 
-MIGRATIONS: Mapping[int, Migration] = {}
+
+def _ids_by_the_first_rule(document: Document) -> Document:
+    """Schema 2 makes ids by another rule. What a method's defaults are, and a protocol, is not known here, so that
+    cells keep the ids that they have; ``adm migrate`` gives them those of the second rule."""
+    if "cell" in document:
+        document["cell"] = {**document["cell"], "rule": 1}
+    if "rows" in document:
+        document["rows"] = [{**row, "cell": {**row["cell"], "rule": 1}} for row in document["rows"]]
+    return document
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _ids_by_the_first_rule}
 """Version to the step that turns a document of it into one of the next version. Version 1 is the first."""
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from results.records.identity import identity
 from results.records.privacy import as_reason, refuse_paths, refuse_paths_within, refuse_persons
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Regime = Literal["alone", "offline", "online", "peers"]
 Status = Literal["ok", "diverged", "oom", "timeout", "error", "interrupted", "skipped"]
@@ -37,34 +35,21 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values have equal text.
-
-    Raises:
-        ValueError: the value holds NaN or infinity.
-    """
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
-
-
-@lru_cache(maxsize=1 << 16)
-def _identity(cell: str) -> str:
-    """The digest of a cell given as JSON; a report asks for each twice, for the manifest and for the record."""
-    return digest(json.loads(cell))
-
-
 class MethodPart(_Model):
     """One method of a composition, with the settings that were in force."""
 
     name: Text
     version: int = Field(ge=1, description="raised when the method's numbers are meant to move")
     settings: dict[str, Setting] = {}
+    at_default: tuple[Text, ...] = Field(
+        (), description="those of the settings that are at the method's defaults, sorted; they do not enter the id"
+    )
+
+    @model_validator(mode="after")
+    def _are_settings(self) -> Self:
+        if not set(self.at_default) <= set(self.settings):
+            raise ValueError(f"at_default: {sorted(set(self.at_default) - set(self.settings))} are no settings of it")
+        return self
 
 
 class TeacherRecipe(_Model):
@@ -98,7 +83,16 @@ class BenchmarkIdentity(_Model):
 
 
 class Cell(_Model):
-    """One thing to train. Every field enters the identity; nothing else does."""
+    """One thing to train.
+
+    Its id is made of what it is: of every field that has not its default, but for the names of protocols, settings at
+    their defaults, and the order of the methods.
+    """
+
+    rule: Literal[1, 2] = Field(
+        2, description="how the id is made; 1: as before schema 2, in stores not brought up; left out otherwise",
+        exclude_if=lambda rule: rule == 2,
+    )  # fmt: skip
 
     task: Text
     benchmark: Text = Field(description="name and version, e.g. cifar100@1")
@@ -106,8 +100,8 @@ class Cell(_Model):
         None, description="what the benchmark is where the suite defines it; left out elsewhere",
         exclude_if=lambda own: own is None,
     )  # fmt: skip
-    protocol: Text
-    protocol_digest: Hex16 = Field(description="digest of the resolved protocol, its name left out")
+    protocol: Text = Field(description="the name by which a suite gave it; not in the id")
+    protocol_digest: Hex16 = Field(description="of what the protocol does: task, recipe and data, defaults left out")
     regime: Regime = Field(description="alone, offline (frozen teacher), online (both train) or peers (equals train)")
     student: Text = Field(description="network name")
     teacher: Text | None = Field(None, description="network name")
@@ -118,7 +112,7 @@ class Cell(_Model):
         {}, description="those of the networks above that the suite defines itself; left out where there are none",
         exclude_if=lambda networks: not networks,
     )  # fmt: skip
-    method: tuple[MethodPart, ...] = Field(min_length=1, description="parts in order; 'none' is one part")
+    method: tuple[MethodPart, ...] = Field(min_length=1, description="its parts; 'none' is one part")
     seed: int
 
     @model_validator(mode="after")
@@ -154,7 +148,7 @@ class Cell(_Model):
     @property
     def id(self) -> str:
         """The cell's identity: 16 hexadecimal digits."""
-        return _identity(self.model_dump_json())
+        return identity(self.model_dump_json(exclude_defaults=self.rule == 2), self.rule)
 
     @property
     def pair(self) -> str:
@@ -214,14 +208,14 @@ class Attempt(_Model):
     """One try at training the cell."""
 
     status: Status
-    reason: Reason | None = None
+    reason: Reason | None = Field(None, description="why it is not ok; of an ok one, why it started over")
     seconds: Number = Field(ge=0)
 
 
 class Record(_Model):
     """The result of one cell. One JSON file each, ``records/<id>.json``."""
 
-    schema_version: Literal[1] = Field(1, description="raised whenever older records must be migrated to be read")
+    schema_version: Literal[2] = Field(2, description="raised whenever older records must be migrated to be read")
     id: Hex16
     cell: Cell
     status: Status = Field(description="only ok and skipped count as done")
@@ -235,6 +229,10 @@ class Record(_Model):
     cost: Cost = Cost()
     capabilities: list[Text] = Field([], description="what the method needs beyond the rule")
     data_digest: Text | None = None
+    code: dict[Text, Sha256] = Field(
+        {}, description="SHA-256 of the code that made the numbers: adm_core, tasks/TASK, and each method NAME",
+        exclude_if=lambda code: not code,
+    )  # fmt: skip
     environment: Annotated[dict[str, Scalar], AfterValidator(refuse_persons)] = Field(
         {}, description="versions, device, precision, git commit; never host, user or paths"
     )
@@ -279,7 +277,7 @@ class ManifestRow(_Model):
 class Manifest(_Model):
     """What a suite's tables consist of. One JSON file each, ``suites/<suite>.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     suite: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     title: Text
     baseline: Text = "none"

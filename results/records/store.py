@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from adm_files import replacing, why_not_written
 from results.errors import RecordError
 from results.records.migrations import migrate
-from results.records.schema import SCHEMA_VERSION, Manifest, Record
+from results.records.schema import SCHEMA_VERSION, Cell, Manifest, Record
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _CELL_ID = re.compile(r"[0-9a-f]{16}")
@@ -70,6 +71,57 @@ class Store:
             return
         except OSError as error:
             raise RecordError(why_not_written(path, error)) from error
+
+    def protocol_path(self, digest: str) -> Path:
+        """Where the protocol lies that cells name by a digest."""
+        return self.root / "protocols" / f"{digest}.json"
+
+    def write_protocol(self, digest: str, protocol: Mapping[str, Any]) -> None:
+        """Keep a protocol under its digest, unless it is there.
+
+        Args:
+            digest: by which cells name it.
+            protocol: ``name``, ``title``, ``source``, ``task``, ``recipe`` and ``data``, defaults included.
+
+        Raises:
+            RecordError: the disk is full or the folder cannot be written.
+        """
+        path = self.protocol_path(digest)
+        if not path.exists():
+            write_atomically(path, json.dumps(protocol, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def protocols(self, cells: Iterable[Cell]) -> dict[str, dict[str, Any]]:
+        """The protocols of some cells and of their teachers by digest, as :meth:`write_protocol` kept them.
+
+        Those that the store has not are left out.
+
+        Raises:
+            RecordError: a file is damaged.
+        """
+        digests: set[str] = set()
+        for cell in cells:
+            digests |= {cell.protocol_digest}
+            digests |= {cell.teacher_recipe.protocol_digest} if cell.teacher_recipe else set()
+        paths = {digest: self.protocol_path(digest) for digest in sorted(digests)}
+        return {digest: _read_protocol(path) for digest, path in paths.items() if path.is_file()}
+
+    def of_earlier_schemas(self) -> list[str]:
+        """The cells whose records an earlier version wrote, by the first bytes of each; sorted."""
+        earlier = []
+        for cell_id in self.ids():
+            with contextlib.suppress(OSError), self.record_path(cell_id).open("rb") as file:
+                version = _VERSION.search(file.read(100))
+                if version and int(version[1]) < SCHEMA_VERSION:
+                    earlier.append(cell_id)
+        return earlier
+
+    def keep_replaced(self, record: Record) -> None:
+        """Keep a finished record under another name, before a newer one of its cell takes its place.
+
+        Raises:
+            RecordError: the disk is full or the folder cannot be written.
+        """
+        write_atomically(self.record_path(record.id).with_suffix(".json.replaced"), _layout(record))
 
     def write_record(self, record: Record) -> Path:
         """Write a record whole or not at all; an older one stays intact until the new one is safe on disk.
@@ -196,6 +248,17 @@ def _read(path: Path, model: type[_Model], remedy: str) -> _Model | None:
         raise RecordError(f"{path}: is damaged: {_first_fault(error)}; {remedy}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: is damaged: not complete JSON ({error}); {remedy}") from error
+
+
+def _read_protocol(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict):
+            return content
+        problem = "it is no JSON object"
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    raise RecordError(f"{path}: cannot be read: {problem}; delete it, and the next run that needs it writes it anew")
 
 
 def _read_other_version(path: Path, raw: bytes, model: type[_Model]) -> _Model:

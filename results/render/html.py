@@ -15,6 +15,7 @@ from results import plots
 from results.analysis.blocks import Block
 from results.errors import RecordError
 from results.plots import Plot, Series
+from results.records.identity import canonical_json
 from results.records.schema import Manifest
 from results.table import Column, Entry, Row, Table, entry_text
 from results.tables.registry import Made, Place, TableKind
@@ -71,10 +72,15 @@ class _Section:
     environment: dict[str, list[str]]
     needs: dict[str, str]
     open: int
+    recipes: dict[str, dict[str, str]]
 
 
 def render(
-    manifest: Manifest, blocks: Sequence[Block], made: Sequence[Made], samples: Mapping[str, Path] | None = None
+    manifest: Manifest,
+    blocks: Sequence[Block],
+    made: Sequence[Made],
+    samples: Mapping[str, Path] | None = None,
+    protocols: Mapping[str, Mapping[str, object]] | None = None,
 ) -> str:
     """The page.
 
@@ -83,6 +89,7 @@ def render(
         blocks: its records, arranged.
         made: the suite's tables, kind by kind; those whose kind has no place in the page are left out.
         samples: cell id to a PNG file of the images that its networks make; each row shows its first seed's.
+        protocols: digest to the protocol; a block without its own shows none.
 
     Raises:
         RecordError: such a file cannot be read, or is no PNG.
@@ -91,7 +98,7 @@ def render(
     others = [one for one in made if one.kind.place not in ("top", None)]
     with plots.drawing():
         sections = [
-            _section(number, block, _of_block(others, number - 1), _samples(block, samples or {}))
+            _section(number, block, _of_block(others, number - 1), _samples(block, samples or {}), protocols or {})
             for number, block in enumerate(blocks, start=1)
         ]
     explained = [table for one in others if one.kind.place == "block" for table in one.tables]
@@ -134,7 +141,11 @@ def _environment() -> Environment:
 
 
 def _section(
-    number: int, block: Block, tables: Mapping[Place, Sequence[tuple[TableKind, Table]]], samples: list[_Samples]
+    number: int,
+    block: Block,
+    tables: Mapping[Place, Sequence[tuple[TableKind, Table]]],
+    samples: list[_Samples],
+    protocols: Mapping[str, Mapping[str, object]],
 ) -> _Section:
     name = f"block-{number}"
     series, overview, panels = _plots(block, name) if block.comparable else ([], None, [])
@@ -151,7 +162,32 @@ def _section(
         _versions(block),
         {line.label: ", ".join(sorted(line.capabilities)) for line in block.lines if line.capabilities},
         sum(not line.complete for line in block.lines),
+        _recipes(block, protocols),
     )
+
+
+def _recipes(block: Block, protocols: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, str]]:
+    """The protocols of a block, and of its teacher where that has another, where they are known: title to values."""
+    cell, found = block.cell, {}
+    named = {f"Recipe: {cell.protocol}": cell.protocol_digest}
+    if cell.teacher_recipe is not None and cell.teacher_recipe.protocol_digest != cell.protocol_digest:
+        named[f"Recipe of the teacher: {cell.teacher_recipe.protocol}"] = cell.teacher_recipe.protocol_digest
+    for title, digest in named.items():
+        if digest in protocols:
+            said = {key: value for key, value in protocols[digest].items() if key not in ("name", "task")}
+            found[title] = {"digest": digest, **_flat(said)}
+    return found
+
+
+def _flat(values: Mapping[str, object], place: str = "") -> dict[str, str]:
+    """Nested values by their dotted keys; a recipe's stand without ``recipe.`` before them."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, "" if key == "recipe" else f"{place}{key}.")
+        elif value is not None and value != {}:
+            found[f"{place}{key}"] = value if isinstance(value, str) else canonical_json(value)
+    return found
 
 
 def _plots(block: Block, name: str) -> tuple[list[Series], Plot | None, list[Plot]]:

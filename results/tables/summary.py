@@ -14,7 +14,8 @@ from statistics import median
 from results.analysis import statistics
 from results.analysis.blocks import Block, Line
 from results.analysis.ranking import best_lines, gains_by_seed, ranked
-from results.records.schema import MethodPart, canonical_json
+from results.records.identity import canonical_json
+from results.records.schema import MethodPart
 from results.table import Column, Entry, Row, Table
 from results.tables.registry import TableKind, register
 
@@ -114,7 +115,7 @@ def _standings(blocks: Sequence[Block]) -> list[_Standing]:
     found: dict[tuple[str, str], _Standing] = {}
     for place, block in enumerate(blocks):
         for line in block.lines:
-            key = (line.label, canonical_json([part.model_dump() for part in line.parts]))
+            key = (line.label, canonical_json([part.model_dump(exclude={"at_default"}) for part in line.parts]))
             baseline = line.method == block.baseline_method
             row = found.setdefault(key, _Standing(line.label, line.parts, {}, baseline))
             row.lines.setdefault(place, line)

@@ -12,6 +12,7 @@ from suites.cli import (
     insight,
     listing,
     methods,
+    migrating,
     planning,
     reporting,
     running,
@@ -36,6 +37,7 @@ app.command()(comparing.compare)
 app.command()(insight.insight)
 app.command()(samples.samples)
 app.command()(cleaning.clean)
+app.command()(migrating.migrate)
 app.command(name="check")(methods.check)
 app.command(name="new-method")(methods.new_method)
 app.command()(doctor.doctor)

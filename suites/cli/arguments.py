@@ -18,6 +18,16 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Again(StrEnum):
+    """How cells may have ended that are tried again."""
+
+    diverged = "diverged"
+    oom = "oom"
+    timeout = "timeout"
+    error = "error"
+    skipped = "skipped"
+
+
 SuiteName = Annotated[str, typer.Argument(help="Name of a suite (adm list suites), or path of a YAML file.")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of records and work files.")]
 MethodFiles = Annotated[
@@ -41,6 +51,20 @@ Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Cells at once; default: one per GPU, or one per CPU core.")
 ]
 DeviceChoice = Annotated[Device, typer.Option("--device", help="auto takes GPUs where there are any.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="KEY=PATTERN",
+        help="Cells of tables alone that match, and the teachers that these lack: method='kd*', seed=0, label, block, "
+        "benchmark, task, regime, teacher, student, or the first digits of an id. Repeated: one pattern of each key.",
+    ),
+]
+Retry = Annotated[
+    list[Again] | None,
+    typer.Option("--retry", help="Endings after which cells are tried again; all but skipped by default; repeatable."),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Train anew what other code than the present has trained.")]
 
 DEFAULT_STORE = Path("runs")
 

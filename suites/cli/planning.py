@@ -12,7 +12,10 @@ from suites.cli.arguments import (
     AsJson,
     Device,
     DeviceChoice,
+    Fresh,
     MethodFiles,
+    Only,
+    Retry,
     StoreFolder,
     SuiteName,
     Workers,
@@ -31,13 +34,16 @@ def plan(
     workers: Workers = None,
     device: DeviceChoice = Device.auto,
     method_file: MethodFiles = None,
+    only: Only = None,
+    retry: Retry = None,
+    fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a suite consists of, what is done, what is to do and why, and what it will cost.
 
     Example: adm plan quick
     """
-    made, title, _ = _make(suite, store, workers, device, method_file)
+    made, title, _ = _make(suite, store, workers, device, method_file, only, retry, fresh)
     if as_json:
         say(json.dumps(made.as_json(), indent=1))
         return
@@ -91,16 +97,29 @@ def logs(
 
 
 def _make(
-    suite: str, store: StoreFolder, workers: int | None, device: Device, method_file: MethodFiles
+    suite: str,
+    store: StoreFolder,
+    workers: int | None,
+    device: Device,
+    method_file: MethodFiles,
+    only: Only = None,
+    retry: Retry = None,
+    fresh: Fresh = False,
 ) -> tuple[Plan, str, Store]:
     from results.records.store import Store
     from suites.executors.slots import expected
     from suites.plan.plan import make_plan
+    from suites.plan.selection import select
     from suites.spec.expand import expand
 
     expansion = expand(suite, absolute(method_file))
     records = Store(store)
-    made = make_plan(expansion, records, expected(device.value, workers))
+    selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
+    made = make_plan(expansion, records, expected(device.value, workers), selection)
+    earlier = len(records.of_earlier_schemas())
+    if earlier:
+        told = f"{earlier} records are of an earlier version, whose cells had other ids, and count as none"
+        say(f"store '{store}': {told}: adm migrate --store {store}", err=True)
     if made.remark:
         say(f"which cells are running is not known: {made.remark}", err=True)
     return made, expansion.suite.title, records

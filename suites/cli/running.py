@@ -12,7 +12,10 @@ from suites.cli.arguments import (
     DataRoots,
     Device,
     DeviceChoice,
+    Fresh,
     MethodFiles,
+    Only,
+    Retry,
     StoreFolder,
     SuiteName,
     Trusted,
@@ -46,6 +49,9 @@ def run(
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which a cell is ended.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
     trust: Trusted = None,
+    only: Only = None,
+    retry: Retry = None,
+    fresh: Fresh = False,
 ) -> None:
     """Train what a suite still lacks. Stop it at any time; run it again to go on.
 
@@ -57,6 +63,7 @@ def run(
     from suites.executors import registry
     from suites.executors.base import ExecutorOptions
     from suites.plan.plan import make_plan
+    from suites.plan.selection import select
     from suites.run.display import display_for
     from suites.run.runner import Runner
     from suites.spec.expand import expand
@@ -66,6 +73,7 @@ def run(
     expansion = expand(suite, files)
     place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, timeout))
     records = Store(store.absolute())
+    _check_schema(records, str(store))
     options = RunOptions(
         device=device.value,
         data_roots=(*absolute(data_root), *expansion.data_roots),
@@ -76,7 +84,8 @@ def run(
         trusted=_trusted(trust or (), expansion),
         store=records.root,
     )
-    plan = make_plan(expansion, records, place.slots)
+    selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
+    plan = make_plan(expansion, records, place.slots, selection)
     _check_data(plan, options)
     _check_checkpoints(plan, options)
     _take_name(suite, expansion, records)
@@ -86,7 +95,23 @@ def run(
         with display_for(plan, expansion.suite.title, console) as display:
             summary = Runner(plan, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
-    sys.exit(summary.exit_code if summary else 0)
+    sys.exit(_exit_code(plan, summary))
+
+
+def _exit_code(plan: Plan, summary: Summary | None) -> int:
+    """The run's own; 1 also for cells that failed before and were not to be tried again."""
+    failed_before = any(row.state == "failed" for row in plan.rows if not row.open)
+    return (summary.exit_code if summary else 0) or int(failed_before)
+
+
+def _check_schema(records: Store, store: str) -> None:
+    """Stop at a store of an earlier version: its finished cells would be trained again under their new ids."""
+    from adm_core.errors import AdmError
+
+    earlier = len(records.of_earlier_schemas())
+    if earlier:
+        told = f"{earlier} of its records are of an earlier version, whose cells had other ids"
+        raise AdmError(f"store '{store}': {told}; run adm migrate --store {store} first, it takes seconds")
 
 
 def _check_data(plan: Plan, options: RunOptions) -> None:
@@ -161,10 +186,16 @@ def _take_name(given: str, expansion: Expansion, store: Store) -> None:
 def _tell(console: Console, expansion: Expansion, plan: Plan, summary: Summary | None, store: str) -> None:
     """The last lines: what became of the run and what to do next."""
     from suites.cli.arguments import DEFAULT_STORE
+    from suites.plan.view import show_other_code
 
     name = expansion.suite.name
+    left = [row.state for row in plan.rows if not row.open and row.state != "done"]
     where = "" if store == str(DEFAULT_STORE) else f" --store {store}"
-    if summary is None:
+    if summary is None and left:
+        failed = left.count("failed")
+        told = f"{failed} failed and not tried again, {len(left) - failed} left out"
+        console.print(f"{name}: nothing to do of what is asked for: {told}", markup=False)
+    elif summary is None:
         console.print(f"{name}: nothing to do, all {len(plan.rows)} cells are done", markup=False)
     elif summary.interrupted:
         console.print(f"{name}: interrupted; run it again to go on", markup=False)
@@ -172,6 +203,9 @@ def _tell(console: Console, expansion: Expansion, plan: Plan, summary: Summary |
         console.print(f"{name}: {len(summary.failed)} cells failed; run it again to retry them", markup=False)
         for cell in summary.failed[:5]:
             console.print(f"  adm logs {cell}{where}", markup=False)
+    elif left:
+        console.print(f"{name}: {len(plan.rows) - len(left)} cells are done, {len(left)} left out", markup=False)
     else:
         console.print(f"{name}: all {len(plan.rows)} cells are done", markup=False)
+    show_other_code(console, plan)
     console.print(f"adm report {name}{where}", markup=False)

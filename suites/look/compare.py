@@ -18,7 +18,7 @@ from adm_core.errors import AdmError, unknown
 from results.analysis.blocked import by_seed, holm
 from results.analysis.mixture import differing
 from results.analysis.statistics import paired_difference
-from results.records.schema import Cell, Record, digest
+from results.records.schema import Cell, MethodPart, Record
 from results.records.store import Store
 from suites.look.lookup import finished_cell, may_be_cell
 
@@ -102,7 +102,7 @@ def _finished(store: Store, tell: Callable[[str], None]) -> list[Record]:
 
 def _row_key(cell: Cell) -> str:
     """What cells share that differ in their seed alone."""
-    return digest(cell.model_dump(mode="json", exclude={"seed"}))
+    return cell.model_copy(update={"seed": 0}).id
 
 
 def _by_row(records: Iterable[Record]) -> dict[str, Group]:
@@ -122,7 +122,7 @@ def _by_context(method: str, records: Iterable[Record]) -> dict[str, Group]:
         raise unknown("method in this store", method, {record.cell.method_name for record in records})
     groups: dict[str, Group] = defaultdict(dict)
     for record in wanted:
-        context = digest(record.cell.model_dump(mode="json", exclude={"seed", "method"}))
+        context = _row_key(record.cell.model_copy(update={"method": (MethodPart(name="none", version=1),)}))
         other = groups[context].get(record.cell.seed)
         if other is not None:
             raise AdmError(

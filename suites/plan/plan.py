@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adm_core.errors import AdmError
-from results.records.schema import Cell, Record, canonical_json
+from results.records.identity import canonical_json
+from results.records.schema import Cell, Record
 from results.records.store import Store
+from suites.plan.selection import Selection
+from suites.spec.code import code_of, differing
 from suites.spec.expand import Expansion, PlannedCell
 from suites.spec.networks import Checkpoint
 from suites.work.folder import WorkFolder
@@ -20,7 +23,7 @@ from suites.work.locks import held
 DONE = frozenset({"ok", "skipped"})
 """Statuses after which a cell is not trained again."""
 
-State = Literal["done", "failed", "to do", "running", "not needed"]
+State = Literal["done", "failed", "to do", "running", "not needed", "left out"]
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,19 @@ class PlanRow:
 
     Attributes:
         planned: the cell.
-        state: ``failed`` cells are tried again; ``not needed``: a teacher all of whose cells are done.
+        state: ``not needed``: a teacher all of whose cells are done; ``left out``: of what was asked for.
         reason: why it is (not) to be trained.
         seconds: what it will take, from finished cells like it; None: unknown, or nothing to do.
+        open: whether it is still to be trained; ``failed`` cells are, unless the command says otherwise.
+        other_code: the parts of the code with which a finished cell was trained and which are others now.
     """
 
     planned: PlannedCell
     state: State
     reason: str
     seconds: float | None
-
-    @property
-    def open(self) -> bool:
-        """Whether it is still to be trained."""
-        return self.state not in ("done", "not needed")
+    open: bool
+    other_code: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class Plan:
         return [row for row in self.cells if row.open]
 
     @property
+    def of_other_code(self) -> list[PlanRow]:
+        """The finished cells that other code trained, and that nothing trains anew."""
+        return [row for row in self.cells if row.other_code and not row.open]
+
+    @property
     def unknown(self) -> int:
         """How many open cells have no estimate."""
         return sum(row.seconds is None for row in self.open)
@@ -101,26 +108,42 @@ class Plan:
         }
 
 
-def make_plan(expansion: Expansion, store: Store, workers: int) -> Plan:
+def make_plan(expansion: Expansion, store: Store, workers: int, selection: Selection | None = None) -> Plan:
     """Compare a suite with a store; every record is parsed once, and one that cannot be read is as good as none.
 
     The teachers of rows are planned with them, also where the expansion is a part of a suite that lacks them.
+
+    Args:
+        expansion: the suite's cells.
+        store: what has been trained.
+        workers: how many run at once, for the total.
+        selection: which cells are asked for; None: all that the suite lacks.
     """
+    selection = selection or Selection()
     artefacts = {t.id: t for t in (*expansion.artefacts, *(row.teacher for row in expansion.rows if row.teacher))}
     rows = {row.id: row for row in expansion.rows if row.id not in artefacts}
     records, faults = store.records([*artefacts, *rows])
     unreadable = {fault.cell_id: str(fault) for fault in faults if fault.cell_id}
-    needed = _needs_training(expansion.rows, records, store)
+    others = {
+        planned.id: differing(records[planned.id].code, code_of(planned.cell))
+        for planned in (*artefacts.values(), *rows.values())
+        if planned.id in records
+    }
+    needed = _needs_training(expansion.rows, records, others, store, selection)
+    chosen = {row.id for row in expansion.rows if selection.takes(row)}
     running, remark = _running(needed, store)
     costs = Costs(_alike(expansion, records, store) if needed else ())
 
     def row(planned: PlannedCell) -> PlanRow:
+        record, other = records.get(planned.id), others.get(planned.id, ())
         if planned.id not in needed:
-            return PlanRow(planned, *_settled(records.get(planned.id)), None)
-        state, reason = _state(planned, records.get(planned.id), unreadable.get(planned.id), needed)
+            is_row = planned.id in rows
+            state, reason = _settled(record, is_row, planned.id in chosen)
+            return PlanRow(planned, state, reason, None, False, other if state == "done" else ())
+        state, reason = _state(planned, record, unreadable.get(planned.id), needed, other)
         if planned.id in running:
             state, reason = "running", "a runner is at it"
-        return PlanRow(planned, state, reason, costs.estimate(planned.cell))
+        return PlanRow(planned, state, reason, costs.estimate(planned.cell), True, other if _is_done(record) else ())
 
     return Plan(
         artefacts=tuple(map(row, artefacts.values())),
@@ -133,14 +156,24 @@ def make_plan(expansion: Expansion, store: Store, workers: int) -> Plan:
     )
 
 
-def _needs_training(rows: Iterable[PlannedCell], records: Mapping[str, Record], store: Store) -> set[str]:
-    """Ids of the cells to be trained: rows that are not done, and the teachers which these lack."""
+def _needs_training(
+    rows: Iterable[PlannedCell],
+    records: Mapping[str, Record],
+    others: Mapping[str, tuple[str, ...]],
+    store: Store,
+    selection: Selection,
+) -> set[str]:
+    """Ids of the cells to be trained: rows that are asked for, and the teachers which these lack."""
     needed = set()
     for row in rows:
-        if not _is_done(records.get(row.id)):
-            needed.add(row.id)
-            if row.teacher and not _is_ready(row.teacher, records.get(row.teacher.id), store):
-                needed.add(row.teacher.id)
+        if not selection.takes(row) or not selection.asks_for(records.get(row.id), bool(others.get(row.id))):
+            continue
+        needed.add(row.id)
+        if row.teacher is None:
+            continue
+        outdated = selection.fresh and others.get(row.teacher.id)
+        if outdated or not _is_ready(row.teacher, records.get(row.teacher.id), store):
+            needed.add(row.teacher.id)
     return needed
 
 
@@ -200,17 +233,27 @@ def _is_ready(teacher: PlannedCell, record: Record | None, store: Store) -> bool
     return record is not None and record.status == "ok" and weights_exist(teacher, store)
 
 
-def _settled(record: Record | None) -> tuple[State, str]:
+def _settled(record: Record | None, is_row: bool, chosen: bool) -> tuple[State, str]:
     """State and reason of a cell that is not to be trained."""
     if record is not None and _is_done(record):
         return "done", record.reason or ""
-    return "not needed", "every cell that needs it is done"
+    if is_row and not chosen:
+        return "left out", "not among --only"
+    if is_row and record is not None:
+        return "failed", f"last time: {record.status}: {record.reason}; not among --retry"
+    return "not needed", "no cell to be trained needs it"
 
 
-def _state(planned: PlannedCell, record: Record | None, unreadable: str | None, needed: set[str]) -> tuple[State, str]:
+def _state(
+    planned: PlannedCell, record: Record | None, unreadable: str | None, needed: set[str], other: tuple[str, ...]
+) -> tuple[State, str]:
     """State and reason of a cell that is to be trained and at which no runner is."""
     if unreadable is not None:
         return "to do", f"its record is unreadable: {unreadable}"
+    if record is not None and other and _is_done(record):
+        return "to do", f"trained by other code ({', '.join(other)})"
+    if record is not None and record.status == "skipped":
+        return "to do", f"last time: skipped: {record.reason}"
     if record is not None and not _is_done(record):
         return ("to do" if record.status == "interrupted" else "failed"), f"last time: {record.status}: {record.reason}"
     if planned.teacher and planned.teacher.id in needed:
@@ -233,4 +276,6 @@ def _row_json(row: PlanRow) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "seconds": row.seconds,
+        "open": row.open,
+        "other_code": list(row.other_code),
     }

@@ -13,7 +13,14 @@ from results.records.store import Store
 from suites.plan.plan import Plan, PlanRow
 from suites.work.folder import WorkFolder
 
-_STYLES = {"done": "green", "failed": "red", "running": "cyan", "to do": "yellow", "not needed": "dim"}
+_STYLES = {
+    "done": "green",
+    "failed": "red",
+    "running": "cyan",
+    "to do": "yellow",
+    "not needed": "dim",
+    "left out": "dim",
+}
 
 
 def show_plan(console: Console, plan: Plan, title: str) -> None:
@@ -26,6 +33,7 @@ def show_plan(console: Console, plan: Plan, title: str) -> None:
         console.print(_block(block, rows))
     _show_checkpoints(console, plan)
     console.print(Text.assemble(*_counts(plan), "\n", _total(plan)))
+    show_other_code(console, plan)
 
 
 def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
@@ -50,6 +58,17 @@ def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
         console.print(Text.assemble(("failed ", "red"), text), soft_wrap=True)
     if plan.open:
         console.print(Text(_total(plan)))
+    show_other_code(console, plan)
+
+
+def show_other_code(console: Console, plan: Plan) -> None:
+    """One line where finished cells were trained by code that is another now: nothing trains them anew by itself."""
+    rows = plan.of_other_code
+    if rows:
+        parts = ", ".join(sorted({part for row in rows for part in row.other_code}))
+        cells = "1 cell" if len(rows) == 1 else f"{len(rows)} cells"
+        told = f"trained by other code: {cells} ({parts}); adm run --fresh trains anew"
+        console.print(Text(told, style="yellow"), soft_wrap=True)
 
 
 def progress_of(cell_id: str, store: Store) -> dict[str, Any]:
@@ -73,7 +92,7 @@ def _block(title: str, rows: list[PlanRow]) -> Table:
     for (label, pair, state, reason), members in groups.items():
         seeds = " ".join(str(row.planned.cell.seed) for row in members)
         known = [row.seconds for row in members if row.seconds is not None]
-        unknown = "" if state in ("done", "not needed") else "unknown"
+        unknown = "unknown" if members[0].open else ""
         time = duration(sum(known)) if known else unknown
         table.add_row(Text(label), Text(pair), seeds, Text(state, style=_STYLES[state]), time, Text(reason))
     return table

@@ -20,7 +20,7 @@ from suites.work.folder import ARTEFACTS, WorkFolder
 
 KINDS: Mapping[str, str] = {
     "locks": "lock files of cells at which no runner is",
-    "leftovers": "files that a kill left half written, and damaged records that were set aside",
+    "leftovers": "files that a kill left half written, and records that were set aside as damaged or replaced",
     "logs": "what the workers of finished cells printed",
     "work": "weights and exported students of finished cells: adm insight and adm samples need them, and a teacher is "
     "trained anew when another cell needs it",
@@ -121,7 +121,8 @@ def _lock_files(root: Path) -> Iterator[Waste]:
 def _leftovers(root: Path) -> Iterator[Waste]:
     began = time.time() - _SETTLED_SECONDS
     halves = [file for file in root.rglob(".*.tmp") if file.stat().st_mtime < began]
-    return _files("leftovers", [*halves, *(root / "records").glob("*.json.unreadable")])
+    aside = [file for ending in ("unreadable", "replaced") for file in (root / "records").glob(f"*.json.{ending}")]
+    return _files("leftovers", [*halves, *aside])
 
 
 def _work_files(root: Path, cell: str, unused: bool) -> Iterator[Waste]:

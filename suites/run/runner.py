@@ -15,7 +15,8 @@ from results.records.store import Store
 from suites.executors.base import Ending, Executor, Handle, Job
 from suites.plan.plan import DONE, Plan, weights_exist
 from suites.run.verdict import Verdict, judge, make_record
-from suites.spec.expand import PlannedCell
+from suites.spec.code import code_of, differing
+from suites.spec.expand import PlannedCell, resolved
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.locks import CellLock, acquire
 from suites.work.options import RunOptions
@@ -171,7 +172,7 @@ class Runner:
             self._tell(planned, record.status, record.reason, 0.0)
             return True
         outcome = folder.outcome()
-        if outcome and outcome.get("status") in DONE and (record is None or record.status not in DONE):
+        if outcome and outcome.get("status") in DONE and self._takes_up(planned, record, outcome):
             self._write(planned, judge(Ending(0, 0.0), outcome), outcome, float(outcome.get("seconds", 0.0)))
             return True
         if teacher != "ok" and planned.teacher:
@@ -181,6 +182,12 @@ class Runner:
             self._write(planned, Verdict("error", told), None, 0.0)
             return True
         return False
+
+    def _takes_up(self, planned: PlannedCell, record: Record | None, outcome: dict[str, Any]) -> bool:
+        """Whether an outcome that was left behind is news: its runner ended before it could write the record."""
+        if record is None or record.status not in DONE:
+            return True
+        return bool(differing(record.code, outcome.get("code", {}))) and outcome["code"] == code_of(planned.cell)
 
     def _start(self, planned: PlannedCell, lock: CellLock) -> None:
         folder = self._folder(planned)
@@ -205,7 +212,7 @@ class Runner:
         self._running.remove(running)
         try:
             if verdict.infrastructure and len(attempts) < RETRIES:
-                attempts.append(_attempt(verdict, ending.seconds))
+                attempts.append(_attempt(verdict, outcome, ending.seconds))
                 self._waiting.insert(0, planned)
                 self._display.ended(planned, "retry", verdict.reason, ending.seconds)
             else:
@@ -240,15 +247,21 @@ class Runner:
     def _write(self, planned: PlannedCell, verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> None:
         earlier = self._before.get(planned.id)
         attempts = [*(earlier.attempts if earlier else ()), *self._attempts.get(planned.id, ())]
-        record = make_record(planned, verdict, outcome, [*attempts, _attempt(verdict, seconds)])
+        made = record = make_record(planned, verdict, outcome, [*attempts, _attempt(verdict, outcome, seconds)])
+        if earlier is not None and earlier.status == "ok":
+            if made.status in DONE:
+                self._store.keep_replaced(earlier)
+            else:  # a score is not lost for an attempt that gave none
+                record = earlier.model_copy(update={"attempts": made.attempts})
         if planned.id in self._unreadable and self._record(planned) is None:
             self._store.set_aside(planned.id)
+        self._store.write_protocol(planned.cell.protocol_digest, resolved(planned.cell.protocol, planned.protocol))
         self._store.write_record(record)
         folder = self._folder(planned)
         folder.forget_outcome()
-        if record.status in DONE:
+        if made.status in DONE:
             folder.tidy()
-        self._tell(planned, record.status, record.reason, seconds)
+        self._tell(planned, made.status, made.reason, seconds)
 
     def _tell(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
         self.summary.statuses[planned.id] = status
@@ -279,5 +292,6 @@ class Runner:
                 signal.signal(number, handler)
 
 
-def _attempt(verdict: Verdict, seconds: float) -> Attempt:
-    return Attempt(status=verdict.status, reason=verdict.reason, seconds=round(seconds, 3))
+def _attempt(verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> Attempt:
+    reason = verdict.reason or (outcome or {}).get("remark")
+    return Attempt(status=verdict.status, reason=reason, seconds=round(seconds, 3))

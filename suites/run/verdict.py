@@ -12,7 +12,7 @@ from results.records.schema import Attempt, Record
 from suites.executors.base import Ending
 from suites.spec.expand import PlannedCell
 
-_CONTENT = ("scores", "primary", "curves", "teacher", "cost", "capabilities", "data_digest", "environment")
+_CONTENT = ("scores", "primary", "curves", "teacher", "cost", "capabilities", "data_digest", "code", "environment")
 
 
 @dataclass(frozen=True)

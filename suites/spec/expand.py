@@ -7,11 +7,13 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from adm_core import registry
 from adm_core.errors import AdmError, nearest
 from adm_core.recipe import Protocol
-from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, TeacherRecipe, digest
+from results.records.identity import digest_of_values
+from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, TeacherRecipe
 from suites.spec.benchmarks import Folders, OwnBenchmarks
 from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_protocol, load_suite, suite_file
 from suites.spec.method_settings import MethodSettings, method_parts
@@ -147,6 +149,7 @@ def teacher_cell(cell: Cell) -> Cell | None:
     if cell.teacher_recipe is None or cell.teacher is None:
         return None
     return Cell(
+        rule=cell.rule,
         task=cell.task,
         benchmark=cell.benchmark,
         own_benchmark=cell.own_benchmark,
@@ -176,7 +179,9 @@ def _expand_block(
     alone = protocol
     if block.teacher_protocol is not None:
         alone = _protocol(block, block.teacher_protocol, folder, networks.names, f"{where}, teacher_protocol")
-        of_both = [catalogue.without_student_keys(block.task, named[1].data) for named in (alone, protocol)]
+        of_both = [
+            catalogue.without_student_keys(block.task, canonical(named[1])["data"]) for named in (alone, protocol)
+        ]
         if of_both[0] != of_both[1]:
             raise AdmError(
                 f"{where}: 'data' of protocol '{protocol[0]}' and of teacher_protocol '{alone[0]}' differ, so that "
@@ -256,9 +261,22 @@ def _plan_seeds(
     return [PlannedCell(cell, protocol, entry.shown, block.title, teacher) for cell in cells]
 
 
+def canonical(protocol: Protocol) -> dict[str, Any]:
+    """All that a protocol does, as plain JSON: task, recipe and data as validated, without what is at its default."""
+    data = catalogue.check_data(protocol.task, protocol.data, f"protocol '{protocol.title}'")
+    recipe, settings = (model.model_dump(mode="json", exclude_defaults=True) for model in (protocol.recipe, data))
+    return {"task": protocol.task, "recipe": recipe, "data": settings}
+
+
 def protocol_digest(protocol: Protocol) -> str:
-    """What identifies a protocol: all that it does, not its title nor its source."""
-    return digest(protocol.model_dump(mode="json", exclude={"title", "source"}))
+    """What identifies a protocol: all that it does, not its name, title nor source."""
+    return digest_of_values(canonical(protocol))
+
+
+def resolved(name: str, protocol: Protocol) -> dict[str, Any]:
+    """A protocol as a store keeps it: its name and texts, and every value in force."""
+    data = catalogue.check_data(protocol.task, protocol.data, f"protocol '{name}'")
+    return {"name": name, **protocol.model_dump(mode="json"), "data": data.model_dump(mode="json")}
 
 
 def _check_labels(where: str, rows: list[PlannedCell]) -> None:

@@ -10,7 +10,8 @@ from adm_core import registry
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, nearest, unknown
 from adm_core.method import Method
-from results.records.schema import MethodPart, canonical_json
+from results.records.identity import canonical_json
+from results.records.schema import MethodPart
 from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings, Suite
 from suites.spec.networks import OwnNetworks
 from tasks import catalogue
@@ -114,9 +115,20 @@ class MethodSettings:
 def method_parts(method: Method, regime: str) -> tuple[MethodPart, ...]:
     """A method as a cell names it: its parts with every setting written out that acts in the regime."""
     return tuple(
-        MethodPart(name=part.card.name, version=part.card.version, settings=_plain(part.resolved(regime)))
+        MethodPart(
+            name=part.card.name,
+            version=part.card.version,
+            settings=(settings := _plain(part.resolved(regime))),
+            at_default=at_default(type(part), settings),
+        )
         for part in parts_of(method)
     )
+
+
+def at_default(method: type[Method], settings: Mapping[str, object]) -> tuple[str, ...]:
+    """The names of those settings that are at the method's defaults, sorted."""
+    defaults = _plain(method.defaults())
+    return tuple(sorted(key for key, value in settings.items() if key in defaults and defaults[key] == value))
 
 
 def settings_of(part: MethodPart) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adm_core import registry
 from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
+from suites.spec.code import code_of
 from suites.work.folder import Assignment, WorkFolder
 from suites.worker.parentage import end_with
 
@@ -61,9 +63,12 @@ def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
         folder: where ``cell.json`` lies.
         train: what trains a cell; default: :func:`suites.worker.training.train_cell`.
     """
-    started = time.monotonic()
+    started, code = time.monotonic(), dict[str, str]()
     try:
         assignment = folder.assignment()
+        for file in assignment.options.method_files:
+            registry.load_file(file)
+        code = code_of(assignment.cell)
         outcome = {"status": "ok", "reason": None} | _train(assignment, folder, train)
     except Stopped as error:
         print(error, file=sys.stderr)
@@ -75,7 +80,7 @@ def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
         else:
             print(f"{status}: {reason}", file=sys.stderr)
         outcome = {"status": status, "reason": reason}
-    folder.conclude(outcome | {"seconds": round(time.monotonic() - started, 3)})
+    folder.conclude(outcome | {"code": code, "seconds": round(time.monotonic() - started, 3)})
 
 
 def outcome_of(error: Exception) -> tuple[str, str]:
@@ -102,10 +107,6 @@ def _lack_of_memory(error: BaseException | None) -> str | None:
 
 
 def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> dict[str, Any]:
-    from adm_core import registry
-
-    for file in assignment.options.method_files:
-        registry.load_file(file)
     if train is None:
         _settle_on_cpu(assignment.options.device)
         train = importlib.import_module("suites.worker.training").train_cell

@@ -20,7 +20,8 @@ from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task, TaskContext
 from adm_files import replacing
-from results.records.schema import Cell, Record, digest
+from results.records.identity import digest
+from results.records.schema import Cell, Record
 from results.records.store import Store
 from suites.spec.benchmarks import benchmark_of
 from suites.spec.expand import teacher_cell

@@ -6,6 +6,8 @@ import functools
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,12 +16,15 @@ import torch
 _THIS_FILE = Path(__file__).resolve()
 
 
-def environment(device: torch.device, precision: str) -> dict[str, str | int | bool | None]:
-    """Versions, hardware and the state of the checkout.
+def environment(
+    device: torch.device, precision: str, libraries: Iterable[str] = ()
+) -> dict[str, str | int | bool | None]:
+    """Versions, hardware, and the state of the checkout when this module was loaded.
 
     Args:
         device: where training happened.
         precision: of training, as the protocol says.
+        libraries: further modules whose versions are told, where this process has loaded them.
     """
     on_gpu = device.type == "cuda"
     return {
@@ -33,8 +38,15 @@ def environment(device: torch.device, precision: str) -> dict[str, str | int | b
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "precision": precision,
-        **_checkout(),
+        **_CHECKOUT,
+        **_versions(("numpy", *libraries)),
     }
+
+
+def _versions(modules: Iterable[str]) -> dict[str, str]:
+    """Of those that this process has loaded; each says itself which version it is."""
+    loaded = {name: getattr(sys.modules.get(name), "__version__", None) for name in modules}
+    return {name: str(told) for name, told in loaded.items() if told is not None}
 
 
 @functools.cache
@@ -47,7 +59,6 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-@functools.cache
 def _checkout() -> dict[str, str | bool | None]:
     """Commit and whether tracked files differ from it; None where no git checkout holds this code.
 
@@ -66,3 +77,6 @@ def _checkout() -> dict[str, str | bool | None]:
         return {"git_commit": None, "git_dirty": None}
     commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit, "git_dirty": None if status is None else bool(status)}
+
+
+_CHECKOUT = _checkout()  # before anything is trained: by its end the checkout may be another

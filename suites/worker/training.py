@@ -17,13 +17,15 @@ from adm_core.compose import parts_of
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
 from adm_core.method import Method
+from adm_core.progress import Trained
 from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task
-from adm_core.train import Trained, Trainer
+from adm_core.train import Trainer
 from adm_files import copy_mode
 from results.records.schema import Cell
+from suites.spec.code import code_of
 from suites.spec.method_settings import settings_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from suites.work.options import RunOptions
@@ -31,6 +33,7 @@ from suites.worker.opening import initial_networks, know_teacher, make_distiller
 from suites.worker.provenance import environment
 from suites.worker.stopping import asked
 from suites.worker.weights import check_savable, save_weights
+from tasks import catalogue
 
 
 def train_cell(
@@ -47,7 +50,7 @@ def train_cell(
 
     Returns:
         The parts of a record that training decides: scores, primary, curves, teacher, cost, capabilities,
-        data_digest, environment.
+        data_digest, environment; and the remark that it started over, where it did.
 
     Raises:
         AdmError: missing data, missing or damaged teacher weights, a broken method, a network that cannot be saved.
@@ -69,7 +72,7 @@ def train_cell(
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(derive(cell.seed, "training"))
     keep = (work / CHECKPOINT, options.checkpoint_seconds, report, asked.is_set)
-    trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep)
+    trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep, code_of(cell))
     ready = time.perf_counter()
     trained = trainer.run()
     done = time.perf_counter()
@@ -88,7 +91,8 @@ def train_cell(
         "cost": times | dict(task.costs) | _cost(distiller, trained, protocol, task.example()),
         "capabilities": sorted(method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
-        "environment": environment(device, protocol.recipe.precision),
+        "environment": environment(device, protocol.recipe.precision, catalogue.offer(cell.task).libraries),
+        "remark": trainer.remark,
     }
 
 

@@ -12,4 +12,5 @@ OFFER = Offer(
     check_definition=networks.check_definition,
     check_used=data_settings.check_used,
     image_folders=True,
+    libraries=("timm", "sklearn", "PIL"),
 )

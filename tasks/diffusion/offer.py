@@ -15,4 +15,5 @@ OFFER = Offer(
     locate=networks.locate,
     check_weights=schedulers.check_weights,
     student_keys=data_settings.STUDENT_KEYS,
+    libraries=("diffusers", "torchmetrics", "torch_fidelity", "scipy", "sklearn", "PIL"),
 )

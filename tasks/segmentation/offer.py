@@ -11,4 +11,5 @@ OFFER = Offer(
     external=networks.EXTERNAL,
     check_external=networks.check,
     config_files=networks.config_files,
+    libraries=("mmseg", "mmengine", "mmcv", "sklearn", "PIL", "cv2"),
 )

@@ -130,7 +130,7 @@ def test_compositions_that_make_no_sense(spec, words):
 
 def test_the_parts_of_a_composition_count_the_same_networks():
     with pytest.raises(
-        AdmError, match="'dml\\+mcl': its parts want different numbers of networks: 'dml' 2 and 'mcl' 3"
+        AdmError, match="'mcl\\+dml': its parts want different numbers of networks: 'mcl' 3 and 'dml' 2"
     ):
         registry.create("dml+mcl", {"mcl": {"networks": 3}})
     alike = registry.create("dml+mcl", {"dml": {"networks": 3}, "mcl": {"networks": 3}})

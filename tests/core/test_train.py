@@ -108,15 +108,31 @@ def test_a_frozen_teacher_is_in_no_checkpoint(tmp_path, selection):
     assert not made.distiller.teacher.training and not any(p.requires_grad for p in made.distiller.teacher.parameters())
 
 
-def test_a_checkpoint_that_holds_the_frozen_teacher_is_taken_up(tmp_path):
+def test_a_checkpoint_of_other_code_is_not_gone_on_from(tmp_path, capsys):
+    def make(code, **more):
+        options = {"checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 0.0, "code": code}
+        return trainer(recipe(), "kd", "offline", **options, **more)
+
+    core, old = {"adm_core": "0" * 64}, {"method kd": "1" * 64}
+    with pytest.raises(Stop):
+        make(core | old, task=StoppingTask((1, 3))).run()
+    other = make(core | {"method kd": "2" * 64})
+    whole = trainer(recipe(), "kd", "offline").run()
+    assert other.run().curves == whole.curves and other.task.seen[0] == (0, 0)
+    assert other.remark == "started over: the checkpoint is of other code (method kd)"
+    assert capsys.readouterr().err.strip() == other.remark
+
+
+def test_a_checkpoint_that_does_not_tell_its_code_is_not_gone_on_from_where_code_is_known(tmp_path):
     options = {"checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 0.0}
     with pytest.raises(Stop):
         trainer(recipe(), "kd", "offline", task=StoppingTask((1, 3)), **options).run()
-    state, teacher = checkpoint.load(tmp_path / "c.pt"), trainer(recipe(), "kd", "offline").distiller.teacher
-    older = {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
-    checkpoint.save(tmp_path / "c.pt", state | {"distiller": state["distiller"] | older})
-    again, whole = trainer(recipe(), "kd", "offline", **options), trainer(recipe(), "kd", "offline")
-    assert again.run().curves == whole.run().curves and again.task.seen[0] > (0, 0)
+    state = checkpoint.load(tmp_path / "c.pt")
+    del state["code"]
+    checkpoint.save(tmp_path / "c.pt", state)
+    again = trainer(recipe(), "kd", "offline", code={"adm_core": "0" * 64}, **options)
+    again.resume()
+    assert again.remark == "started over: the checkpoint is of other code (adm_core)" and again.progress.step == 0
 
 
 def test_a_stop_between_the_last_step_of_an_epoch_and_its_end_loses_no_evaluation(tmp_path):

@@ -17,6 +17,7 @@ from suites.executors.base import Job
 from suites.executors.local import LocalExecutor
 from suites.executors.slots import Slot, slots
 from suites.plan.plan import make_plan
+from suites.plan.selection import Selection
 from suites.run.display import PlainDisplay
 from suites.run.runner import Runner, Summary
 from suites.spec.expand import PlannedCell, expand
@@ -47,10 +48,17 @@ class ShortTraining(LocalExecutor):
         return (self.worker,)  # its imports take most of a worker's time
 
 
-def drive(suite: Path, store: Path, workers: int = 2, timeout: float | None = None, fail_fast: bool = False) -> Summary:
+def drive(
+    suite: Path,
+    store: Path,
+    workers: int = 2,
+    timeout: float | None = None,
+    fail_fast: bool = False,
+    selection: Selection | None = None,
+) -> Summary:
     """Run a suite file with the test worker on CPU slots."""
     expansion, records = expand(str(suite)), Store(store)
-    plan = make_plan(expansion, records, workers)
+    plan = make_plan(expansion, records, workers, selection)
     executor = ShortTraining(slots("cpu", workers), timeout)
     options = RunOptions(device="cpu", store=store)
     display = PlainDisplay(plan, expansion.suite.title, Console(file=sys.stdout, width=200, highlight=False))

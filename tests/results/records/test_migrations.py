@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from results.errors import RecordError
 from results.records.migrations import MIGRATIONS, migrate
 from results.records.schema import SCHEMA_VERSION
+from results.records.store import Store
 
 Document = dict[str, Any]
 
@@ -51,6 +53,15 @@ def test_a_newer_document_asks_for_an_upgrade() -> None:
 def test_a_version_that_is_none_is_named(version: object) -> None:
     with pytest.raises(RecordError, match="'schema_version' is"):
         migrate({"schema_version": version}, "x.json")
+
+
+def test_the_ids_of_the_first_schema_stay_where_nobody_brings_them_up() -> None:
+    store = Store(Path(__file__).with_name("schema_1"))
+    records, problems = store.records()
+    assert not problems and set(records) == set(store.ids()) == set(store.of_earlier_schemas())
+    manifest = store.read_manifest("quick")
+    assert {row.cell.rule for row in manifest.rows} == {record.cell.rule for record in records.values()} == {1}
+    assert {row.id for row in manifest.rows} < set(records)
 
 
 def test_a_step_leads_from_every_older_version() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from results.records.identity import canonical_json
 from results.records.privacy import without_paths
 from results.records.schema import (
     BenchmarkIdentity,
@@ -20,7 +20,6 @@ from results.records.schema import (
     Record,
     TeacherIdentity,
     TeacherRecipe,
-    canonical_json,
 )
 from results.records.store import Store
 from tests.results.factory import ENVIRONMENT, TOP1, failed, make_cell, make_manifest, make_record, make_row
@@ -48,14 +47,24 @@ def test_a_manifest_is_the_same_after_its_file(store: Store) -> None:
     assert store.manifests() == ["tiny"]
 
 
-def test_a_cells_id_is_the_hash_of_its_canonical_json() -> None:
-    cell = make_cell("kd")
-    text = json.dumps(cell.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def test_a_cells_id_is_the_hash_of_what_it_is() -> None:
+    settings = {"weight": 1.0, "temperature": 4.5, "taps": ["last"]}
+    parts = (
+        MethodPart(name="kd", version=1, settings=settings, at_default=("taps",)),
+        MethodPart(name="at", version=2),
+    )
+    cell = make_cell(parts=parts)
+    text = (
+        '{"benchmark":"digit-scenes@1","method":[{"name":"at","settings":{},"version":2},'
+        '{"name":"kd","settings":{"temperature":4.5,"weight":1},"version":1}],"protocol_digest":"0123456789abcdef",'
+        '"regime":"offline","seed":0,"student":"resnet8","task":"classification","teacher":"resnet20",'
+        '"teacher_recipe":{"protocol_digest":"0123456789abcdef","seed":0}}'
+    )
     assert cell.id == hashlib.sha256(text.encode()).hexdigest()[:16]
     assert Cell.model_validate_json(cell.model_dump_json()).id == cell.id
 
 
-def test_every_field_of_a_cell_enters_its_id() -> None:
+def test_every_field_of_a_cell_but_the_protocols_name_enters_its_id() -> None:
     cell = make_cell("kd")
     changes: dict[str, Any] = {
         "task": "segmentation",
@@ -63,7 +72,6 @@ def test_every_field_of_a_cell_enters_its_id() -> None:
         "own_benchmark": BenchmarkIdentity(
             classes=3, image=8, mean=(0, 0, 0), std=(1, 1, 1), images={"train": 3, "test": 3}, files="0" * 64
         ),
-        "protocol": "slow",
         "protocol_digest": "f" * 16,
         "student": "resnet14",
         "teacher": "resnet32",
@@ -72,19 +80,29 @@ def test_every_field_of_a_cell_enters_its_id() -> None:
         "method": (MethodPart(name="kd", version=2, settings={"weight": 1.0}),),
         "seed": 7,
     }
-    assert changes.keys() | {"regime"} == set(Cell.model_fields)
+    assert changes.keys() | {"regime", "rule", "protocol"} == set(Cell.model_fields)
+    assert make_cell("kd", protocol="slow").id == cell.id
     ids = {make_cell("kd", **{key: value}).id for key, value in changes.items() if key not in ("seed", "method")}
     ids |= {make_cell("kd", 7).id, make_cell(parts=changes["method"]).id, make_cell("kd", regime="online").id, cell.id}
     assert len(ids) == len(changes) + 2
 
 
 @pytest.mark.parametrize(
-    ("regime", "wanted"),
-    [("alone", "9c82bb35a1d3574f"), ("offline", "e7864d65a522beea"), ("online", "655520c099edaa64")],
+    ("regime", "first", "wanted"),
+    [
+        ("alone", "9c82bb35a1d3574f", "0294a02d4194ac86"),
+        ("offline", "e7864d65a522beea", "d1267c450efe618d"),
+        ("online", "655520c099edaa64", "96a2fa6a2a5d0743"),
+    ],
 )
-def test_the_ids_of_cells_without_networks_of_their_own_never_move(regime: str, wanted: str) -> None:
-    assert make_cell("kd", 3, regime).id == wanted
+def test_the_ids_of_cells_without_networks_of_their_own_never_move(regime: str, first: str, wanted: str) -> None:
+    assert (make_cell("kd", 3, regime, rule=1).id, make_cell("kd", 3, regime).id) == (first, wanted)
     assert "networks" not in make_cell("kd", 3, regime).model_dump(mode="json")
+
+
+def test_a_setting_at_its_default_must_be_a_setting() -> None:
+    with pytest.raises(ValidationError, match=r"at_default: \['weight'\] are no settings of it"):
+        MethodPart(name="kd", version=1, at_default=("weight",))
 
 
 def test_everything_that_a_suite_says_of_its_own_network_enters_the_id() -> None:
@@ -273,7 +291,7 @@ def test_a_regime_says_what_teacher_there_is(regime: str, changes: dict[str, Any
         ({"curves": {"a": [1.0], "b": [1.0, 2.0]}}, "differ in length"),
         ({"hostname": "x"}, "Extra inputs"),
         ({"primary": TOP1.model_dump() | {"selection": "best-test"}}, "selection"),
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, "schema_version"),
     ],
 )
 def test_a_record_that_does_not_hold_together_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -38,7 +38,7 @@ def test_a_record_is_one_readable_file_with_a_line_per_curve(store: Store) -> No
     path = store.write_record(record)
     assert path == store.root / "records" / f"{record.id}.json" and _files(store) == [path.name]
     assert '  "lr": [0.1, 0.01]' in path.read_text().splitlines()
-    assert json.loads(path.read_text())["schema_version"] == 1
+    assert json.loads(path.read_text())["schema_version"] == 2
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace", "open"])
@@ -121,8 +121,8 @@ def test_one_bad_file_spoils_no_other(store: Store) -> None:
     good = paths[0].read_bytes()
     paths[1].write_bytes(good[: len(good) // 2])
     paths[2].write_bytes(b"")
-    paths[3].write_bytes(good.replace(b'"schema_version": 1', b'"schema_version": 2'))
-    paths[4].write_bytes(b'"schema_version": 1, \xff\xfe')
+    paths[3].write_bytes(good.replace(b'"schema_version": 2', b'"schema_version": 3'))
+    paths[4].write_bytes(b'"schema_version": 2, \xff\xfe')
     paths[5].write_bytes(good)
     found, problems = store.records()
     assert set(found) == {cells[0].id}

@@ -62,7 +62,7 @@ def test_a_teacher_that_nothing_needs_any_more_is_not_trained(expansion: Expansi
     for row in expansion.rows:
         finish(row, store)
     found = states(expansion, store)["alone", "none", 0]
-    assert (found.state, found.reason, found.open) == ("not needed", "every cell that needs it is done", False)
+    assert (found.state, found.reason, found.open) == ("not needed", "no cell to be trained needs it", False)
 
 
 @pytest.mark.parametrize(

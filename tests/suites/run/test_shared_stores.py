@@ -48,6 +48,19 @@ def modes(root: Path) -> dict[str, int]:
     return {str(path.relative_to(root)): path.stat().st_mode & 0o777 for path in root.rglob("*")}
 
 
+def look_at(store: Path, suite: Path) -> None:
+    """Every command that looks at a store and writes elsewhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        for words in (
+            ("plan", suite), ("status", suite), ("report", "one"), ("report", "one", "--out", f"{folder}/board.md"),
+            ("export", "one", "--out", f"{folder}/scores.csv"), ("insight", "one", "--images", "20", "--device", "cpu"),
+            ("logs", next((store / "records").iterdir()).stem),
+        ):  # fmt: skip
+            answer = adm(*words, "--store", store)
+            assert answer.code == 0, (words, answer)
+        assert adm("compare", store, store).code == 0
+
+
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Path]:
     """A real cell trained by a team that works with umask 002; the store lies where everybody may look."""
@@ -60,6 +73,7 @@ def shared() -> Iterator[Path]:
             assert done.code == 0, done
             WorkFolder.of(root / "runs", "0" * 16).report({"epoch": 1})
             checkpoint.save(root / "runs" / "work" / "checkpoint.pt", {"weight": torch.zeros(2)})
+        look_at(root / "runs", root / "one.yaml")  # imports what somebody else may not be let read
         yield root
 
 
@@ -85,15 +99,7 @@ def read_only(shared: Path) -> Iterator[Path]:
 def test_the_read_only_store_of_another_user_can_be_looked_at(read_only: Path) -> None:
     store, suite = read_only / "runs", read_only / "one.yaml"
     before = modes(store)
-    with tempfile.TemporaryDirectory() as folder:
-        for words in (
-            ("plan", suite), ("status", suite), ("report", "one"), ("report", "one", "--out", f"{folder}/board.md"),
-            ("export", "one", "--out", f"{folder}/scores.csv"), ("insight", "one", "--images", "20", "--device", "cpu"),
-            ("logs", next((store / "records").iterdir()).stem),
-        ):  # fmt: skip
-            answer = adm(*words, "--store", store)
-            assert answer.code == 0, (words, answer)
-        assert adm("compare", store, store).code == 0
+    look_at(store, suite)
     assert modes(store) == before
     assert "Permission denied" in refusal("run", suite, "--store", store, "--device", "cpu")
 
