@@ -16,7 +16,7 @@ from adm_core import Losses, Method, MethodCard, Needs, register
 
 @register
 class Mine(Method):
-    card = MethodCard("mine-{name}", "Mine", "none", 2026, frozenset({{"offline"}}), "logits")
+    card = MethodCard("watched-{name}", "Mine", "none", 2026, frozenset({{"offline"}}), "logits")
     needs = Needs(prediction="class_logits")
 
     def losses(self, student, teacher, step):
@@ -38,7 +38,7 @@ def digest(file: Path, name: str, imports: str = "") -> str | None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(METHOD.format(imports=imports, name=name))
     registry.load_file(file)
-    return source.of_method(registry.get(f"mine-{name}"))
+    return source.of_method(registry.get(f"watched-{name}"))
 
 
 def test_a_file_of_ones_own_is_known_by_its_content(tmp_path: Path) -> None:
