@@ -63,7 +63,7 @@ def test_what_it_imports_from_beside_itself_counts_and_what_only_lies_there_does
         files = source._files(file, "mine")
         assert {path.name for path in files} == {"mine.py", "constants_of_mine.py", "further_of_mine.py"}
         digests.append(source.of_files(files))
-        assert number or source.of_method(registry.get("mine-c")) == digests[0]
+        assert number or source.of_method(registry.get("watched-c")) == digests[0]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -76,7 +76,7 @@ def test_a_packages_modules_count_as_far_as_they_are_imported(tmp_path: Path, mo
     (package / "methods" / "mine.py").write_text(METHOD.format(imports="from ..losses import constants", name="d"))
     monkeypatch.syspath_prepend(tmp_path)
     __import__("plugged_in.methods.mine")
-    files = source._files(package / "methods" / "mine.py", registry.get("mine-d").__module__)
+    files = source._files(package / "methods" / "mine.py", registry.get("watched-d").__module__)
     named = sorted(str(path.relative_to(package)) for path in files)
     assert named == ["__init__.py", "constants.py", "losses.py", "methods/mine.py"]
 
