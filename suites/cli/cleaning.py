@@ -27,7 +27,7 @@ def clean(
     """
     from adm_core.errors import AdmError, unknown
     from results.records.store import Store
-    from suites.run.clean import KINDS, find, remove, size
+    from suites.run.clean import KINDS, find, remove
 
     for kind in kinds or ():
         if kind not in KINDS:
@@ -38,6 +38,7 @@ def clean(
     if not found:
         say(f"{store}: nothing can go")
         return
+    from rich.filesize import decimal
     from rich.table import Table
     from rich.text import Text
 
@@ -47,9 +48,9 @@ def clean(
     for kind, about in KINDS.items():
         sizes = [waste.size for waste in found if waste.kind == kind]
         if sizes:
-            table.add_row(kind, str(len(sizes)), size(sum(sizes)), Text(about))
+            table.add_row(kind, str(len(sizes)), decimal(sum(sizes)), Text(about))
     make_console().print(table)
     if yes:
-        say(f"{store}: removed {size(remove(Store(store), found))}")
+        say(f"{store}: removed {decimal(remove(Store(store), found))}")
     else:
-        say(f"{store}: {size(sum(waste.size for waste in found))} can go; nothing is removed without --yes")
+        say(f"{store}: {decimal(sum(waste.size for waste in found))} can go; nothing is removed without --yes")

@@ -278,9 +278,8 @@ def main() -> _Worker | None:
     parser.add_argument("modules", nargs="*", help="what to import for the workers")
     given = parser.parse_args()
     end_by_kernel_with(given.parent)
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # a cluster asks all of a job's processes; this one ends with its runner
+    # A cluster asks all processes of a job to end; this one ends with its runner.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=given.socket) as connection:
         for module in given.modules:
             with contextlib.suppress(Exception):  # the worker imports it again, and tells what is wrong in its outcome

@@ -98,16 +98,6 @@ def remove(store: Store, found: Collection[Waste]) -> int:
     return freed
 
 
-def size(count: int) -> str:
-    """A number of bytes for people: ``0 B``, ``12 KiB``, ``3.4 GiB``."""
-    amount, units = float(count), iter(("B", "KiB", "MiB", "GiB"))
-    for unit in units:
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if amount >= 10 or unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
-
-
 def _teachers(cells: Iterable[Cell]) -> set[str]:
     return {alone.id for cell in cells if (alone := teacher_cell(cell)) is not None}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
+from adm_files import replacing
 from results.records.identity import digest
 from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Record
 from results.records.store import Store
@@ -97,8 +98,9 @@ def by_present_rule(cell: Cell, protocols: Protocols) -> Cell:
 
 
 def _protocols(store: Store, files: Iterable[Path]) -> Iterator[tuple[str, tuple[str, Protocol]]]:
-    for name in protocol_names():
-        yield _first_digest(load_protocol(name)[1]), load_protocol(name)
+    for name in (*protocol_names(), *(str(path.absolute()) for path in files)):
+        told, protocol = load_protocol(name)
+        yield _first_digest(protocol), (told, protocol)
     for cell in WorkFolder.ids(store.root):
         file = WorkFolder.of(store.root, cell).path / "cell.json"
         try:
@@ -107,9 +109,6 @@ def _protocols(store: Store, files: Iterable[Path]) -> Iterator[tuple[str, tuple
             yield given["cell"]["protocol_digest"], (given["cell"]["protocol"], protocol)
         except (OSError, ValueError, KeyError, TypeError):  # without it, or not whole: another may tell
             continue
-    for path in files:
-        name, protocol = load_protocol(str(path.absolute()))
-        yield _first_digest(protocol), (name, protocol)
 
 
 def _first_digest(protocol: Protocol) -> str:
@@ -168,7 +167,8 @@ def _rename_assignment(store: Store, cell: Cell) -> None:
         given = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return
-    file.write_text(json.dumps(given | {"cell": cell.model_dump(mode="json")}, indent=1), encoding="utf-8")
+    with replacing(file) as new:
+        new.write_text(json.dumps(given | {"cell": cell.model_dump(mode="json")}, indent=1), encoding="utf-8")
 
 
 def _move(old: Path, new: Path) -> None:

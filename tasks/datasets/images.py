@@ -44,15 +44,8 @@ class LabelledSet(ABC):
         Raises:
             AdmError: one of the two parts would be empty.
         """
-        count = size if isinstance(size, int) else round(len(self) * size)
-        if not 0 < count < len(self):
-            raise AdmError(
-                f"carving a validation split: {size} of {len(self)} images is {count}; "
-                f"it must be at least 1 and at most {len(self) - 1}"
-            )
-        chosen = balanced_choice(self.labels, len(self.classes), count, seed)
-        rest = np.setdiff1d(np.arange(len(self)), chosen)
-        return self.take(rest), self.take(chosen)
+        train, validation = carved(self.labels, len(self.classes), size, seed)
+        return self.take(train), self.take(validation)
 
     def limit(self, n: int) -> Self:
         """At most ``n`` examples, every class in the same proportion, order kept; always the same ones.
@@ -133,6 +126,29 @@ def uniform(seed: Sequence[int], count: int) -> NDArray[np.float64]:
     """
     raw = np.random.PCG64(np.random.SeedSequence(list(seed))).random_raw(count)
     return (np.asarray(raw, dtype=np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def carved(labels: Indices, classes: int, size: float, seed: int) -> tuple[Indices, Indices]:
+    """Positions of (train, validation) in ascending order, every class in the same proportion.
+
+    Args:
+        labels: int64 [N], the class of each example.
+        classes: number of classes.
+        size: what becomes validation: a share in (0, 1) if a float, a number of examples if an int.
+        seed: which examples.
+
+    Raises:
+        AdmError: one of the two parts would be empty.
+    """
+    total = len(labels)
+    count = size if isinstance(size, int) else round(total * size)
+    if not 0 < count < total:
+        raise AdmError(
+            f"carving a validation split: {size} of {total} images is {count}; "
+            f"it must be at least 1 and at most {total - 1}"
+        )
+    chosen = balanced_choice(labels, classes, count, seed)
+    return np.setdiff1d(np.arange(total), chosen), chosen
 
 
 def balanced_choice(labels: Indices, classes: int, size: int, seed: int) -> Indices:

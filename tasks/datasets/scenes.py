@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adm_core.errors import AdmError
-from tasks.datasets.images import Indices, balanced_choice
+from tasks.datasets.images import Indices, carved
 from tasks.datasets.source import corrupt
 
 Pixels = NDArray[np.uint8]
@@ -90,14 +90,8 @@ class _Selectable(ABC):
         Raises:
             AdmError: one of the two parts would be empty.
         """
-        count = size if isinstance(size, int) else round(len(self) * size)
-        if not 0 < count < len(self):
-            raise AdmError(
-                f"carving a validation split: {size} of {len(self)} images is {count}; "
-                f"it must be at least 1 and at most {len(self) - 1}"
-            )
-        chosen = balanced_choice(np.zeros(len(self), dtype=np.int64), 1, count, seed)
-        return self.take(np.setdiff1d(np.arange(len(self)), chosen)), self.take(chosen)
+        train, validation = carved(np.zeros(len(self), dtype=np.int64), 1, size, seed)
+        return self.take(train), self.take(validation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from adm_core.checkpoint import not_finite
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
+from adm_files import replacing
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,10 @@ def save(model: Classifier, path: Path) -> None:
         model: to be written.
         path: of the file; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     # One entry only: safetensors writes several in an order that changes, and the file's digest with it.
-    save_file(weights, path, {"architecture": json.dumps(asdict(model.architecture))})
+    with replacing(path) as new:
+        save_file(weights, new, {"architecture": json.dumps(asdict(model.architecture))})
 
 
 def load(path: Path) -> Classifier:

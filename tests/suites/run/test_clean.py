@@ -13,7 +13,7 @@ from conftest import scores, starts
 from drive import drive, find
 
 from results.records.store import Store
-from suites.run.clean import KINDS, remove, size
+from suites.run.clean import KINDS, remove
 from suites.run.clean import find as find_waste
 from suites.work.folder import WorkFolder
 from suites.work.locks import acquire
@@ -42,7 +42,7 @@ def test_nothing_is_removed_without_yes_and_sizes_are_told(finished: Path) -> No
     before = sorted(finished.rglob("*"))
     answer = adm("clean", "--store", finished)
     assert answer.code == 0 and "can go; nothing is removed without --yes" in answer.out
-    assert all(f"\n{kind} " in answer.out for kind in KINDS) and "2.0 KiB" in answer.out
+    assert all(f"\n{kind} " in answer.out for kind in KINDS) and "2.0 kB" in answer.out
     assert sorted(finished.rglob("*")) == before
     assert kinds(finished) == {"locks": 9, "leftovers": 2, "logs": 9, "work": 10, "unused": 1, "artefacts": 1}
 
@@ -104,10 +104,3 @@ def test_a_damaged_manifest_stops_it(finished: Path) -> None:
     Store(finished).manifest_path("mine").write_text("{")
     assert "is damaged" in refusal("clean", "--store", finished, "--yes")
     assert "no such folder" in refusal("clean", "--store", finished / "gone")
-
-
-@pytest.mark.parametrize(
-    ("count", "told"), [(0, "0 B"), (999, "999 B"), (2048, "2.0 KiB"), (50 << 20, "50 MiB"), (3 << 40, "3.0 TiB")]
-)
-def test_sizes_for_people(count: int, told: str) -> None:
-    assert size(count) == told

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from drive import ONE_CELL
 from torch import nn
 
 from adm_core import registry
@@ -46,18 +47,6 @@ class Unsavable(Method):
     def deployed(self, networks):
         return Remembers(networks["student"].module)
 """
-SUITE = """
-title: one that cannot be saved
-blocks:
-  - title: Online
-    task: classification
-    benchmark: digit-scenes@1
-    protocol: smoke
-    pairs: [resnet8w8s2 > resnet8w8s2]
-    regime: online
-    methods: [unsavable]
-    seeds: [0]
-"""
 
 
 class Tied(nn.Module):
@@ -88,7 +77,7 @@ def test_case_18_tensors_that_share_memory_are_saved_and_loaded(tmp_path: Path) 
 def test_case_18_what_cannot_be_saved_is_noticed_before_training(tmp_path: Path) -> None:
     """The network whose state is no tensor alone would fail after the whole training, at every try."""
     (tmp_path / "method.py").write_text(UNSAVABLE)
-    (tmp_path / "mine.yaml").write_text(SUITE)
+    (tmp_path / "mine.yaml").write_text(ONE_CELL.replace("[none]", "[unsavable]"))
     registry.load_file(tmp_path / "method.py")
     planned, reports = expand(str(tmp_path / "mine.yaml")).rows[0], list[dict[str, Any]]()
     options = RunOptions(device="cpu", store=tmp_path)
