@@ -123,6 +123,18 @@ class Recipe(_Frozen):
             raise ValueError(f"schedule.warmup: {schedule.warmup:g} epochs leave nothing after it, as {length}")
         return self
 
+    def stretched(self, factor: float) -> Recipe:
+        """The same training made longer, in whole epochs; warm-up and milestones move with them.
+
+        Args:
+            factor: times the epochs, at least 1.
+        """
+        epochs = round(self.epochs * factor)
+        own, longer = self.schedule, epochs / self.epochs
+        milestones = tuple(milestone * longer for milestone in own.milestones)
+        schedule = own.model_copy(update={"warmup": own.warmup * longer, "milestones": milestones})
+        return self.model_copy(update={"epochs": epochs, "schedule": schedule})
+
     def optimizer_of(self, network: str, role: str) -> Optimizer:
         """The optimiser settings of one network: the protocol's, changed by pattern, then by role.
 

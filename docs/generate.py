@@ -48,8 +48,18 @@ def pages() -> dict[str, str]:
 
 def _models() -> Iterator[dict[str, Any]]:
     """Every model of the record and of the manifest, as rows of field, type and meaning."""
-    cell = ("Cell", "BenchmarkIdentity", "NetworkIdentity", "MethodPart", "TeacherRecipe")
-    for name in ("Record", *cell, "Primary", "Cost", "TeacherIdentity", "Attempt", "Manifest", "ManifestRow"):
+    cell = ("Cell", "BenchmarkIdentity", "NetworkIdentity", "MethodPart", "Stretch", "TeacherRecipe")
+    for name in (
+        "Record",
+        *cell,
+        "Primary",
+        "Stretched",
+        "Cost",
+        "TeacherIdentity",
+        "Attempt",
+        "Manifest",
+        "ManifestRow",
+    ):
         model: type[BaseModel] = getattr(schema, name)
         fields = [
             {

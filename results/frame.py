@@ -13,6 +13,7 @@ All three begin with the same columns, which say of which cell a row is:
     task, benchmark, protocol, protocol_digest, regime, teacher, student      text, as in the record; teacher is null
                                for a network trained alone
     method, settings           text; the method's name, and the settings of its parts as JSON
+    stretch                    text; how much longer it trains than the protocol says: a factor, or match; null: not
     seed                       Int64
     status                     text; how training ended: ok, diverged, oom, timeout, error, interrupted, skipped, or
                                "not run" (a cell of the suite without a record), "unreadable" (a damaged record; what
@@ -226,6 +227,7 @@ def _cells(entries: Sequence[_Entry]) -> pd.DataFrame:
             **{name: _text(getattr(cell, name) if cell else None for cell in cells) for name in plain},
             "method": _text(cell.method_name if cell else None for cell in cells),
             "settings": _text(settings),
+            "stretch": _text(cell.stretch if cell else None for cell in cells),
             "seed": pd.array([cell.seed if cell else None for cell in cells], dtype="Int64"),
             "status": _text(entry.status for entry in entries),
             "reason": _text(entry.reason for entry in entries),

@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import median
 
 from results.records.identity import canonical_json
-from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Primary, Record
+from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Primary, Record, Stretch
 
 MISSING = "not run"
 UNREADABLE = "unreadable"
@@ -23,6 +23,7 @@ class Line:
     Attributes:
         label: what the suite calls it.
         parts: the method's, with their settings.
+        stretch: how much longer it trains than the protocol says.
         planned: seeds that the suite wants.
         records: seed to record, for the seeds that are ok.
         statuses: how many seeds ended how.
@@ -32,6 +33,7 @@ class Line:
 
     label: str
     parts: tuple[MethodPart, ...]
+    stretch: Stretch | None = None
     planned: list[int] = field(default_factory=list)
     records: dict[int, Record] = field(default_factory=dict)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -40,8 +42,9 @@ class Line:
 
     @property
     def method(self) -> str:
-        """Names of its parts joined by ``+``."""
-        return "+".join(part.name for part in self.parts)
+        """Names of its parts joined by ``+``, and the stretch where it trains longer: another method than without."""
+        names = "+".join(part.name for part in self.parts)
+        return f"{names} (stretch={self.stretch})" if self.stretch else names
 
     @property
     def complete(self) -> bool:
@@ -175,6 +178,11 @@ class Block:
             return [median(scores)]
         return sorted(set(scores))
 
+    @cached_property
+    def teacher_digests(self) -> list[str]:
+        """Offline: the distinct SHA-256 of the frozen teacher's weights that the records name."""
+        return sorted({record.teacher.digest for record in self.records() if record.teacher})
+
     @property
     def own_parts(self) -> list[str]:
         """What the benchmark and the networks are that the suite defines itself, a sentence for each."""
@@ -215,11 +223,11 @@ def collect(
     lines: dict[tuple[object, ...], Line] = {}
     for row in manifest.rows:
         cell = row.cell
-        place = (row.block, cell.model_dump_json(exclude={"method", "seed"}))
+        place = (row.block, cell.model_dump_json(exclude={"method", "stretch", "seed"}))
         block = blocks.setdefault(place, Block(row.block, cell, [], manifest.baseline))
-        identity = (*place, row.label, cell.model_dump_json(include={"method"}))
+        identity = (*place, row.label, cell.model_dump_json(include={"method", "stretch"}))
         if identity not in lines:
-            lines[identity] = Line(row.label, cell.method)
+            lines[identity] = Line(row.label, cell.method, cell.stretch)
             block.lines.append(lines[identity])
         _add(lines[identity], row, records.get(row.id), (problems or {}).get(row.id))
     return list(blocks.values())

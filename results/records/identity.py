@@ -50,8 +50,15 @@ def identity(cell: str, rule: int) -> str:
     del content["protocol"]
     if "teacher_recipe" in content:
         del content["teacher_recipe"]["protocol"]
-    content["method"] = sorted(map(_identifying, content["method"]), key=lambda part: str(part["name"]))
+    content["method"] = _composed(content["method"])
+    if "match" in content.get("stretch", {}):
+        content["stretch"]["match"] = sorted(map(_composed, content["stretch"]["match"]), key=canonical_json)
     return digest_of_values(content)
+
+
+def _composed(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What of a method's parts identifies it, in an order that is the same however they are written."""
+    return sorted(map(_identifying, parts), key=lambda part: str(part["name"]))
 
 
 def _identifying(part: dict[str, Any]) -> dict[str, Any]:

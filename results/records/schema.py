@@ -1,167 +1,36 @@
-"""What is stored: the identity of a cell, the record of its training, the manifest of a suite."""
+"""What is stored: the identity of a cell (:mod:`results.records.cell`), its record, the manifest of a suite."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from results.records.identity import identity
-from results.records.privacy import as_reason, refuse_paths, refuse_paths_within, refuse_persons
+from results.records.cell import (
+    BenchmarkIdentity,
+    Cell,
+    MethodPart,
+    NetworkIdentity,
+    Regime,
+    Stretch,
+    TeacherRecipe,
+)
+from results.records.fields import Hex16, Number, Reason, Scalar, Sha256, Stored, Text
+from results.records.privacy import refuse_persons
+
+__all__ = [
+    "SCHEMA_VERSION", "Attempt", "BenchmarkIdentity", "Cell", "Cost", "Manifest", "ManifestRow", "MethodPart",
+    "NetworkIdentity", "Primary", "Record", "Regime", "Status", "Stretch", "Stretched", "TeacherIdentity",
+    "TeacherRecipe",
+]  # fmt: skip
 
 SCHEMA_VERSION = 2
 
-Regime = Literal["alone", "offline", "online", "peers"]
 Status = Literal["ok", "diverged", "oom", "timeout", "error", "interrupted", "skipped"]
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-"""A finite float."""
-Text = Annotated[str, AfterValidator(refuse_paths)]
-"""Text that holds no absolute path."""
-Reason = Annotated[str, AfterValidator(as_reason)]
-"""Free text, mostly from an exception; absolute paths in it are cut to their last part, and a long one is cut."""
-Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-"""16 hexadecimal digits."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256 of a file's content."""
-Overrides = Annotated[dict[str, JsonValue], AfterValidator(refuse_paths_within)]
-"""Plain JSON of any depth that holds no absolute path."""
-Scalar = bool | int | Number | Text | None
-Setting = Scalar | list[Scalar]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MethodPart(_Model):
-    """One method of a composition, with the settings that were in force."""
-
-    name: Text
-    version: int = Field(ge=1, description="raised when the method's numbers are meant to move")
-    settings: dict[str, Setting] = {}
-    at_default: tuple[Text, ...] = Field(
-        (), description="those of the settings that are at the method's defaults, sorted; they do not enter the id"
-    )
-
-    @model_validator(mode="after")
-    def _are_settings(self) -> Self:
-        if not set(self.at_default) <= set(self.settings):
-            raise ValueError(f"at_default: {sorted(set(self.at_default) - set(self.settings))} are no settings of it")
-        return self
-
-
-class TeacherRecipe(_Model):
-    """How a frozen teacher was trained; names the ``alone`` cell that trained it."""
-
-    protocol: Text
-    protocol_digest: Hex16
-    seed: int
-
-
-class NetworkIdentity(_Model):
-    """What a network is that the suite defines itself."""
-
-    base: Text = Field(description="a network name that the task knows, or the name of the config file")
-    config: Sha256 | None = Field(None, description="SHA-256 of the config file; null: the base is a known network")
-    overrides: Overrides = Field({}, description="what the suite changes, in the task's own words")
-    checkpoint: Sha256 | None = Field(None, description="SHA-256 of the weights that a frozen teacher starts with")
-
-
-class BenchmarkIdentity(_Model):
-    """What a benchmark is that the suite defines itself: a folder of images, one folder per class in each split."""
-
-    classes: int = Field(gt=1, description="how many class folders there are")
-    image: int = Field(gt=0, description="side in pixels of the images that networks see")
-    mean: tuple[Number, Number, Number] = Field(description="of pixel values in 0..1, red, green, blue; subtracted")
-    std: tuple[Number, Number, Number] = Field(description="divided by")
-    images: dict[Text, int] = Field(description="split (train, validation, test) to how many images it has")
-    files: Sha256 = Field(
-        description="SHA-256 of the list of files: of each its split, its path below the split's folder, its bytes"
-    )
-
-
-class Cell(_Model):
-    """One thing to train.
-
-    Its id is made of what it is: of every field that has not its default, but for the names of protocols, settings at
-    their defaults, and the order of the methods.
-    """
-
-    rule: Literal[1, 2] = Field(
-        2, description="how the id is made; 1: as before schema 2, in stores not brought up; left out otherwise",
-        exclude_if=lambda rule: rule == 2,
-    )  # fmt: skip
-
-    task: Text
-    benchmark: Text = Field(description="name and version, e.g. cifar100@1")
-    own_benchmark: BenchmarkIdentity | None = Field(
-        None, description="what the benchmark is where the suite defines it; left out elsewhere",
-        exclude_if=lambda own: own is None,
-    )  # fmt: skip
-    protocol: Text = Field(description="the name by which a suite gave it; not in the id")
-    protocol_digest: Hex16 = Field(description="of what the protocol does: task, recipe and data, defaults left out")
-    regime: Regime = Field(description="alone, offline (frozen teacher), online (both train) or peers (equals train)")
-    student: Text = Field(description="network name")
-    teacher: Text | None = Field(None, description="network name")
-    teacher_recipe: TeacherRecipe | None = Field(
-        None, description="offline only; null: the teacher's weights are a checkpoint from elsewhere"
-    )
-    networks: dict[Text, NetworkIdentity] = Field(
-        {}, description="those of the networks above that the suite defines itself; left out where there are none",
-        exclude_if=lambda networks: not networks,
-    )  # fmt: skip
-    method: tuple[MethodPart, ...] = Field(min_length=1, description="its parts; 'none' is one part")
-    seed: int
-
-    @model_validator(mode="after")
-    def _regime_fits(self) -> Self:
-        wants = {
-            "alone": (False, False), "offline": (True, True), "online": (True, False), "peers": (False, False),
-        }[self.regime]  # fmt: skip
-        has = (self.teacher is not None, (self.teacher_recipe is not None) != (self.checkpoint is not None))
-        if has != wants:
-            need = [
-                "no teacher and no teacher_recipe",
-                "a teacher and no teacher_recipe",
-                "a teacher and its recipe, or its checkpoint",
-            ]
-            raise ValueError(f"regime '{self.regime}' takes {need[sum(wants)]}")
-        return self
-
-    @model_validator(mode="after")
-    def _networks_fit(self) -> Self:
-        for name, network in self.networks.items():
-            if name not in (self.student, self.teacher):
-                raise ValueError(f"networks: '{name}' is neither student nor teacher")
-            if network.checkpoint and (name == self.student or self.regime != "offline"):
-                raise ValueError(f"networks: '{name}' has a checkpoint, so it can only be a frozen teacher")
-        return self
-
-    @property
-    def checkpoint(self) -> str | None:
-        """SHA-256 of the weights file of a frozen teacher that was not trained here."""
-        own = self.networks.get(self.teacher or "")
-        return own.checkpoint if own else None
-
-    @property
-    def id(self) -> str:
-        """The cell's identity: 16 hexadecimal digits."""
-        return identity(self.model_dump_json(exclude_defaults=self.rule == 2), self.rule)
-
-    @property
-    def pair(self) -> str:
-        """``teacher > student``, or the network that is trained alone."""
-        return f"{self.teacher} > {self.student}" if self.teacher else self.student
-
-    @property
-    def method_name(self) -> str:
-        """Names of the parts joined by ``+``."""
-        return "+".join(part.name for part in self.method)
-
-
-class Primary(_Model):
+class Primary(Stored):
     """Which score ranks, and how it was picked."""
 
     metric: Text
@@ -172,7 +41,15 @@ class Primary(_Model):
     )
 
 
-class Cost(_Model):
+class Stretched(Stored):
+    """How long a cell with a ``stretch`` was trained."""
+
+    factor: Number = Field(ge=1, description="what its stretch came to, before whole epochs were made of it")
+    epochs: int = Field(gt=0, description="of its training")
+    dearest: Text | None = Field(None, description="the method whose training it matches; null: a factor was given")
+
+
+class Cost(Stored):
     """What training took; null where it was not measured."""
 
     setup_s: Number | None = Field(None, description="seconds until the first step")
@@ -183,10 +60,12 @@ class Cost(_Model):
     images_per_s: Number | None = Field(None, description="training images per second")
     peak_memory_mb: Number | None = Field(None, description="peak memory in MiB (device, else process)")
     parameters: dict[str, Number | None] = Field({}, description="trainable parameters: student, teacher, method")
-    flops: dict[str, Number | None] = Field({}, description="per image, forward: student, teacher")
+    flops: dict[str, Number | None] = Field(
+        {}, description="per image: forward of student and teacher; training: a whole training step, backward included"
+    )
 
 
-class TeacherIdentity(_Model):
+class TeacherIdentity(Stored):
     """The frozen teacher that an offline cell learned from."""
 
     cell_id: Hex16 | None = Field(None, description="of the cell that trained it; null: it came as a checkpoint")
@@ -204,7 +83,7 @@ class TeacherIdentity(_Model):
         return self
 
 
-class Attempt(_Model):
+class Attempt(Stored):
     """One try at training the cell."""
 
     status: Status
@@ -212,7 +91,7 @@ class Attempt(_Model):
     seconds: Number = Field(ge=0)
 
 
-class Record(_Model):
+class Record(Stored):
     """The result of one cell. One JSON file each, ``records/<id>.json``."""
 
     schema_version: Literal[2] = Field(2, description="raised whenever older records must be migrated to be read")
@@ -227,6 +106,9 @@ class Record(_Model):
     curves: dict[str, list[Number | None]] = Field({}, description="one value per epoch; 'epoch' comes first")
     teacher: TeacherIdentity | None = Field(None, description="offline only")
     cost: Cost = Cost()
+    stretched: Stretched | None = Field(
+        None, description="what the cell's stretch came to", exclude_if=lambda own: own is None
+    )
     capabilities: list[Text] = Field([], description="what the method needs beyond the rule")
     data_digest: Text | None = None
     code: dict[Text, Sha256] = Field(
@@ -236,7 +118,7 @@ class Record(_Model):
     environment: Annotated[dict[str, Scalar], AfterValidator(refuse_persons)] = Field(
         {}, description="versions, device, precision, git commit; never host, user or paths"
     )
-    attempts: list[Attempt] = []
+    attempts: list[Attempt] = Field([], description="every try, the last one last")
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -259,7 +141,7 @@ class Record(_Model):
         return value if value is not None and math.isfinite(value) else None
 
 
-class ManifestRow(_Model):
+class ManifestRow(Stored):
     """A cell's place in a suite's tables."""
 
     cell: Cell
@@ -274,7 +156,7 @@ class ManifestRow(_Model):
         return self
 
 
-class Manifest(_Model):
+class Manifest(Stored):
     """What a suite's tables consist of. One JSON file each, ``suites/<suite>.json``."""
 
     schema_version: Literal[2] = 2

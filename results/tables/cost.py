@@ -32,6 +32,9 @@ _COLUMNS: tuple[tuple[Column, _Reading], ...] = (
      lambda r: _millions(r.cost.flops.get("student"))),
     (Column("mflops_teacher", "teacher MFLOPs", "number", 1, "per image, forward, in millions"),
      lambda r: _millions(r.cost.flops.get("teacher"))),
+    (Column("mflops_training", "training MFLOPs", "number", 1,
+            "per image, of a training step: all forward and backward passes, in millions"),
+     lambda r: _millions(r.cost.flops.get("training"))),
 )  # fmt: skip
 
 

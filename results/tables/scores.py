@@ -160,15 +160,31 @@ def _notes(block: Block, judged: Sequence[_Judged], tests: Sequence[str]) -> lis
         notes.append(f"No seed of the baseline '{block.baseline_method}' is ok: no differences, no gains.")
     elif block.baseline is not None and block.comparable and not block.stands(block.baseline):
         notes.append(f"The baseline '{block.baseline.label}' is unranked: differences use shared seeds, untested.")
+    notes += [_told_stretch(item.line) for item in judged if item.line.stretch]
     if any(not item.ranked for item in judged) and block.comparable:
         notes.append("Unranked rows are incomplete or on other seeds; they take no part in bold print and tests.")
     if len(block.frozen_teacher) > 1:
         notes.append("The rows learned from teachers with different scores: no gains. Train them anew to compare them.")
-    elif any(item.delta for item in judged) and all(item.gain is None for item in judged) and _has_teacher(block):
+    elif len(block.teacher_digests) > 1:
+        weights = " and ".join(digest[:12] for digest in block.teacher_digests)
+        notes.append(
+            f"The rows learned from different weights of the teacher, though of equal score: SHA-256 {weights}."
+        )
+    without_gain = any(item.delta for item in judged) and all(item.gain is None for item in judged)
+    if without_gain and _has_teacher(block) and len(block.frozen_teacher) <= 1:
         notes.append("The teacher is not better than the baseline: no gains.")
     if not block.comparable:
         notes.append(f"Nothing is ranked or compared here, as rows differ in {mixture.told(block)}.")
     return notes
+
+
+def _told_stretch(line: Line) -> str:
+    """How long a row was trained that trains longer than the protocol says."""
+    told = next((record.stretched for record in line.records.values() if record.stretched), None)
+    if told is None:
+        return f"'{line.label}' trains longer than the protocol says."
+    why = f": its training costs as much as that of '{told.dearest}', in FLOPs" if told.dearest else ""
+    return f"'{line.label}' trains {told.epochs} epochs, {told.factor:.2f} times the protocol's{why}."
 
 
 def _has_teacher(block: Block) -> bool:

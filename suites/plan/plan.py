@@ -217,7 +217,8 @@ def _alike(expansion: Expansion, own: Mapping[str, Record], store: Store) -> Ite
 def _keys(cell: Cell) -> list[tuple[str | None, ...]]:
     own = canonical_json({name: network.model_dump(mode="json") for name, network in cell.networks.items()})
     setting = (cell.benchmark, cell.protocol_digest, cell.teacher, cell.student, cell.regime, own)
-    return [(*setting, cell.method_name), setting]
+    stretch = cell.stretch.model_dump_json() if cell.stretch else ""
+    return [(*setting, cell.method_name, stretch), setting]
 
 
 def _seconds(record: Record) -> float:

@@ -16,7 +16,8 @@ from suites.executors.base import Ending, Executor, Handle, Job
 from suites.plan.plan import DONE, Plan, weights_exist
 from suites.run.verdict import Verdict, judge, make_record
 from suites.spec.code import code_of, differing
-from suites.spec.expand import PlannedCell, resolved
+from suites.spec.expand import PlannedCell
+from suites.spec.protocols import resolved
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.locks import CellLock, acquire
 from suites.work.options import RunOptions

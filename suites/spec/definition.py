@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from adm_core.errors import AdmError, unknown
 from adm_core.recipe import Protocol
 from adm_core.yaml_file import read_model
+from results.records.fields import Text
 from results.records.privacy import without_paths
-from results.records.schema import Text
 from suites.spec.names import NAME, is_path, suite_name
 from suites.spec.own import OwnBenchmark, OwnNetwork
 
@@ -70,11 +70,20 @@ class Pair(_Frozen):
 
 
 class MethodEntry(_Frozen):
-    """A row of the table: a method, the label it goes by, and settings that belong to this row alone."""
+    """A row of the table.
+
+    Attributes:
+        method: one, or several joined by ``+``.
+        label: what the row goes by.
+        settings: those that belong to this row alone.
+        stretch: how much longer it trains than the protocol says: a factor on the epochs above 1, or ``match``: as long
+            as the dearest other row of the table costs, in floating-point operations of training.
+    """
 
     method: Text
     label: Text | None = None
     settings: Settings = {}
+    stretch: Annotated[float, Field(gt=1, allow_inf_nan=False)] | Literal["match"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -92,6 +101,8 @@ class MethodEntry(_Frozen):
             for part, settings in self.settings.items()
             for key, value in settings.items()
         ]
+        if self.stretch is not None:
+            given.append(f"stretch={self.stretch if self.stretch == 'match' else format(self.stretch, 'g')}")
         return f"{self.method} ({', '.join(given)})" if given else self.method
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from adm_core import registry
-from adm_core.errors import AdmError, nearest
+from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
-from results.records.identity import digest_of_values
-from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, TeacherRecipe
+from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, Stretch, TeacherRecipe
 from suites.spec.benchmarks import Folders, OwnBenchmarks
-from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_protocol, load_suite, suite_file
+from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_suite, suite_file
 from suites.spec.method_settings import MethodSettings, method_parts
 from suites.spec.names import is_path
 from suites.spec.networks import Checkpoint, OwnNetworks
+from suites.spec.protocols import canonical, protocol_digest, protocol_of
 from tasks import catalogue
 from tasks.datasets.splits import SplitSettings
 
@@ -174,11 +172,11 @@ def _expand_block(
     settings: MethodSettings,
 ) -> list[PlannedCell]:
     benchmark = benchmarks.of_block(block, where)
-    protocol = _protocol(block, block.protocol, folder, networks.names, f"{where}, protocol")
+    protocol = protocol_of(block, block.protocol, folder, networks.names, f"{where}, protocol")
     data = _check_used(block, protocol, benchmark, benchmarks.splits(block, benchmark), where)
     alone = protocol
     if block.teacher_protocol is not None:
-        alone = _protocol(block, block.teacher_protocol, folder, networks.names, f"{where}, teacher_protocol")
+        alone = protocol_of(block, block.teacher_protocol, folder, networks.names, f"{where}, teacher_protocol")
         of_both = [
             catalogue.without_student_keys(block.task, canonical(named[1])["data"]) for named in (alone, protocol)
         ]
@@ -190,24 +188,27 @@ def _expand_block(
     own = [networks.of_pair(block, pair.teacher, pair.student, data, where) for pair in block.pairs]
     rows = []
     for pair, identities in zip(block.pairs, own, strict=True):
-        for entry in block.methods:
-            method = settings.resolve(block, pair, entry, where)
-            rows += _plan_seeds(block, pair, entry, method, benchmark, identities, protocol, alone)
+        methods = [settings.resolve(block, pair, entry, where) for entry in block.methods]
+        for entry, method in zip(block.methods, methods, strict=True):
+            stretch = _stretch(block, entry, method, methods, where)
+            rows += _plan_seeds(block, pair, entry, method, stretch, benchmark, identities, protocol, alone)
     return rows
 
 
-def _protocol(block: Block, given: str, folder: Path | None, own: Iterable[str], where: str) -> tuple[str, Protocol]:
-    """The protocol that a block gives by name or path, with its name; checked for the block's task and networks."""
-    name, protocol = load_protocol(given, folder, where)
-    if protocol.task != block.task:
-        raise AdmError(f"{where} '{name}' is for task '{protocol.task}', not '{block.task}'")
-    catalogue.check_data(block.task, protocol.data, f"{where} '{name}'")
-    known = [*catalogue.networks(block.task), *own]
-    for pattern in protocol.recipe.networks:
-        if not catalogue.is_network(block.task, pattern) and not fnmatch.filter(known, pattern):
-            told = f"'{pattern}' matches none of the {len(known)} networks of task '{block.task}' and of the suite"
-            raise AdmError(f"{where} '{name}', recipe.networks: {told}; {nearest(pattern, known)}")
-    return name, protocol
+def _stretch(
+    block: Block, entry: MethodEntry, own: tuple[MethodPart, ...], methods: list[tuple[MethodPart, ...]], where: str
+) -> Stretch | None:
+    """How much longer a row trains than its protocol says; ``methods`` are those of all rows, as resolved."""
+    if entry.stretch is None or entry.stretch != "match":
+        return None if entry.stretch is None else Stretch(factor=entry.stretch)
+    each = zip(block.methods, methods, strict=True)
+    others = tuple(parts for row, parts in each if row.stretch is None and parts != own)
+    if not others:
+        raise AdmError(
+            f"{where}, methods: '{entry.shown}' is to train as long as the dearest other row costs, and there is no "
+            "other; add methods, or give a factor, as in 'stretch: 1.8'"
+        )
+    return Stretch(match=others)
 
 
 def _check_used(
@@ -226,6 +227,7 @@ def _plan_seeds(
     pair: Pair,
     entry: MethodEntry,
     method: tuple[MethodPart, ...],
+    stretch: Stretch | None,
     benchmark: BenchmarkIdentity | None,
     networks: dict[str, NetworkIdentity],
     named: tuple[str, Protocol],
@@ -251,6 +253,7 @@ def _plan_seeds(
             teacher_recipe=recipe if block.regime == "offline" and not brought else None,
             networks=networks,
             method=method,
+            stretch=stretch,
             seed=seed,
         )
         for seed in block.seeds
@@ -259,24 +262,6 @@ def _plan_seeds(
     label = f"teacher {pair.teacher}"
     teacher = PlannedCell(alone, of_teacher[1], label, "Teachers, trained alone") if alone else None
     return [PlannedCell(cell, protocol, entry.shown, block.title, teacher) for cell in cells]
-
-
-def canonical(protocol: Protocol) -> dict[str, Any]:
-    """All that a protocol does, as plain JSON: task, recipe and data as validated, without what is at its default."""
-    data = catalogue.check_data(protocol.task, protocol.data, f"protocol '{protocol.title}'")
-    recipe, settings = (model.model_dump(mode="json", exclude_defaults=True) for model in (protocol.recipe, data))
-    return {"task": protocol.task, "recipe": recipe, "data": settings}
-
-
-def protocol_digest(protocol: Protocol) -> str:
-    """What identifies a protocol: all that it does, not its name, title nor source."""
-    return digest_of_values(canonical(protocol))
-
-
-def resolved(name: str, protocol: Protocol) -> dict[str, Any]:
-    """A protocol as a store keeps it: its name and texts, and every value in force."""
-    data = catalogue.check_data(protocol.task, protocol.data, f"protocol '{name}'")
-    return {"name": name, **protocol.model_dump(mode="json"), "data": data.model_dump(mode="json")}
 
 
 def _check_labels(where: str, rows: list[PlannedCell]) -> None:

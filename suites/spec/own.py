@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from results.records.schema import Overrides
+from results.records.fields import Overrides
 
 _CONFIGS = (".py", ".json", ".yaml", ".yml")
 _Share = Annotated[float, Field(ge=0, le=1)]

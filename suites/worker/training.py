@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adm_core import registry
 from adm_core.compose import parts_of
-from adm_core.distiller import Distiller
+from adm_core.compute import training_flops
 from adm_core.errors import AdmError
 from adm_core.method import Method
 from adm_core.progress import Trained
@@ -32,6 +32,7 @@ from suites.work.options import RunOptions
 from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task, pick_device
 from suites.worker.provenance import environment
 from suites.worker.stopping import asked
+from suites.worker.stretching import stretched
 from suites.worker.weights import check_savable, save_weights
 from tasks import catalogue
 
@@ -62,6 +63,7 @@ def train_cell(
     device = pick_device(options.device)
     method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
     _check_versions(cell, method)
+    protocol, longer = stretched(cell, protocol, device, options)
     task = open_task(cell, protocol, device, options, method.needs)
     networks, identity = initial_networks(cell, task, options)
     distiller = make_distiller(cell, task, method, networks, options.files)
@@ -88,7 +90,8 @@ def train_cell(
         "primary": _primary(task, protocol),
         "curves": finite(_epoch_first(trained)),
         "teacher": _scored(identity, scores.get("teacher", {}).get(task.metric)),
-        "cost": times | dict(task.costs) | _cost(distiller, trained, protocol, task.example()),
+        "cost": times | dict(task.costs) | _cost(trainer, trained),
+        "stretched": longer and longer.model_dump(),
         "capabilities": sorted(method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
         "environment": environment(device, protocol.recipe.precision, catalogue.offer(cell.task).libraries),
@@ -121,21 +124,24 @@ def _epoch_first(trained: Trained) -> dict[str, list[float | None]]:
     return {"epoch": trained.curves.get("epoch", [])} | trained.curves
 
 
-def _cost(
-    distiller: Distiller, trained: Trained, protocol: Protocol, example: tuple[torch.Tensor, ...]
-) -> dict[str, Any]:
-    steps = max(trained.steps, 1)
+def _cost(trainer: Trainer, trained: Trained) -> dict[str, Any]:
+    """What training took; the last use of the trainer."""
+    distiller, task, batch_size = trainer.distiller, trainer.task, trainer.recipe.batch_size
+    steps, example = max(trained.steps, 1), task.example()
+    peak = _peak_memory(example[0].device)
+    flops: dict[str, float] = {role: _flops(network, example) for role, network in trained.networks.items()}
+    flops["training"] = training_flops(trainer, next(iter(task.batches(0, 0)))) / batch_size
     return {
         "train_s": trained.seconds,
         "step_ms": 1000 * trained.seconds / steps,
-        "images_per_s": protocol.recipe.batch_size * steps / max(trained.seconds, 1e-9),
-        "peak_memory_mb": _peak_memory(example[0].device),
+        "images_per_s": batch_size * steps / max(trained.seconds, 1e-9),
+        "peak_memory_mb": peak,
         "parameters": {
             "student": _parameters(trained.networks["student"].module),
             "teacher": _parameters(distiller.teacher) if distiller.teacher is not None else None,
             "method": sum(p.numel() for p in distiller.parts.parameters() if p.requires_grad),  # no network's copies
         },
-        "flops": {role: _flops(network, example) for role, network in trained.networks.items()},
+        "flops": flops,
     }
 
 

@@ -84,3 +84,23 @@ def test_a_schedule_that_the_training_does_not_reach_is_refused_with_the_numbers
 def test_bad_recipes_are_refused(bad):
     with pytest.raises(ValidationError):
         Recipe.model_validate({"epochs": 1, "batch_size": 4, "optimizer": {"lr": 0.05}} | bad)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "step", "milestones": [3, 4.5], "warmup": 1},
+        {"name": "onecycle", "warmup": 2},
+        {"name": "cosine", "final": 0.1},
+        {"name": "poly"},
+        {"name": "constant"},
+    ],
+)
+def test_a_stretched_recipe_has_the_same_schedule_over_more_epochs(schedule):
+    own = Recipe.model_validate({"epochs": 6, "batch_size": 4, "optimizer": {"lr": 0.05}, "schedule": schedule})
+    longer = own.stretched(1.8)  # 10.8 epochs: whole ones are 11
+    assert longer.epochs == 11
+    for done in (0.0, 0.1, 0.3, 0.49, 0.51, 0.74, 0.76, 0.99):
+        expected = own.schedule.factor(6 * done, 6)
+        assert longer.schedule.factor(11 * done, 11) == pytest.approx(expected)
+    assert longer.model_copy(update={"epochs": 6, "schedule": own.schedule}) == own

@@ -18,6 +18,7 @@ from results.records.schema import (
     MethodPart,
     NetworkIdentity,
     Record,
+    Stretch,
     TeacherIdentity,
     TeacherRecipe,
 )
@@ -78,6 +79,7 @@ def test_every_field_of_a_cell_but_the_protocols_name_enters_its_id() -> None:
         "teacher_recipe": TeacherRecipe(protocol="quick", protocol_digest="0123456789abcdef", seed=1),
         "networks": {"resnet20": NetworkIdentity(base="resnet32")},
         "method": (MethodPart(name="kd", version=2, settings={"weight": 1.0}),),
+        "stretch": Stretch(factor=2.0),
         "seed": 7,
     }
     assert changes.keys() | {"regime", "rule", "protocol"} == set(Cell.model_fields)

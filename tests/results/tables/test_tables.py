@@ -13,12 +13,12 @@ from statsmodels.stats.multitest import multipletests
 from results import report
 from results.analysis.blocked import by_seed
 from results.analysis.blocks import Block, collect
-from results.records.schema import MethodPart, Primary
+from results.records.schema import MethodPart, Primary, Stretch, Stretched, TeacherIdentity
 from results.report import Results, tables_of
 from results.tables.cost import COST
 from results.tables.scores import SCORES
 from results.tables.slices import SLICES
-from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, one_block
+from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, make_row, one_block
 from tests.results.reading import labels, row_of, value
 
 LEADERBOARDS = Path(report.__file__).with_name("leaderboards")
@@ -197,6 +197,39 @@ def test_teachers_that_differ_leave_no_gain() -> None:
     (table,) = SCORES.tables(blocks_of({"none": (70.0, 72.0), "kd": (75.0, 76.0)}, teachers=teachers))
     assert "gain" not in [column.key for column in table.columns]
     assert any("teachers with different scores" in note for note in table.notes)
+
+
+def test_other_weights_of_a_teacher_are_told_though_their_score_is_equal() -> None:
+    cells = [make_cell("none"), make_cell("kd")]
+    records = [
+        make_record(cell).model_copy(
+            update={"teacher": TeacherIdentity(cell_id="f" * 16, digest=digit * 64, score=90.0)}
+        )
+        for cell, digit in zip(cells, "12", strict=True)
+    ]
+    (table,) = SCORES.tables(collect(make_manifest(cells), by_id(*records)))
+    assert any("different weights of the teacher, though of equal score: SHA-256 1111" in note for note in table.notes)
+    assert not any("different weights" in note for note in SCORES.tables(blocks_of(THREE))[0].notes)
+
+
+def test_a_row_that_trains_longer_is_told_and_is_no_baseline() -> None:
+    matching = Stretch(match=(make_cell("kd").method,))
+    cells = [make_cell("none", seed, stretch=matching) for seed in (0, 1)]
+    cells += [make_cell(method, seed) for method in ("none", "kd") for seed in (0, 1)]
+    longer = Stretched(factor=1.83, epochs=11, dearest="kd")
+    scores = (75.0, 76.0, 70.0, 71.5, 74.0, 75.0)
+    records = [
+        make_record(cell, score, stretched=longer if cell.stretch else None)
+        for cell, score in zip(cells, scores, strict=True)
+    ]
+    rows = [make_row(cell, "longer" if cell.stretch else "") for cell in cells]
+    (block,) = collect(make_manifest([]).model_copy(update={"rows": rows}), by_id(*records))
+    (table,) = SCORES.tables([block])
+    assert labels(table) == ["frozen teacher", "longer", "kd", "none"]
+    assert block.baseline is not None and block.baseline.label == "none"
+    assert value(table, row_of(table, "longer"), "top1_delta") == pytest.approx(4.75)
+    told = "'longer' trains 11 epochs, 1.83 times the protocol's: its training costs as much as that of 'kd', in FLOPs."
+    assert told in table.notes
 
 
 def test_a_score_that_is_better_when_lower_ranks_upwards() -> None:

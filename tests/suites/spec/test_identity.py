@@ -15,7 +15,8 @@ from adm_core.errors import AdmError
 from adm_core.methods.kd import KD
 from adm_core.recipe import Optimizer, Protocol, Recipe
 from results.records.schema import Cell
-from suites.spec.expand import expand, protocol_digest
+from suites.spec.expand import expand
+from suites.spec.protocols import protocol_digest
 from tasks import catalogue
 from tasks.classification import data_settings
 
@@ -151,3 +152,53 @@ def test_the_digests_of_the_protocols_that_come_with_the_benchmark_are_theirs_al
     digests = {name: protocol_digest(load_protocol(name)[1]) for name in protocol_names()}
     assert len(set(digests.values())) == len(digests) and digests["digit-scenes-quick"] == "67101ec27132d8c9"
     assert set(catalogue.tasks()) == {load_protocol(name)[1].task for name in protocol_names()}
+
+
+STRETCHED = """title: mine
+blocks:
+  - title: Table
+    task: classification
+    benchmark: digit-scenes@1
+    protocol: smoke
+    pairs: [resnet14w16s2 > resnet8w8s2]
+    regime: offline
+    methods: [{methods}]
+    seeds: [0]
+"""
+
+
+def rows(folder: Path, methods: str) -> dict[str, Cell]:
+    (folder / "mine.yaml").write_text(STRETCHED.format(methods=methods))
+    return {planned.label: planned.cell for planned in expand(str(folder / "mine.yaml")).rows}
+
+
+def test_a_stretch_is_science(tmp_path: Path) -> None:
+    match, twice = "{method: none, stretch: match}", "{method: none, stretch: 2}"
+    found = rows(tmp_path, f"none, kd, adm+kd, {match}, {twice}")
+    assert list(found) == ["none", "kd", "adm+kd", "none (stretch=match)", "none (stretch=2)"]
+    assert len({cell.id for cell in found.values()}) == 5
+    assert found["none"] == rows(tmp_path, "none, kd")["none"]
+
+    matched = found["none (stretch=match)"]
+    assert matched.stretch is not None
+    assert [[part.name for part in parts] for parts in matched.stretch.match] == [["kd"], ["kd", "adm"]]
+    for alike in ("kd+adm, kd, {}, none", "none, kd, kd+adm, {}, {{method: kd, stretch: 3}}"):
+        assert rows(tmp_path, alike.format(match))["none (stretch=match)"].id == matched.id
+    for other in ("none, kd, {}", "none, {{method: kd, settings: {{kd: {{weight: 2}}}}}}, kd+adm, {}"):
+        assert rows(tmp_path, other.format(match))["none (stretch=match)"].id != matched.id
+    assert rows(tmp_path, "kd, {method: none, stretch: 2.0}")["none (stretch=2)"].id == found["none (stretch=2)"].id
+
+
+@pytest.mark.parametrize(
+    ("methods", "told"),
+    [
+        ("none, {method: none, stretch: match}", r"'none \(stretch=match\)' is to train as long as the dearest other"),
+        ("none, {method: none, stretch: 1}", "stretch"),
+        ("none, {method: none, stretch: .inf}", "stretch"),
+        ("none, {method: none, stretch: most}", "stretch"),
+    ],
+)
+def test_a_stretch_that_says_nothing_is_refused(tmp_path: Path, methods: str, told: str) -> None:
+    methods = methods if "match" not in methods else "{method: none, stretch: match}"
+    with pytest.raises(AdmError, match=told):
+        rows(tmp_path, methods)

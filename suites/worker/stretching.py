@@ -1,0 +1,92 @@
+"""Training made longer: by a factor, or until it costs what the dearest method of a table costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from adm_core import registry
+from adm_core.compute import training_flops
+from adm_core.errors import Unsupported
+from adm_core.recipe import Protocol
+from adm_core.train import Trainer
+from adm_files import replacing
+from results.records.identity import digest
+from results.records.schema import Cell, MethodPart, Stretched
+from suites.spec.code import code_of
+from suites.spec.method_settings import settings_of
+from suites.work.folder import ARTEFACTS
+from suites.work.options import RunOptions
+from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task
+
+
+def stretched(
+    cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions
+) -> tuple[Protocol, Stretched | None]:
+    """The protocol by which a cell trains, and what its stretch came to; the given one where it has none.
+
+    Args:
+        cell: with or without ``stretch``.
+        protocol: the one whose digest it holds.
+        device: where networks live.
+        options: data roots and the store, which keeps what was counted.
+
+    Raises:
+        Unsupported: it is to match methods none of which can run on its networks.
+    """
+    if cell.stretch is None:
+        return protocol, None
+    factor, dearest = cell.stretch.factor, None
+    if factor is None:
+        own = _flops(cell, protocol, device, options)
+        each = _flops_of_each(cell, protocol, device, options)
+        if not each:
+            raise Unsupported(f"none of the {len(cell.stretch.match)} methods that it is to match runs on {cell.pair}")
+        dearest = max(each, key=lambda name: each[name])
+        factor = max(each[dearest] / own, 1.0)
+    recipe = protocol.recipe.stretched(factor)
+    told = Stretched(factor=factor, epochs=recipe.epochs, dearest=dearest)
+    return protocol.model_copy(update={"recipe": recipe}), told
+
+
+def _flops_of_each(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions) -> dict[str, float]:
+    """Method to the operations of its training step, of those that a cell matches and that run on its networks."""
+    found = {}
+    for parts in cell.stretch.match if cell.stretch else ():
+        other = cell.model_copy(update={"method": parts, "stretch": None})
+        try:
+            found[_name(parts)] = _flops(other, protocol, device, options)
+        except Unsupported:  # its own row says why
+            continue
+    return found
+
+
+def _flops(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions) -> float:
+    """Operations of a cell's training step on its first batch; counted once for all its seeds."""
+    science = cell.model_dump(mode="json", exclude={"seed", "stretch", "protocol"})
+    file = options.store / ARTEFACTS / "training-flops" / f"{digest(science | {'code': code_of(cell)})}.json"
+    if (known := _read(file)) is not None:
+        return known
+    method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
+    task = open_task(cell, protocol, device, options, method.needs)
+    networks, identity = initial_networks(cell, task, options)
+    distiller = make_distiller(cell, task, method, networks, options.files)
+    know_teacher(cell, task, method, distiller, identity, options.store)
+    flops = training_flops(Trainer(distiller, task, protocol.recipe, cell.seed), next(iter(task.batches(0, 0))))
+    with replacing(file) as new:
+        new.write_text(json.dumps(flops), encoding="utf-8")
+    return flops
+
+
+def _read(file: Path) -> float | None:
+    """What was counted before; None where there is no such file, or a damaged one."""
+    try:
+        return float(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _name(parts: tuple[MethodPart, ...]) -> str:
+    return "+".join(part.name for part in parts)

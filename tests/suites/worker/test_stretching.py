@@ -1,0 +1,88 @@
+"""A row that trains as long as the dearest other one costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adm_core.errors import Unsupported
+from results.records.schema import MethodPart, Stretch
+from suites.spec.expand import PlannedCell, expand
+from suites.work.folder import WorkFolder
+from suites.work.options import RunOptions
+from suites.worker import stretching
+from suites.worker.training import train_cell
+
+PROTOCOL = """
+title: two epochs on very few images
+source: tests
+task: classification
+recipe: {epochs: 2, batch_size: 32, optimizer: {name: sgd, lr: 0.05}, schedule: {name: step, milestones: [1]}}
+data: {train_limit: 64, test_limit: 64, crop_padding: 3, flip: false}
+"""
+SUITE = """
+title: controls
+blocks:
+  - title: Offline
+    task: classification
+    benchmark: digit-scenes@1
+    protocol: ./recipe.yaml
+    pairs: [resnet14w16s2 > resnet8w8s2]
+    regime: offline
+    methods: [none, kd, fitnet, rdd, {method: none, stretch: match, label: matched},
+              {method: none, stretch: 1.6, label: longer}]
+    seeds: [0, 1]
+"""
+
+
+def train(planned: PlannedCell, store: Path) -> dict[str, Any]:
+    work = WorkFolder.of(store, planned.id)
+    work.path.mkdir(parents=True, exist_ok=True)
+    return train_cell(planned.cell, planned.protocol, work.path, RunOptions(device="cpu", store=store), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the trained teacher of the suite beside it."""
+    folder = tmp_path_factory.mktemp("controls")
+    (folder / "recipe.yaml").write_text(PROTOCOL)
+    (folder / "mine.yaml").write_text(SUITE)
+    teacher = expand(str(folder / "mine.yaml")).rows[0].teacher
+    assert teacher is not None
+    train(teacher, folder)
+    return folder
+
+
+def cells(store: Path, seed: int = 0) -> dict[str, PlannedCell]:
+    return {row.label: row for row in expand(str(store / "mine.yaml")).rows if row.cell.seed == seed}
+
+
+def test_it_trains_as_many_epochs_as_cost_what_the_dearest_does(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = cells(store)
+    cost = {label: train(rows[label], store)["cost"]["flops"]["training"] for label in ("none", "kd", "fitnet")}
+    assert cost["none"] < cost["kd"] < cost["fitnet"]
+    factor = cost["fitnet"] / cost["none"]  # 'rdd' does not run on these networks
+
+    matched = train(rows["matched"], store)
+    assert matched["stretched"] == {"factor": pytest.approx(factor), "epochs": round(2 * factor), "dearest": "fitnet"}
+    assert len(matched["curves"]["epoch"]) == round(2 * factor)
+    falls = [lr > 0.01 for lr in matched["curves"]["lr"]]
+    assert falls.count(True) == pytest.approx(len(falls) / 2, abs=0.5)  # its milestone has moved along
+
+    monkeypatch.setattr(stretching, "training_flops", None)  # another seed counts nothing anew
+    assert train(cells(store, 1)["matched"], store)["stretched"] == matched["stretched"]
+
+
+def test_a_factor_is_taken_as_it_is(store: Path) -> None:
+    longer = train(cells(store)["longer"], store)
+    assert longer["stretched"] == {"factor": 1.6, "epochs": 3, "dearest": None}
+    assert len(longer["curves"]["epoch"]) == 3
+
+
+def test_where_nothing_that_it_is_to_match_runs_it_is_skipped_with_the_reason(store: Path) -> None:
+    row = cells(store)["matched"]
+    cell = row.cell.model_copy(update={"stretch": Stretch(match=((MethodPart(name="rdd", version=1),),))})
+    with pytest.raises(Unsupported, match="none of the 1 methods that it is to match runs on resnet14w16s2 > resnet8"):
+        stretching.stretched(cell, row.protocol, stretching.torch.device("cpu"), RunOptions(device="cpu", store=store))
