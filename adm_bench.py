@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import importlib.util
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -32,11 +33,13 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="plainer")
     _use_own_packages()
+    from adm_core import kernels
     from adm_core.errors import AdmError
     from results.errors import RecordError
     from suites.cli import app
 
     try:
+        kernels.settle(os.environ, "portable")  # for what is computed in this process; workers are told their recipe's
         app()
     except (AdmError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)

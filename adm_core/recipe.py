@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from adm_core.kernels import Kernels
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,7 +82,10 @@ class Recipe(_Frozen):
         batch_size: examples per optimiser step of one process, all micro-batches together.
         accumulate: micro-batches per optimiser step. Their losses add up to the whole batch's; batch normalisation, and
             methods that relate examples to each other, see one micro-batch.
-        precision: ``fp32``, ``bf16`` or ``fp16`` (fp16 needs a GPU).
+        precision: ``fp32``; ``tf32``, fp32 whose products a GPU rounds to 10 bits first; ``bf16``; ``fp16``. A CPU has
+            neither tf32 nor fp16.
+        kernels: ``portable``: on a CPU those that all x86 processors with AVX2 have, so that numbers do not follow from
+            the machine, on a GPU deterministic ones; ``native``: the fastest that there are.
         clip_norm: largest gradient norm of one network (student and teacher are clipped apart); None: no clipping.
         ema: decay of the exponential moving average of weights that is evaluated; None: the weights themselves.
         optimizer: for every network and for the parts a method trains.
@@ -94,7 +99,8 @@ class Recipe(_Frozen):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     accumulate: int = Field(1, gt=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    kernels: Kernels = "portable"
     clip_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     optimizer: Optimizer

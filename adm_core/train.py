@@ -80,8 +80,8 @@ class Trainer:
         self.asked_to_stop, self.code = asked_to_stop, dict(code or {})
         self.remark: str | None = None
         self.device = next(distiller.parameters()).device
-        if recipe.precision == "fp16" and self.device.type != "cuda":
-            raise AdmError(f"precision fp16 needs a GPU, not {self.device}; use fp32 or bf16")
+        if recipe.precision in ("fp16", "tf32") and self.device.type != "cuda":
+            raise AdmError(f"precision {recipe.precision} needs a GPU, not {self.device}; use fp32 or bf16")
         if recipe.selection == "best-validation" and not task.has_validation:
             raise AdmError("selection best-validation needs a validation split; set data.validation in the protocol")
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None

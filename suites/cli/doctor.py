@@ -54,8 +54,8 @@ def _packages() -> dict[str, str | None]:
 
 
 def _devices() -> dict[str, Any]:
+    from adm_core.cpu import cores
     from suites.executors.gpus import driver_version, gpus
-    from suites.executors.slots import cores
 
     found = [dataclasses.asdict(gpu) for gpu in gpus()]
     devices: dict[str, Any] = {"cores": cores(), "driver": driver_version(), "gpus": found, "torch_sees": None}

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from adm_core.kernels import Kernels
 from suites.work.folder import WorkFolder
 
 
@@ -18,12 +19,14 @@ class Job:
         task: its task.
         folder: its work folder, in which ``cell.json`` is written.
         lock: descriptor of the cell's lock, which the worker inherits.
+        kernels: of the cell's recipe; a worker that starts afresh sees to them itself.
     """
 
     cell_id: str
     task: str
     folder: WorkFolder
     lock: int
+    kernels: Kernels = "portable"
 
 
 @dataclass(frozen=True)

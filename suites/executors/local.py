@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, ClassVar, Self
 
+from adm_core.kernels import Kernels
 from suites.executors.base import Ending, Executor, ExecutorOptions, Handle, Job
 from suites.executors.memory import memory_kills
 from suites.executors.nursery import Nursery
@@ -68,7 +69,7 @@ class LocalExecutor(Executor):
         self.slots = len(slots)
         self._free = list(slots)
         self._timeout = timeout
-        self._nurseries: dict[tuple[str, ...], Nursery] = {}
+        self._nurseries: dict[tuple[tuple[str, ...], Kernels], Nursery] = {}
 
     @classmethod
     def from_options(cls, options: ExecutorOptions) -> Self:
@@ -88,7 +89,7 @@ class LocalExecutor(Executor):
         worker = _Worker(job, slot, time.monotonic(), memory_kills())
         try:
             with job.folder.log.open("ab") as log:
-                worker.nursery = self._nursery(self.preloaded(job, slot), slot, log)
+                worker.nursery = self._nursery(self.preloaded(job, slot), job.kernels, slot, log)
         except OSError as error:
             worker.problem = f"the worker could not be started: {error}"
         self._launch(worker)
@@ -151,11 +152,14 @@ class LocalExecutor(Executor):
         # torch._dynamo: the first optimiser imports it
         return "suites.worker.training", "torch._dynamo", f"tasks.{job.task}.task"
 
-    def _nursery(self, modules: tuple[str, ...], slot: Slot, log: IO[bytes]) -> Nursery:
-        """One per task: what another task imports is neither in a worker's memory nor in its measured peak."""
-        nursery = self._nurseries.get(modules)
+    def _nursery(self, modules: tuple[str, ...], kernels: Kernels, slot: Slot, log: IO[bytes]) -> Nursery:
+        """One per task: what another task imports is neither in a worker's memory nor in its measured peak.
+
+        And one per choice of kernels, which a library makes once.
+        """
+        nursery = self._nurseries.get((modules, kernels))
         if nursery is None or nursery.lost:
             if nursery is not None:
                 nursery.close()
-            nursery = self._nurseries[modules] = Nursery(modules, slot.environment, log)
+            nursery = self._nurseries[modules, kernels] = Nursery(modules, slot.environment, log, kernels)
         return nursery

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from adm_core.kernels import Kernels, settle
 from suites.worker.parentage import end_by_kernel_with
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -55,23 +56,28 @@ class Nursery:
         modules: what to import before the first fork; one that cannot be imported is left to the workers to report.
         environment: variables beside those of this process.
         log: where the process writes what it has to say, such as warnings while importing.
+        kernels: that the libraries which it imports are to use.
 
     Raises:
         OSError: the process cannot be started.
     """
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> None:
+    def __init__(
+        self, modules: Sequence[str], environment: Mapping[str, str], log: IO[bytes], kernels: Kernels = "portable"
+    ) -> None:
         self._socket, theirs = socket.socketpair()
         self._ready = False
         command = [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno()), str(os.getpid()), *modules]
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        own = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **_LOG, **environment}
+        settle(own, kernels)
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **_LOG, **environment},
+                env=own,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )

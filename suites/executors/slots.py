@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
+from adm_core.cpu import cores
 from adm_core.errors import AdmError
 from suites.executors.gpus import gpus
 from suites.worker.entry import THREADS
@@ -26,13 +26,6 @@ class Slot:
     def on_gpu(self) -> bool:
         """Whether a worker may see a GPU: wherever they are not hidden from it."""
         return self.environment.get("CUDA_VISIBLE_DEVICES") != ""
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def expected(device: str, workers: int | None = None) -> int:

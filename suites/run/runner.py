@@ -197,7 +197,8 @@ class Runner:
         self._display.started(planned, folder)
         self._inside = True
         try:
-            handle = self._executor.start(Job(planned.id, planned.cell.task, folder, lock.descriptor))
+            kernels = planned.protocol.recipe.kernels
+            handle = self._executor.start(Job(planned.id, planned.cell.task, folder, lock.descriptor, kernels))
         finally:
             self._inside = False
         self._running.append(_Running(planned, folder, lock, handle))

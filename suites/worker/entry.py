@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adm_core import registry
+from adm_core import kernels, registry
 from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from suites.spec.code import code_of
 from suites.work.folder import Assignment, WorkFolder
@@ -66,6 +66,7 @@ def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
     started, code = time.monotonic(), dict[str, str]()
     try:
         assignment = folder.assignment()
+        kernels.settle_here(assignment.protocol.recipe.kernels)
         for file in assignment.options.method_files:
             registry.load_file(file)
         code = code_of(assignment.cell)
@@ -108,21 +109,28 @@ def _lack_of_memory(error: BaseException | None) -> str | None:
 
 def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> dict[str, Any]:
     if train is None:
-        _settle_on_cpu(assignment.options.device)
+        _settle_threads(assignment.options.device)
         train = importlib.import_module("suites.worker.training").train_cell
     return train(assignment.cell, assignment.protocol, folder.path, assignment.options, folder.report)
 
 
-def _settle_on_cpu(device: str) -> None:
-    """One torch thread on CPU: two busy thread pools on two cores slow each other 20 to 30 times."""
-    if device != "cuda":
-        for variable in THREADS:
-            os.environ[variable] = "1"
+def _settle_threads(device: str) -> None:
+    """One thread on a CPU: two busy thread pools on two cores slow each other 20 to 30 times.
+
+    A worker on a GPU keeps what it was told, its share of the cores.
+    """
+    if device == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        _take_one_thread()
     import torch
 
     if device == "cpu" or not torch.cuda.is_available():
+        _take_one_thread()
         torch.set_num_threads(1)
         keep_freed_memory()
+
+
+def _take_one_thread() -> None:
+    os.environ.update(dict.fromkeys(THREADS, "1"))
 
 
 def keep_freed_memory() -> None:

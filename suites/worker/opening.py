@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from adm_core import checkpoint
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError
+from adm_core.kernels import Kernels
 from adm_core.method import Method, Needs
 from adm_core.recipe import Protocol
 from adm_core.seeds import derive
@@ -32,8 +33,13 @@ from suites.worker.weights import load_weights
 from tasks import catalogue, datasets
 
 
-def pick_device(wanted: str) -> torch.device:
-    """The device to train on; ``auto`` is a GPU where one is visible.
+def pick_device(wanted: str, precision: str = "fp32", kernels: Kernels = "portable") -> torch.device:
+    """The device to train on, with torch set up for it; ``auto`` is a GPU where one is visible.
+
+    Args:
+        wanted: ``auto``, ``cpu`` or ``cuda``.
+        precision: of the recipe.
+        kernels: of the recipe. Those of a CPU were chosen when torch was loaded (:mod:`adm_core.kernels`).
 
     Raises:
         AdmError: ``cuda`` is asked for and there is none.
@@ -42,10 +48,27 @@ def pick_device(wanted: str) -> torch.device:
         raise AdmError("device cuda: no GPU is visible to torch; use --device cpu, or see adm doctor")
     if wanted == "cpu" or not torch.cuda.is_available():
         torch.set_num_threads(1)
-        return torch.device("cpu")
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    return torch.device("cuda", 0)
+        device = torch.device("cpu")
+    else:
+        device = torch.device("cuda", 0)
+    set_numerics(device, precision, kernels)
+    return device
+
+
+def set_numerics(device: torch.device, precision: str, kernels: Kernels) -> None:
+    """Set all of torch's switches that move numbers on a device, whatever the cell before has left them at.
+
+    Under ``fp32`` a GPU multiplies in fp32 in convolutions as well, where torch's own default is tf32.
+    """
+    deterministic = device.type == "cuda" and kernels == "portable"
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # finds bugs, takes time
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
+    products = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = products
+    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = products  # type: ignore[attr-defined]
 
 
 def open_task(

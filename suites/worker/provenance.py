@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -13,17 +12,20 @@ from pathlib import Path
 
 import torch
 
+from adm_core.cpu import cores, told
+
 _THIS_FILE = Path(__file__).resolve()
 
 
 def environment(
-    device: torch.device, precision: str, libraries: Iterable[str] = ()
+    device: torch.device, precision: str, kernels: str, libraries: Iterable[str] = ()
 ) -> dict[str, str | int | bool | None]:
     """Versions, hardware, and the state of the checkout when this module was loaded.
 
     Args:
         device: where training happened.
         precision: of training, as the protocol says.
+        kernels: likewise; ``cpu_capability`` is what torch's own use of the CPU.
         libraries: further modules whose versions are told, where this process has loaded them.
     """
     on_gpu = device.type == "cuda"
@@ -35,9 +37,13 @@ def environment(
         "cuda": torch.version.cuda if on_gpu else None,
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "precision": precision,
+        "kernels": kernels,
+        "deterministic": torch.are_deterministic_algorithms_enabled() if on_gpu else None,
+        **_built_with(),
         **_CHECKOUT,
         **_versions(("numpy", *libraries)),
     }
@@ -49,14 +55,16 @@ def _versions(modules: Iterable[str]) -> dict[str, str]:
     return {name: str(told) for name, told in loaded.items() if told is not None}
 
 
-@functools.cache
+def _built_with() -> dict[str, str | None]:
+    """Versions of the libraries inside torch that multiply on a CPU; None where it was built without."""
+    build = torch.__config__.show()
+    patterns = {"onednn": r"MKL-DNN v([\d.]+)", "mkl": r"Math Kernel Library Version ([\d.]+)"}
+    found = {name: re.search(pattern, build) for name, pattern in patterns.items()}
+    return {name: match and match[1] for name, match in found.items()}
+
+
 def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return told().get("model name") or platform.processor() or platform.machine()
 
 
 def _checkout() -> dict[str, str | bool | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from adm_core.cpu import cores
 from adm_core.errors import AdmError
 
 MOST_WORKERS = 8
@@ -42,7 +42,7 @@ class ExampleLoader:
 
     def __init__(self, examples: Dataset[Example | str], device: torch.device, workers: int | None = None) -> None:
         if workers is None:
-            workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+            workers = min(cores(), MOST_WORKERS)
         self._device, self._sampler = device, _Told()
         self._loader = DataLoader(
             examples,

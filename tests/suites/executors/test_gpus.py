@@ -14,9 +14,10 @@ import pynvml
 import pytest
 from command_line import adm
 
+from adm_core.cpu import cores
 from adm_core.errors import AdmError
 from suites.executors.gpus import Gpu, driver_version, gpus
-from suites.executors.slots import cores, expected, slots
+from suites.executors.slots import expected, slots
 
 GIB = 2**30
 

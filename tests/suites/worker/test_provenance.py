@@ -25,7 +25,7 @@ def recorded(file: Path) -> tuple[object, object]:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = module.environment(torch.device("cpu"), "fp32")
+    found = module.environment(torch.device("cpu"), "fp32", "portable")
     return found["git_commit"], found["git_dirty"]
 
 
