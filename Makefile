@@ -1,4 +1,4 @@
-# make setup | bench | test | lint | wheel | pictures: everything happens in .venv, with the versions pinned in constraints.txt.
+# make setup | bench | test | lint | again | wheel | pictures: everything happens in .venv, with the versions pinned in constraints.txt.
 
 # The first of these that runs and is 3.11 to 3.13; make PYTHON=... takes another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup bench test lint wheel pictures
+.PHONY: setup bench test lint again wheel pictures
 
 setup: $(STAMP)
 
@@ -35,6 +35,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# One committed record of each task, made again to the bit, where that is promised (docs/reproducing.md).
+again: setup
+	$(BIN)/python -m tests.made_again
 
 wheel: setup
 	.ci/wheel

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,20 @@ def test_an_interrupt_ends_a_run_while_the_libraries_load(executor: LocalExecuto
     assert runner.run().exit_code == 130
     assert time.monotonic() - began < IMPORT_SECONDS / 4
     assert {record.status for record in records.records()[0].values()} == {"interrupted"}
+
+
+def test_each_cell_gets_the_kernels_of_its_recipe(
+    tmp_path: Path, job: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")  # in no recipe
+    (tmp_path / "large.py").write_text("import os; preloaded_with = os.environ.get('CUBLAS_WORKSPACE_CONFIG')")
+    (tmp_path / "quick_worker.py").write_text("import large, os; print(large.preloaded_with, 'MKL_CBWR' in os.environ)")
+    executor = QuickWorkers(slots("cpu", 2))
+    told = {}
+    for kernels in ("portable", "native", "portable"):
+        handle = executor.start(replace(job(f"{kernels}-{len(told)}"), kernels=kernels))
+        wait_for(lambda handle=handle: executor.poll(handle) is not None)
+        told[kernels] = handle.job.folder.log.read_text()
+    executor.close()
+    assert told == {"portable": ":4096:8 False\n", "native": "None False\n"}
