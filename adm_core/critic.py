@@ -39,9 +39,10 @@ class SpectralConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → [B, width, H / 2, W / 2]."""
-        left, right = self._iterate()
-        largest = left @ (self.weight.flatten(1) @ right)
-        return F.conv2d(x, self.weight / largest, self.bias, self.stride, self.padding)
+        with torch.autocast(x.device.type, enabled=False):  # the norm is to hold to more than three digits
+            left, right = self._iterate()
+            weight = self.weight / (left @ (self.weight.flatten(1) @ right))
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
 class SelfAttention(nn.Module):

@@ -18,6 +18,7 @@ from adm_core.losses.spatial import masked_mean
 from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes, Step, View, ViewsOnDemand
 from adm_core.network_copy import NetworkCopy
 from adm_core.outcome import Outcome, collect
+from adm_core.part_precision import PartPrecision
 from adm_core.show import Showing, TaskLoss, match_predictions
 from adm_core.taps import Network, probe, resolve, unwrap
 
@@ -76,6 +77,7 @@ class Distiller(nn.Module):
         self.branches = nn.ModuleList()
         taps = self._readable_taps(kind) if self.active else ()
         self.showing = Showing(kind, task_loss, taps, needs.head)
+        self.part_precision = PartPrecision()
         self.parts = nn.ModuleDict(self._build(example, cut)).to(example[0].device) if self.active else nn.ModuleDict()
         if regime == "offline" and self.teacher is not None:
             self.teacher.eval().requires_grad_(False)
@@ -130,6 +132,7 @@ class Distiller(nn.Module):
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }
         self.method.take(built)
+        self.part_precision.serve(built)
         return built
 
     def _normalisation(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -209,7 +212,7 @@ class Distiller(nn.Module):
         losses = Losses()
         if self.active and (self.reads_teacher or self.regime == "peers" or self.needs.copies):
             step = self.step(batch, progress, generator, views)
-            with torch.autocast(batch.student_input.device.type, enabled=False):
+            with self.part_precision.losses_in_fp32(batch.student_input.device.type):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
         tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in views.items()}
         if self.regime == "offline":
