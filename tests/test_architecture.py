@@ -224,3 +224,11 @@ def test_no_module_has_a_name_that_says_nothing():
     names = [file.relative_to(ROOT) for file in FILES]
     vague = [str(path) for path in names if FORBIDDEN_NAMES & {part.removesuffix(".py") for part in path.parts}]
     assert vague == []
+
+
+def test_all_generators_of_torch_are_seeded_by_workers_alone():
+    """``torch.manual_seed`` reseeds GPUs, whose state ``fork_rng(devices=[])`` does not give back."""
+    elsewhere = [
+        file for file in FILES if "torch.manual_seed(" in file.read_text() and "suites/worker" not in named(file)
+    ]
+    assert [file for file in seeding if not file.startswith("suites/worker/")] == []

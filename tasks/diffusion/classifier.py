@@ -109,7 +109,7 @@ def train(
         The classifier on the CPU, in evaluation mode.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(0, "classifier"))
+        torch.default_generator.manual_seed(derive(0, "classifier"))  # torch.manual_seed reseeds GPUs as well
         model = Classifier(architecture).to(device).train()
     generator = torch.Generator().manual_seed(derive(0, "classifier batches"))
     steps = math.ceil(len(images) / training.batch_size)

@@ -69,7 +69,7 @@ def kernel_distance(real: Tensor, made: Tensor) -> float:
     size = min(SUBSET_SIZE, len(real) // 2, len(made) // 2)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all")
-        torch.manual_seed(derive(0, "kernel distance"))
+        torch.default_generator.manual_seed(derive(0, "kernel distance"))  # torch.manual_seed reseeds GPUs as well
         metric = KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=SUBSETS, subset_size=size)
         metric.update(real.double(), real=True)
         metric.update(made.double(), real=False)

@@ -57,6 +57,7 @@ def load() -> ModuleType:
             raise AdmError(f"MMSegmentation cannot be imported: {str(error).splitlines()[0]}") from error
     _read_weights_safely()
     _be_quiet()
+    _stay_in_one_thread()
     return mmseg
 
 
@@ -145,3 +146,10 @@ def _be_quiet() -> None:
 
     MMLogger.get_instance("mmseg", log_level=logging.WARNING)
     logging.getLogger("mmengine").setLevel(logging.WARNING)
+
+
+def _stay_in_one_thread() -> None:
+    """OpenCV takes all cores in every process, of which there is one per core, and heeds no variable that says less."""
+    import cv2
+
+    cv2.setNumThreads(0)

@@ -1,5 +1,7 @@
 """Under bf16 the networks that a method runs itself take part, while losses stay float32."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,9 @@ from adm_core.critic import SpectralConv
 from adm_core.method import Losses, Method, MethodCard, Needs
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.testing.checks import FORMS, setup_that_suits
+from adm_core.testing.networks import EXAMPLES
 from adm_core.testing.setup import Setup
-from tests.core.toy import trainer, weights
+from tests.core.toy import NoisyTask, denoising_trainer, trainer, weights
 
 BF16 = Recipe(epochs=2, batch_size=16, precision="bf16", optimizer=Optimizer(lr=0.05))
 LEAVES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -70,6 +73,16 @@ def test_a_bf16_run_trains_student_and_parts(method):
     assert all(value.isfinite().all() for value in after.values() if value.is_floating_point())
     moved = [name for name in after if name.startswith("parts.") and not torch.equal(after[name], before[name])]
     assert moved and not torch.equal(after["student.head.weight"], before["student.head.weight"])
+
+
+def test_a_bf16_run_of_rounds_asks_the_earlier_round_in_low_precision():
+    recipe = Recipe(epochs=2, batch_size=EXAMPLES, precision="bf16", optimizer=Optimizer(lr=0.05))
+    made = denoising_trainer(recipe, "progressive", NoisyTask(3))
+    before, seen = weights(made), watched(made.distiller.parts)
+    trained = made.run()
+    assert seen and set().union(*seen.values()) == {torch.bfloat16}
+    assert all(math.isfinite(value) for value in trained.curves["train.student.two_steps"])
+    assert any(not torch.equal(value, before[name]) for name, value in weights(made).items() if "student" in name)
 
 
 class Twice(Method):

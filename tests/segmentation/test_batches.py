@@ -1,11 +1,12 @@
 """Training examples and batches: MMSegmentation's transforms, seeded, with labels that follow their pixels."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from adm_core.errors import AdmError
-from tasks.datasets.loading import Request
+from tasks.datasets.loading import ExampleLoader, Request
 from tasks.datasets.scenes import VOID, Scenes
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
 from tasks.segmentation.data_settings import DataSettings, read
@@ -149,3 +150,20 @@ def test_more_examples_to_a_batch_than_there_are_is_told():
 def test_settings_that_make_no_sense_are_told_by_key(data, told):
     with pytest.raises(AdmError, match=f"protocol 'x'.*{told}"):
         read(data, "protocol 'x'")
+
+
+class Threads(TrainingExamples):
+    """Examples whose position is replaced by the number of OpenCV's threads where they are made."""
+
+    def __getitem__(self, request):
+        made = super().__getitem__(request)
+        return made._replace(position=torch.tensor(cv2.getNumThreads()))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_opencv_takes_one_thread_in_this_process_and_in_those_of_a_loader(workers):
+    settings = DataSettings(crop=(16, 16), colour=True)
+    examples = Threads(scenes(), settings, 0, 1)
+    loader = ExampleLoader(examples, CPU, workers)
+    (batch,) = loader.batches([Request(position, 0) for position in range(2)], 2)
+    assert batch.position.tolist() == [1, 1]
