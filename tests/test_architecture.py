@@ -228,7 +228,5 @@ def test_no_module_has_a_name_that_says_nothing():
 
 def test_all_generators_of_torch_are_seeded_by_workers_alone():
     """``torch.manual_seed`` reseeds GPUs, whose state ``fork_rng(devices=[])`` does not give back."""
-    elsewhere = [
-        file for file in FILES if "torch.manual_seed(" in file.read_text() and "suites/worker" not in named(file)
-    ]
-    assert [file for file in seeding if not file.startswith("suites/worker/")] == []
+    seeding = [named(file) for file in FILES if "torch.manual_seed(" in file.read_text(encoding="utf-8")]
+    assert seeding and [file for file in seeding if not file.startswith("suites/worker/")] == []
