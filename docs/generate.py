@@ -131,6 +131,7 @@ def _protocol(name: str) -> dict[str, Any]:
         "epochs": recipe.epochs,
         "batch": recipe.batch_size,
         "precision": recipe.precision,
+        "kernels": recipe.kernels,
         "optimizer": o.model_dump(),
         "schedule": s.model_dump(exclude_defaults=True) or {"name": s.name},
         "selection": recipe.selection,

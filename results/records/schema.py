@@ -116,7 +116,7 @@ class Record(Stored):
         exclude_if=lambda code: not code,
     )  # fmt: skip
     environment: Annotated[dict[str, Scalar], AfterValidator(refuse_persons)] = Field(
-        {}, description="versions, device, precision, git commit; never host, user or paths"
+        {}, description="versions, device, precision, kernels, git commit; never host, user or paths"
     )
     attempts: list[Attempt] = Field([], description="every try, the last one last")
 

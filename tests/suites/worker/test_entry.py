@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from suites.spec.expand import expand
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.options import RunOptions
+from suites.worker import entry
 from suites.worker.entry import outcome_of, run_cell
 
 
@@ -117,3 +120,47 @@ def test_training_is_given_what_was_assigned_and_may_report(assigned: WorkFolder
     outcome = assigned.outcome()
     assert outcome is not None and outcome["status"] == "ok" and outcome["scores"] == {"student": {"top1": 50.0}}
     assert assigned.progress() == {"epoch": 3}
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "gpu", "threads"),
+    [("auto", "GPU-1", True, "7"), ("cuda", "GPU-1", True, "7"), ("auto", "", False, "1"), ("cpu", "GPU-1", True, "1"),
+     ("auto", None, False, "1")],
+)  # fmt: skip
+def test_only_on_a_cpu_a_worker_takes_one_thread(monkeypatch, device, visible, gpu, threads):
+    for variable in entry.THREADS:
+        monkeypatch.setenv(variable, "7")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    before = torch.get_num_threads()
+    entry._settle_threads(device)
+    torch.set_num_threads(before)
+    assert {os.environ[variable] for variable in entry.THREADS} == {threads}
+
+
+def test_a_worker_settles_its_recipes_kernels_before_a_method_file_loads_torch(suite: Path, store: Path) -> None:
+    planned, seen = expand(str(suite)).rows[0], store / "seen"
+    (store / "mine.py").write_text(f"""
+import os, torch
+from pathlib import Path
+from adm_core import Method, MethodCard, register
+Path({str(seen)!r}).write_text(f"{{os.environ.get('CUBLAS_WORKSPACE_CONFIG')}} {{'MKL_CBWR' in os.environ}}")
+@register
+class Mine(Method):
+    card = MethodCard('mine', 'Mine', 'none', 2026, frozenset({{'offline'}}), 'logits')
+""")
+    folder = WorkFolder.of(store, planned.id)
+    options = RunOptions(store=store, method_files=(store / "mine.py",), device="cpu")
+    folder.assign(Assignment(cell=planned.cell, protocol=planned.protocol, options=options))
+    shell = {**os.environ, "MKL_CBWR": "COMPATIBLE", "CUBLAS_WORKSPACE_CONFIG": ":16:8"}
+    run = f"""
+from pathlib import Path
+from suites.work.folder import WorkFolder
+from suites.worker.entry import run_cell
+run_cell(WorkFolder(Path({str(folder.path)!r})), lambda *_: {{}})
+"""
+    subprocess.run([sys.executable, "-c", run], env=shell, check=True)
+    assert seen.read_text() == ":4096:8 False"
