@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,8 +13,22 @@ PredictionKind = Literal["class_logits", "denoiser"]
 """
 HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
+SEVERAL = (ALL_STAGES, PREACTS)
+"""The groups of more than one map."""
 REGIMES = ("offline", "online", "peers")
 """A frozen teacher; a teacher that trains along; several equal networks without a teacher."""
+
+
+def members(taps: Iterable[str], there: Iterable[str]) -> tuple[str, ...]:
+    """Taps with each group of several replaced by those of its members that are there, in order.
+
+    Args:
+        taps: names of taps and groups, as settings have them.
+        there: keys of a view's features or of shapes; groups are members there, ``all-stages.1`` and so on.
+    """
+    names = list(there)
+    each = ([n for n in names if n.rpartition(".")[0] == tap] if tap in SEVERAL else [tap] for tap in taps)
+    return tuple(name for group in each for name in group)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from adm_core import losses
+from adm_core.card import HINT
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import Tap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,13 +31,19 @@ class FitNet(Method):
         year=2015,
         regimes=frozenset({"offline"}),
         family="features",
+        version=2,
     )
 
     @dataclass(frozen=True)
     class Settings:
-        """Defaults are those of RepDistiller and mdistiller on CIFAR-100: hint at the second stage, weight 100."""
+        """Defaults are those of RepDistiller and mdistiller on CIFAR-100.
 
-        tap: str = "stage2"
+        Attributes:
+            tap: the hinted map; theirs is the third of a network's list, its ``hint`` here.
+            weight: of the term.
+        """
+
+        tap: Tap = HINT
         weight: Annotated[float, Field(ge=0)] = 100.0
 
     @property

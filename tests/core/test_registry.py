@@ -74,6 +74,14 @@ def test_a_list_is_asked_for_where_taps_are_read():
     assert registry.create("adm", {"adm": {"taps": ["stage2", "last"]}}).settings.taps == ("stage2", "last")
 
 
+@pytest.mark.parametrize("name", [name for name in registry.names() if "tap" in registry.get(name).defaults()])
+def test_a_group_of_several_maps_is_no_single_tap(name):
+    for group in ("all-stages", "all-stages.preact"):
+        with pytest.raises(AdmError, match=f"method '{name}': setting 'tap' = '{group}': a group of several maps"):
+            registry.create(name, {name: {"tap": group}})
+    assert registry.create(name, {name: {"tap": "hint"}}).needs.taps in [("hint",), ()]
+
+
 def test_wrong_choice_lists_the_choices():
     with pytest.raises(AdmError, match="'auto', 'H', 'M' or 'W'"):
         registry.create("adm", {"adm": {"form": "Z"}})

@@ -26,7 +26,7 @@ PLACES = [tuple(place) for place in MASK.nonzero().tolist()]
 
 def view(seed):
     prediction = 2 * maps(seed, B, K, SIDE, SIDE)
-    features = {tap: maps(seed + 10, B, C, SIDE, SIDE) for tap in ("stage2", "last", "penultimate")}
+    features = {tap: maps(seed + 10, B, C, SIDE, SIDE) for tap in ("hint", "last", "penultimate")}
     return View(prediction, "class_logits", features, F.cross_entropy(prediction, TARGET, reduction="none"))
 
 
@@ -115,8 +115,8 @@ def test_at_gives_void_positions_no_attention():
 
 def test_fitnet_is_the_squared_error_at_valid_positions():
     found, method = losses("fitnet", weight=2.0)
-    guess = method.parts["regressor"](STUDENT.features["stage2"])
-    hint = TEACHER.features["stage2"]
+    guess = method.parts["regressor"](STUDENT.features["hint"])
+    hint = TEACHER.features["hint"]
     each = [mean([(u - v) ** 2 for u, v in zip(vector(guess, p), vector(hint, p), strict=True)]) for p in PLACES]
     assert float(found.student["hint"].detach()) == pytest.approx(2.0 * mean(each), rel=1e-4)
 
