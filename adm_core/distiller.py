@@ -129,6 +129,12 @@ class Distiller(nn.Module):
         built = self.method.build(*pair, self.facts) | {
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }
+        dotted = next((name for name in built if "." in name), None)
+        if dotted:
+            raise AdmError(
+                f"method '{self.method.card.name}': build() names a module '{dotted}', and torch allows no dot there; "
+                "keep the modules of several taps in an nn.ModuleList under one name"
+            )
         self.method.take(built)
         return built
 

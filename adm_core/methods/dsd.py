@@ -69,7 +69,7 @@ class DoubleSimilarity(Method):
         """Terms ``pixel`` and ``category``."""
         s, target, terms = self.settings, teacher.detached(), {}
         if s.pixel_weight:
-            own, theirs = ([view.features[tap] for tap in s.taps] for view in (student, target))
+            own, theirs = (list(view.maps(s.taps)) for view in (student, target))
             terms["pixel"] = s.pixel_weight * losses.features.residual_attention(own, theirs, step.mask)
         if s.category_weight:
             logits = (student.prediction, target.prediction)
