@@ -13,6 +13,8 @@ PredictionKind = Literal["class_logits", "denoiser"]
 """
 HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
+AUXILIARY = "auxiliary1"
+"""The tap of a network's first auxiliary prediction."""
 SEVERAL = (ALL_STAGES, PREACTS)
 """The groups of more than one map."""
 REGIMES = ("offline", "online", "peers")
@@ -98,6 +100,7 @@ class Needs:
         taps: feature maps it reads, the same names on both networks; ``hint``, ``all-stages`` and
             ``all-stages.preact`` (before a stage's last activation) mean what each network has for them
             (``all-stages`` is read as ``all-stages.1``, ``all-stages.2``, ...).
+        optional: further taps, which it reads where every network has them; elsewhere features and shapes lack them.
         head: whether it applies the networks' own classifiers, where they have one.
         views: ``"own"``: each network gets its own augmentation of an example (where predictions are dense, of its
             colours alone, as pixels must correspond); ``"shared"``: positions must correspond, so both get the same;
@@ -119,6 +122,7 @@ class Needs:
 
     prediction: PredictionKind | None = None
     taps: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     head: bool = False
     views: Literal["any", "own", "shared"] = "any"
     capabilities: frozenset[str] = frozenset()

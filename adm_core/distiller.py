@@ -112,7 +112,9 @@ class Distiller(nn.Module):
                 resolve(network, expanded[network.name])
             except AdmError as error:
                 raise Unsupported(str(error)) from None
-        return next(iter(expanded.values()))
+        have = [network.taps for network in self.networks.values()]
+        optional = [tap for tap in needs.optional if all(tap in taps for taps in have)]
+        return tuple(dict.fromkeys((*next(iter(expanded.values())), *optional)))
 
     def _build(self, example: tuple[Tensor, ...], cut: Mapping[str, Network]) -> dict[str, nn.Module]:
         needs = self.needs

@@ -24,7 +24,7 @@ import torch
 
 from adm_core import registry
 from adm_core.batch import Batch, noisy_batch
-from adm_core.card import ALL_STAGES, HINT, PREACTS, members
+from adm_core.card import ALL_STAGES, AUXILIARY, HINT, PREACTS, members
 from adm_core.method import View, ViewsOnDemand
 from adm_core.network_copy import NetworkCopy
 from adm_core.noising import NoiseProcess, Noising
@@ -140,6 +140,7 @@ def pixel_view(role, trains):
     prediction = torch.einsum("kc,bchw->bkhw", classifier, features["last"]) / widths[-1]
     prediction = prediction + 4 * waves(BATCH, CLASSES, side, side, phase=phase + 4) + 3 * right
     features["logits"] = prediction
+    features[AUXILIARY] = prediction + waves(BATCH, CLASSES, side, side, phase=phase + 6)
     return View(prediction, "class_logits", features, tiny.task_loss(prediction, pixel_batch()))
 
 
@@ -208,6 +209,7 @@ def copies(needs):
 
 
 def shapes(seen, taps):
+    taps = [tap for tap in taps if tap != AUXILIARY or AUXILIARY in seen.features]  # images have none
     found = {"prediction": tuple(seen.prediction.shape)} | {
         tap: tuple(seen.features[tap].shape) for tap in members(taps, seen.features)
     }

@@ -1,6 +1,7 @@
 """Methods written for images too, on pixels: each is its literal formula over the valid positions alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,6 +95,21 @@ def test_dist_correlates_over_the_valid_pixels_of_the_batch():
     terms = {name: float(term) for name, term in found.student.items()}
     scale = s.weight * s.temperature**2
     assert terms == pytest.approx({"inter": scale * s.beta * inter, "intra": scale * s.gamma * intra}, rel=1e-4)
+
+
+def test_dist_adds_the_same_of_the_auxiliary_predictions():
+    main = view(5), view(6)
+    found = [
+        registry.create("dist", {"dist": {"temperature": 1, "weight": 3, "auxiliary_weight": weight}}).losses(
+            *(replace(v, prediction=p.prediction, features={"auxiliary1": v.prediction})
+              for v, p in zip((STUDENT, TEACHER), shown, strict=True)),
+            make_step(TARGET, 1.0, torch.Generator(), MASK),
+        ).student
+        for weight, shown in ((0.0, (STUDENT, TEACHER)), (0.4, main), (0.0, main))
+    ]  # fmt: skip
+    alone, both, without = found
+    assert float(both["auxiliary"]) == pytest.approx(0.4 * float(sum(alone.values())), rel=1e-5)
+    assert {key: term for key, term in both.items() if key != "auxiliary"} == without
 
 
 def test_at_gives_void_positions_no_attention():
