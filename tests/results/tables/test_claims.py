@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from adm_core import registry
 from results.analysis.blocks import Block, collect
 from results.claims.claims import Claim, load_claims
 from results.records.schema import Primary
@@ -51,6 +52,13 @@ def test_published_miou_of_a_segmentation_pair_stands_beside_ours_val_and_test_s
     }
     assert value(table, row, "ours") == 75.0
     assert shown == {"CIRKD v1 README": 76.38, "CIRKD v1 README, test server": 75.05}
+
+
+def test_compositions_are_found_in_whatever_order_a_source_names_their_parts() -> None:
+    every = {claim.method for claim in load_claims()}
+    assert {"skd+kd", "skd+kd+cwd", "skd+kd+ifvd", "mgd+cwd", "kd+cirkd"} <= every
+    known = [name for name in every if set(name.split("+")) <= set(registry.names())]
+    assert [registry.create(name).card.name for name in known] == known
 
 
 def test_published_fid_stands_beside_ours_by_sampler_and_evaluations() -> None:
