@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adm_core import registry
+from suites.spec.definition import load_protocol
 from suites.spec.expand import expand
 from suites.spec.method_settings import settings_of
 
@@ -70,3 +71,13 @@ def test_dkds_beta_is_mdistillers() -> None:
     six = ["wrn_40_2 > wrn_16_2", "wrn_40_2 > wrn_40_1", "vgg13 > vgg8", "vgg13 > mobilenetv2"]
     assert betas == dict.fromkeys(betas, registry.get("dkd").defaults()["beta"]) | two | dict.fromkeys(six, 6.0)
     assert len(betas) == 13
+
+
+def test_the_recipe_of_segformer_is_cirkds() -> None:
+    """``train_kd_segformer.py``: its defaults for weight decay, power and warm-up; its scripts for the rest."""
+    _, protocol = load_protocol("cityscapes-segformer-160k")
+    recipe, schedule = protocol.recipe, protocol.recipe.schedule
+    optimizer = recipe.optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.weight_decay, recipe.batch_size) == ("adamw", 2e-4, 1e-4, 8)
+    assert (schedule.name, schedule.power, schedule.warmup) == ("poly", 0.9, 0)
+    assert abs(recipe.epochs * (2975 // 8) - 160_000) < 100
