@@ -8,6 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adm_core.card import members
 from adm_core.errors import AdmError
 from adm_core.method import Shapes
 
@@ -17,7 +18,7 @@ Width = Literal["auto", "identity", "pool", "class", "attention", "projector"]
 
 def why_not_maps(taps: Iterable[str], student: Shapes, teacher: Shapes) -> str | None:
     """Why a method cannot read these taps as feature maps [B, C, H, W], or None when it can: for ``supports``."""
-    flat = [tap for tap in taps if len(student[tap]) != 4 or len(teacher[tap]) != 4]
+    flat = [tap for tap in members(taps, student) if len(student[tap]) != 4 or len(teacher[tap]) != 4]
     return f"tap {', '.join(flat)} is not a feature map [B, C, H, W] on both networks" if flat else None
 
 

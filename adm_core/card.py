@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,8 +13,24 @@ PredictionKind = Literal["class_logits", "denoiser"]
 """
 HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
+AUXILIARY = "auxiliary1"
+"""The tap of a network's first auxiliary prediction."""
+SEVERAL = (ALL_STAGES, PREACTS)
+"""The groups of more than one map."""
 REGIMES = ("offline", "online", "peers")
 """A frozen teacher; a teacher that trains along; several equal networks without a teacher."""
+
+
+def members(taps: Iterable[str], there: Iterable[str]) -> tuple[str, ...]:
+    """Taps with each group of several replaced by those of its members that are there, in order.
+
+    Args:
+        taps: names of taps and groups, as settings have them.
+        there: keys of a view's features or of shapes; groups are members there, ``all-stages.1`` and so on.
+    """
+    names = list(there)
+    each = ([n for n in names if n.rpartition(".")[0] == tap] if tap in SEVERAL else [tap] for tap in taps)
+    return tuple(name for group in each for name in group)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ class Needs:
         taps: feature maps it reads, the same names on both networks; ``hint``, ``all-stages`` and
             ``all-stages.preact`` (before a stage's last activation) mean what each network has for them
             (``all-stages`` is read as ``all-stages.1``, ``all-stages.2``, ...).
+        optional: further taps, which it reads where every network has them; elsewhere features and shapes lack them.
         head: whether it applies the networks' own classifiers, where they have one.
         views: ``"own"``: each network gets its own augmentation of an example (where predictions are dense, of its
             colours alone, as pixels must correspond); ``"shared"``: positions must correspond, so both get the same;
@@ -105,6 +122,7 @@ class Needs:
 
     prediction: PredictionKind | None = None
     taps: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     head: bool = False
     views: Literal["any", "own", "shared"] = "any"
     capabilities: frozenset[str] = frozenset()

@@ -67,6 +67,7 @@ class Composition(Method):
         return Needs(
             prediction=next(iter(kinds), None),
             taps=tuple(dict.fromkeys(tap for n in needs for tap in n.taps)),
+            optional=tuple(dict.fromkeys(tap for n in needs for tap in n.optional)),
             head=any(n.head for n in needs),
             views=views,
             capabilities=united if views == "own" else united - {"own-views"},

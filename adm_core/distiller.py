@@ -114,7 +114,9 @@ class Distiller(nn.Module):
                 resolve(network, expanded[network.name])
             except AdmError as error:
                 raise Unsupported(str(error)) from None
-        return next(iter(expanded.values()))
+        have = [network.taps for network in self.networks.values()]
+        optional = [tap for tap in needs.optional if all(tap in taps for taps in have)]
+        return tuple(dict.fromkeys((*next(iter(expanded.values())), *optional)))
 
     def _build(self, example: tuple[Tensor, ...], cut: Mapping[str, Network]) -> dict[str, nn.Module]:
         needs = self.needs
@@ -131,6 +133,12 @@ class Distiller(nn.Module):
         built = self.method.build(*pair, self.facts) | {
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }
+        dotted = next((name for name in built if "." in name), None)
+        if dotted:
+            raise AdmError(
+                f"method '{self.method.card.name}': build() names a module '{dotted}', and torch allows no dot there; "
+                "keep the modules of several taps in an nn.ModuleList under one name"
+            )
         self.method.take(built)
         self.part_precision.serve(built)
         return built

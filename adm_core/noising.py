@@ -80,6 +80,9 @@ class NoiseProcess:
     def step(self, prediction: Tensor, noisy: Tensor, timestep: Tensor, to: Tensor) -> Tensor:
         """One deterministic DDIM step from ``x_t`` to an earlier timestep (arXiv:2010.02502, eq. 12 with η = 0).
 
+        Nothing is clipped: this is the step of distillation's targets, which progressive distillation's authors leave
+        unclipped (``clip_x=False``) where their sampler clips. The step of sampling is the task's.
+
         Args:
             prediction: at ``x_t``.
             noisy: ``x_t``.

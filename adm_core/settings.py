@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, create_model
 
+from adm_core.card import SEVERAL
 from adm_core.errors import AdmError, unknown
+
+
+def _one_map(tap: str) -> str:
+    if tap in SEVERAL:
+        raise ValueError("a group of several maps, where one is read; name one of its members, or 'hint' or 'last'")
+    return tap
+
+
+Tap = Annotated[str, AfterValidator(_one_map)]
+"""The type of a setting that names one place; groups of several maps are for ``tuple[str, ...]``."""
 
 
 def _validator(settings: type[Any]) -> TypeAdapter[Any]:
@@ -38,6 +49,6 @@ def make_settings(method: str, settings: type[Any], given: dict[str, Any]) -> An
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        told = first["msg"].replace("valid array", "list").replace("valid tuple", "list")
+        told = first["msg"].removeprefix("Value error, ").replace("valid array", "list").replace("valid tuple", "list")
         raise AdmError(f"method '{method}': setting '{key}' = {first['input']!r}: {told}") from None
     return settings(**{name: getattr(checked, name) for name in known})

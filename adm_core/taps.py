@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from adm_core.card import ALL_STAGES, HINT, PREACTS
+from adm_core.card import ALL_STAGES, HINT, PREACTS, SEVERAL
 from adm_core.errors import AdmError, unknown
 
 _WRAPPERS = ("module", "_orig_mod")
@@ -57,7 +57,7 @@ class Network:
         """The taps with every group replaced by its members, ``all-stages`` by ``all-stages.1`` and so on."""
         expanded: list[str] = []
         for tap in taps:
-            members = self._group(tap) if tap in (ALL_STAGES, PREACTS) else ()
+            members = self._group(tap) if tap in SEVERAL else ()
             expanded += [f"{tap}.{number}" for number in range(1, len(members) + 1)] or [tap]
         return tuple(expanded)
 
@@ -76,7 +76,7 @@ class Network:
         if tap == HINT:
             return next(iter(self._group(HINT)), tap)
         group = tap.rpartition(".")[0]
-        members = self._group(group) if group in (ALL_STAGES, PREACTS) else ()
+        members = self._group(group) if group in SEVERAL else ()
         numbered = {f"{group}.{number}": member for number, member in enumerate(members, start=1)}
         return numbered.get(tap, tap)
 

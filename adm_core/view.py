@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from adm_core.card import PredictionKind
+from adm_core.card import PredictionKind, members
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -38,9 +38,9 @@ class View:
     head: Callable[[Tensor], Tensor] | None = None
     branches: tuple[View, ...] = ()
 
-    def group(self, name: str) -> tuple[Tensor, ...]:
-        """The maps of a group of taps, such as ``all-stages``, in order."""
-        return tuple(tensor for tap, tensor in self.features.items() if tap.rpartition(".")[0] == name)
+    def maps(self, taps: Iterable[str]) -> tuple[Tensor, ...]:
+        """The maps of taps, in order; a group such as ``all-stages`` gives all of its own."""
+        return tuple(self.features[tap] for tap in members(taps, self.features))
 
     def detached(self) -> View:
         """The same view as a target: no gradient flows back into the network through its tensors."""

@@ -276,6 +276,8 @@ def without_student_keys(task: str, data: Mapping[str, Any]) -> dict[str, Any]:
 def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
     """Stop at a tap that a network of the task's own list has not; library networks tell theirs once they are built.
 
+    A network without an auxiliary head passes: where such a tap is asked for, its cells are skipped with that reason.
+
     Raises:
         AdmError: no such tap; the network's nearest are given.
     """
@@ -285,6 +287,7 @@ def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
     there = list(known["taps"])
     there += ["last", HINT, ALL_STAGES] if any(tap.startswith("stage") for tap in known["taps"]) else []
     there += [PREACTS] if any(tap.endswith(".preact") for tap in known["taps"]) else []
+    heads = {tap for other in networks(task).values() for tap in other["taps"] if tap.startswith("auxiliary")}
     for tap in taps:
-        if tap not in there:
+        if tap not in there and tap not in heads:
             raise unknown("tap", tap, there, where=f"{where}: network '{name}'")

@@ -51,6 +51,18 @@ def test_a_benchmark_that_a_task_has_not_is_refused_by_name(task: str) -> None:
         catalogue.task_class(task)(TaskContext("moon@1", protocol, 0, torch.device("cpu")))
 
 
+def test_an_auxiliary_tap_is_a_reason_to_skip_where_a_network_lacks_it_and_a_mistake_where_all_do() -> None:
+    known = catalogue.networks("segmentation")
+    assert "auxiliary1" in known["pspnet-r18"]["taps"] and "auxiliary1" not in known["segformer-b0"]["taps"]
+    catalogue.check_taps("segmentation", "segformer-b0", ["auxiliary1"], "here")
+    for task, name, tap in (
+        ("segmentation", "segformer-b0", "auxiliary7"),
+        ("classification", "resnet20", "auxiliary1"),
+    ):
+        with pytest.raises(AdmError, match=f"here: network '{name}': unknown tap '{tap}'"):
+            catalogue.check_taps(task, name, [tap], "here")
+
+
 def test_a_task_that_lacks_a_member_cannot_be_opened() -> None:
     class Half(Task):
         def __init__(self, context: TaskContext) -> None:

@@ -8,20 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adm_core.align import resize_map
+from adm_core.align import match_predictions, resize_map
 from adm_core.losses.spatial import at_size, resize
 
 
 @torch.no_grad()
-def certainty(prediction: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
-    """``exp(-entropy)`` of a dense prediction, between 1 / K and 1, interpolated bilinearly to another size.
+def certainty(prediction: Tensor, auxiliary: Tensor | None, size: tuple[int, ...] | torch.Size) -> Tensor:
+    """How well a network's two dense predictions agree, in (0, 1], interpolated bilinearly to another size.
+
+    ``exp(-KL(auxiliary ‖ prediction))`` per position; without an auxiliary one ``exp(-entropy)`` of the prediction.
 
     Args:
         prediction: logits [B, K, h, w].
+        auxiliary: logits [B, K, ., .] of the network's auxiliary classifier; None where it has none.
         size: height and width of the result [B, H, W].
     """
-    log_p = prediction.log_softmax(1)
-    return resize((log_p.exp() * log_p).sum(1).exp(), size)
+    if auxiliary is None:
+        log_p = prediction.log_softmax(1)
+        return resize((log_p.exp() * log_p).sum(1).exp(), size)
+    log_p, log_q = (logits.log_softmax(1) for logits in match_predictions(prediction, auxiliary))
+    return resize((log_q.exp() * (log_p - log_q)).sum(1).exp(), size)
 
 
 @torch.no_grad()

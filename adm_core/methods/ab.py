@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.card import PREACTS
+from adm_core.card import PREACTS, members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Phase, Shapes, Step, View
 from adm_core.registry import register
 
@@ -64,7 +64,7 @@ class AB(Method):
         """Stages must be maps, the student's not smaller in an odd ratio."""
         from adm_core import align
 
-        reasons = (align.why_no_regressor(tap, student, teacher) for tap in student if tap.startswith(PREACTS))
+        reasons = (align.why_no_regressor(tap, student, teacher) for tap in members((PREACTS,), student))
         return next((reason for reason in reasons if reason), None)
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
@@ -74,7 +74,7 @@ class AB(Method):
         from adm_core import align
 
         connectors = nn.ModuleList()
-        for tap in (tap for tap in student if tap.startswith(PREACTS)):
+        for tap in members((PREACTS,), student):
             if student[tap][1:] == teacher[tap][1:]:
                 connectors.append(nn.Identity())
                 continue
@@ -89,7 +89,7 @@ class AB(Method):
         if step.phase != CONNECTOR:
             return Losses()
         connectors, total = self.parts["connectors"], student.prediction.new_zeros(())
-        pairs = zip(student.group(PREACTS), teacher.detached().group(PREACTS), connectors, strict=True)  # type: ignore[call-overload]
+        pairs = zip(student.maps((PREACTS,)), teacher.detached().maps((PREACTS,)), connectors, strict=True)  # type: ignore[call-overload]
         for own, fixed, connector in pairs:
             distance = losses.preact.alternative_l2(connector(own), fixed, self.settings.margin, step.mask)
             # Halved for each stage that comes after.

@@ -8,15 +8,18 @@ descriptions of the method: a map S of feature similarity, *consensus learning* 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
 from pydantic import Field
 
 from adm_core import losses
+from adm_core.card import members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor, nn
 
 
@@ -97,6 +100,7 @@ class ADM(Method):
         margin: Annotated[float, Field(ge=-1, le=1)] = 0.0
         stop_gradient: bool = True
 
+    _taps: tuple[str, ...] = ()
     _widths: tuple[str, ...] = ()
     _form: str = ""
 
@@ -115,7 +119,7 @@ class ADM(Method):
         flat = align.why_not_maps(s.taps, student, teacher)
         if flat:
             return flat
-        for tap in s.taps:
+        for tap in members(s.taps, student):
             if student[tap][2] * student[tap][3] < 2 or teacher[tap][2] * teacher[tap][3] < 2:
                 return f"tap {tap} has a single position: there is nothing to select"
             if s.width == "identity" and student[tap][1] != teacher[tap][1]:
@@ -133,15 +137,17 @@ class ADM(Method):
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """A projector per tap, if asked for."""
+        from torch import nn
+
         from adm_core import align
 
         self._form = self._form_for(student)
-        self._widths = tuple(self._width_for(tap, student, teacher) for tap in self.settings.taps)
-        return {
-            f"projector_{tap}": align.make_projector(student[tap][1], teacher[tap][1])
-            for tap, width in zip(self.settings.taps, self._widths, strict=True)
-            if width == "projector"
-        }
+        self._taps = members(self.settings.taps, student)
+        self._widths = tuple(self._width_for(tap, student, teacher) for tap in self._taps)
+        if self.settings.width != "projector":
+            return {}
+        each = (align.make_projector(student[tap][1], teacher[tap][1]) for tap in self._taps)
+        return {"projectors": nn.ModuleList(each)}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """Terms ``consensus`` and ``divergence``; logs S, its spread and the entropy of both weight maps."""
@@ -166,7 +172,7 @@ class ADM(Method):
     @property
     def places(self) -> str:
         """Where S is read and how widths are matched there, once built: ``last (identity)``."""
-        return ", ".join(f"{tap} ({width})" for tap, width in zip(self.settings.taps, self._widths, strict=True))
+        return ", ".join(f"{tap} ({width})" for tap, width in zip(self._taps, self._widths, strict=True))
 
     def maps(self, student: View, teacher: View, step: Step) -> Maps:
         """S and both weight maps as :meth:`losses` has them, without gradients; :meth:`build` must have been called."""
@@ -195,13 +201,13 @@ class ADM(Method):
         """S, [B, H, W], averaged over the taps at the resolution of the first."""
         from adm_core import align
 
-        maps = []
-        for tap, width in zip(self.settings.taps, self._widths, strict=True):
+        maps: list[Tensor] = []
+        projectors = cast("Iterable[nn.Module | None]", self.parts.get("projectors", [None] * len(self._taps)))
+        for tap, width, projector in zip(self._taps, self._widths, projectors, strict=True):
             a, b = align.match_size(student.features[tap], teacher.features[tap])
             if width == "attention":
                 maps.append(losses.spatial.attention_similarity(a, b))
             else:
-                projector = self.parts.get(f"projector_{tap}")
                 a, b = align.match_width(a, b, width, (student.head, teacher.head), projector)
                 maps.append(losses.spatial.cosine_map(a, b))
         first = maps[0]

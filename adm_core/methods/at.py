@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from adm_core import losses
+from adm_core.card import ALL_STAGES
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
@@ -23,13 +24,19 @@ class AttentionTransfer(Method):
         year=2017,
         regimes=frozenset({"offline"}),
         family="features",
+        version=2,
     )
 
     @dataclass(frozen=True)
     class Settings:
-        """Defaults are those of RepDistiller and mdistiller on CIFAR-100: stages 1 to 3, weight 1000."""
+        """Defaults are those of RepDistiller and mdistiller on CIFAR-100.
 
-        taps: tuple[str, ...] = ("stage1", "stage2", "stage3")
+        Attributes:
+            taps: where attention is compared; theirs are all stages, as each network has them.
+            weight: of the sum over the taps.
+        """
+
+        taps: tuple[str, ...] = (ALL_STAGES,)
         weight: Annotated[float, Field(ge=0)] = 1000.0
 
     @property
@@ -46,6 +53,6 @@ class AttentionTransfer(Method):
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``attention``, the sum over stages."""
         target = teacher.detached()
-        pairs = [(student.features[tap], target.features[tap]) for tap in self.settings.taps]
+        pairs = zip(student.maps(self.settings.taps), target.maps(self.settings.taps), strict=True)
         total = sum(losses.features.attention_transfer(s, t, step.mask) for s, t in pairs)
         return Losses(student={"attention": self.settings.weight * total})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
 
+from adm_core.card import members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
@@ -63,10 +64,16 @@ class BKSDM(Method):
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """A 1×1 convolution per block whose widths differ."""
+        from torch import nn
+
         from adm_core import align
 
-        taps = self.settings.taps
-        return {_key(t): align.make_width_adapter(student[t][1], teacher[t][1], bias=True) for t in taps}
+        taps = members(self.settings.taps, student)
+        return {
+            "adapters": nn.ModuleList(
+                align.make_width_adapter(student[tap][1], teacher[tap][1], bias=True) for tap in taps
+            )
+        }
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """Terms ``output`` and ``features``."""
@@ -74,13 +81,9 @@ class BKSDM(Method):
 
         s, target = self.settings, teacher.detached()
         errors = []
-        for tap in s.taps:
-            own, theirs = align.match_size(student.features[tap], target.features[tap])
-            errors.append((self.parts[_key(tap)](own) - theirs).pow(2).mean())
+        adapters = cast("nn.ModuleList", self.parts["adapters"])
+        for ours, fixed, adapter in zip(student.maps(s.taps), target.maps(s.taps), adapters, strict=True):
+            own, theirs = align.match_size(ours, fixed)
+            errors.append((adapter(own) - theirs).pow(2).mean())
         output = (student.prediction - target.prediction).pow(2).mean()
         return Losses(student={"output": s.output * output, "features": s.features * sum(errors[1:], errors[0])})
-
-
-def _key(tap: str) -> str:
-    """A module's name must hold no dot."""
-    return f"adapter_{tap.replace('.', '_')}"

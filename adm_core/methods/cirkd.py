@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import Tap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,7 +65,7 @@ class CIRKD(Method):
             region_contrast: the same of the region sample.
         """
 
-        tap: str = "penultimate"
+        tap: Tap = "penultimate"
         minibatch: Annotated[float, Field(ge=0)] = 1.0
         pixel: Annotated[float, Field(ge=0)] = 0.1
         region: Annotated[float, Field(ge=0)] = 0.1

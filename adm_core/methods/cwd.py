@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import Tap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +46,7 @@ class ChannelWise(Method):
             temperature: T.
         """
 
-        tap: str = "penultimate"
+        tap: Tap = "penultimate"
         feature_weight: Annotated[float, Field(ge=0)] = 50.0
         logit_weight: Annotated[float, Field(ge=0)] = 3.0
         temperature: Annotated[float, Field(gt=0)] = 4.0

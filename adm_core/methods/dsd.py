@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from adm_core import losses
+from adm_core.card import AUXILIARY
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
@@ -29,6 +30,7 @@ class DoubleSimilarity(Method):
         year=2021,
         regimes=frozenset({"offline"}),
         family="relations",
+        version=2,
     )
 
     @dataclass(frozen=True)
@@ -36,13 +38,14 @@ class DoubleSimilarity(Method):
         """Defaults are CIRKD's on Cityscapes.
 
         Attributes:
-            taps: the levels, in order, at least two.
+            taps: the levels, in order, at least two. Theirs begin with the logits of the auxiliary classifier; for
+                SegFormer, which has none, they are the last two.
             pixel_weight: of the pixel-wise term; 0 leaves it out.
             category_weight: of the category-wise term; 0 leaves it out.
             temperature: of the softmax over positions.
         """
 
-        taps: Annotated[tuple[str, ...], Field(min_length=2)] = ("last", "penultimate", "logits")
+        taps: Annotated[tuple[str, ...], Field(min_length=2)] = (AUXILIARY, "penultimate", "logits")
         pixel_weight: Annotated[float, Field(ge=0)] = 1000.0
         category_weight: Annotated[float, Field(ge=0)] = 10.0
         temperature: Annotated[float, Field(gt=0)] = 4.0
@@ -69,7 +72,7 @@ class DoubleSimilarity(Method):
         """Terms ``pixel`` and ``category``."""
         s, target, terms = self.settings, teacher.detached(), {}
         if s.pixel_weight:
-            own, theirs = ([view.features[tap] for tap in s.taps] for view in (student, target))
+            own, theirs = (list(view.maps(s.taps)) for view in (student, target))
             terms["pixel"] = s.pixel_weight * losses.features.residual_attention(own, theirs, step.mask)
         if s.category_weight:
             logits = (student.prediction, target.prediction)

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import Tap
 
 
 @register
@@ -34,7 +35,7 @@ class IntraClassVariation(Method):
     class Settings:
         """Defaults are CIRKD's on Cityscapes; the authors' own code has weight 200 beside KD weight 10."""
 
-        tap: str = "penultimate"
+        tap: Tap = "penultimate"
         weight: Annotated[float, Field(ge=0)] = 20.0
 
     @property

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import Tap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +46,7 @@ class MaskedGenerative(Method):
             over: whether whole ``positions`` are hidden, or whole ``channels``.
         """
 
-        tap: str = "last"
+        tap: Tap = "last"
         weight: Annotated[float, Field(ge=0)] = 2e-5
         ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
         over: Literal["positions", "channels"] = "positions"

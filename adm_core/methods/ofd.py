@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.card import PREACTS
+from adm_core.card import PREACTS, members
 from adm_core.errors import Unsupported
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
@@ -50,7 +50,7 @@ class OFD(Method):
         """Stages must be maps."""
         from adm_core import align
 
-        return align.why_not_maps((tap for tap in student if tap.startswith(PREACTS)), student, teacher)
+        return align.why_not_maps((PREACTS,), student, teacher)
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """A connector for each stage, which also holds the teacher's margin.
@@ -62,7 +62,7 @@ class OFD(Method):
 
         from adm_core import align
 
-        taps = [tap for tap in student if tap.startswith(PREACTS)]
+        taps = members((PREACTS,), student)
         bare = [tap for tap in taps if tap not in facts.normalisation]
         if bare:
             raise Unsupported(f"OFD needs a batch normalisation behind each of the teacher's maps; {bare[0]} has none")
@@ -79,7 +79,7 @@ class OFD(Method):
         import torch.nn.functional as F
 
         connectors, total = self.parts["connectors"], student.prediction.new_zeros(())
-        pairs = zip(student.group(PREACTS), teacher.detached().group(PREACTS), connectors, strict=True)  # type: ignore[call-overload]
+        pairs = zip(student.maps((PREACTS,)), teacher.detached().maps((PREACTS,)), connectors, strict=True)  # type: ignore[call-overload]
         for own, fixed, connector in pairs:
             fitted = F.adaptive_avg_pool2d(fixed, own.shape[2:])
             distance = losses.preact.partial_l2(connector(own), fitted, connector.margin, step.mask)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from adm_core import losses
+from adm_core.card import AUXILIARY
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
@@ -20,10 +21,11 @@ class RDD(Method):
     """The student's task loss, its positions weighted by how hard they are for both networks (reconstruction).
 
     ``L = Σ_p w_p · L_task(p) / N`` in place of the plain mean, with constant weights w. With p(y) the probability of
-    the label and H the entropy of the teacher's prediction:
+    the label:
 
-    - stage 1, for the share ``warmup`` of training (teacher-full evaluated): ``w = exp(-H)``, so that the student
-      begins with what the teacher is sure of; N is the number of valid pixels;
+    - stage 1, for the share ``warmup`` of training (teacher-full evaluated): ``w = exp(-KL(q_aux ‖ q))`` with q the
+      prediction of the teacher's classifier and q_aux that of its auxiliary one, so that the student begins with what
+      the teacher is sure of; N is the number of valid pixels;
     - stage 2 (teacher-student evaluated): w is one where exactly one of the two networks finds the pixel hard, else
       zero; N is the number of such pixels. Hard is p(y) at most ``threshold``, or at most the value that the share
       ``least`` of all pixels does not exceed, whichever is more.
@@ -31,11 +33,10 @@ class RDD(Method):
     No term is added. The authors train it beside pixel-wise KD of weight 1 at T = 1: compose ``kd+rdd`` with
     ``kd: {temperature: 1, weight: 1, task_weight: 0}``; with another task weight the two contradict each other.
 
-    A reconstruction from the public code (its defaults and both stages), in two points necessarily other: there stage
-    1 has ``exp(-KL)`` between the predictions of the teacher's auxiliary and main classifier, but a frozen teacher
-    here runs without its auxiliary one, so the entropy says how unsure it is; and a batch in which no pixel is hard for
-    one network alone keeps the weights of stage 1 (there its loss is not a number). Class weights and the student's
-    auxiliary loss are the task's and stay as they are.
+    A reconstruction from the public code (its defaults and both stages), in three points other: where a network has no
+    auxiliary classifier, stage 1 has ``exp(-H)``, H the entropy of q; a batch in which no pixel is hard for one network
+    alone keeps the weights of stage 1 (there its loss is not a number); and class weights and the student's auxiliary
+    loss are the task's and stay as they are (there stage 2 selects the pixels of the auxiliary loss as well).
     """
 
     card = MethodCard(
@@ -45,8 +46,9 @@ class RDD(Method):
         year=2024,
         regimes=frozenset({"offline"}),
         family="spatial",
+        version=2,
     )
-    needs = Needs(prediction="class_logits")
+    needs = Needs(prediction="class_logits", optional=(AUXILIARY,))
 
     @dataclass(frozen=True)
     class Settings:
@@ -63,7 +65,8 @@ class RDD(Method):
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``task``, in place of the task's own; logs the mean weight over valid pixels."""
         s, difficulty, masked_mean = self.settings, losses.difficulty, losses.spatial.masked_mean
-        weights: Tensor = difficulty.certainty(teacher.prediction, step.target.shape[1:])
+        auxiliary = teacher.features.get(AUXILIARY)
+        weights: Tensor = difficulty.certainty(teacher.prediction, auxiliary, step.target.shape[1:])
         counted = step.mask
         if step.progress >= s.warmup:
             hard = [

@@ -11,6 +11,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Adam, Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View, constant
 from adm_core.registry import register
+from adm_core.settings import Tap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +52,7 @@ class StructuredKD(Method):
             critic_lr: learning rate of the critic's Adam, whose betas are 0.9 and 0.99.
         """
 
-        tap: str = "penultimate"
+        tap: Tap = "penultimate"
         pair_weight: Annotated[float, Field(ge=0)] = 10.0
         kernel: Annotated[int, Field(ge=1)] = 2
         max_positions: Annotated[int, Field(ge=1)] = 4096

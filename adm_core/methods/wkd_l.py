@@ -12,6 +12,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import Tap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +65,7 @@ class WKDL(Method):
         entropy: Annotated[float, Field(ge=0.0125)] = 0.05
         iterations: Annotated[int, Field(ge=1)] = 10
         sharpness: Annotated[float, Field(gt=0)] = 1.0
-        tap: str = "penultimate"
+        tap: Tap = "penultimate"
         samples: Annotated[int, Field(ge=2)] = 500
         decay_from: Annotated[float, Field(ge=0, le=1)] = 0.625
 

@@ -125,7 +125,7 @@ class ClaimGroup(BaseModel):
             regime=self.regime,
             teacher=teacher[0] if teacher else None,
             student=student,
-            method=method,
+            method="+".join(sorted(method.split("+"), reverse=True)),  # in the order in which records have parts
             metric=self.metric,
             nfe=nfe,
             scored=scored,

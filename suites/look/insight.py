@@ -176,13 +176,12 @@ def _seen(cell: Cell, cells: TrainedCells, images: int) -> Iterator[_Seen]:
     networks = cells.networks(cell)
     pair = {role: networks[role] for role in ("student", "teacher")}
     distiller = Distiller(pair, adm, cell.regime, task.task_loss, task.kind, task.example(), task.facts()).eval()
-    tap = adm.settings.taps[-1]
     for shown in task.object_examples(images):
         with torch.no_grad():
             views, _ = distiller.views(shown.batch)
             step = distiller.step(shown.batch, 1.0, torch.Generator(shown.objects.device), views)
             maps = adm.maps(views["student"], views["teacher"], step)
-        teacher, student = (activation(views[role].features[tap]) for role in ("teacher", "student"))
+        teacher, student = (activation(views[role].maps(adm.settings.taps)[-1]) for role in ("teacher", "student"))
         yield _Seen(adm.places, shown, maps, teacher, student)
 
 

@@ -1,4 +1,4 @@
-"""``digits@1``: scikit-learn's 1,797 real handwritten digits as they are, 8x8 and grey; no download.
+"""``digits``: scikit-learn's 1,797 real handwritten digits as they are, 8x8 and grey; no download.
 
 The splits keep the same digits for themselves as those of ``digit-scenes``: 50 and 20 of each class for test and
 validation, the rest for training. Each digit is there once.

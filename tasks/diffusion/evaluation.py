@@ -180,7 +180,7 @@ class _Judge:
         weights = list(denoiser.parameters())
         if self.kept_in is None or not weights or any(weight.requires_grad for weight in weights):
             return self._look(denoiser)
-        what = f"samples 1|{self.schedule}|{self.sampling}|{self.known.digest}"
+        what = f"samples 2|{self.schedule}|{self.sampling}|{self.known.digest}"
         path = self.kept_in / f"{artefacts.digest(what, denoiser.state_dict().values())}.safetensors"
         if not path.is_file():
             found = self._look(denoiser)

@@ -15,6 +15,8 @@ from tasks.diffusion.networks.denoiser import Denoiser
 def save(module: Denoiser, folder: Path, scheduler: Any) -> None:
     """Write a pipeline, weights as safetensors, that ``DDIMPipeline`` and ``DDPMPipeline.from_pretrained`` load.
 
+    Called with ``use_clipped_model_output=True``, ``DDIMPipeline`` makes the images that are scored here.
+
     A network that is told the class is written and loaded all the same, but the pipelines cannot sample from it: they
     hand no class to a ``UNet2DModel``. ``pipeline.unet(noisy, timestep, class_labels=labels)`` in a loop over
     ``pipeline.scheduler`` does.

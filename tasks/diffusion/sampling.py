@@ -43,7 +43,9 @@ class Schedule:
     def scheduler(self) -> DDIMScheduler:
         """Diffusers' DDIM scheduler (arXiv:2010.02502); its steps begin at T-1 (``trailing``) and end at the image.
 
-        At each step the image that the prediction means is clipped to [-1, 1], as DDPM does.
+        At each step the image that the prediction means is clipped to [-1, 1], as DDPM does. The noise must be that of
+        the clipped image: every call of its ``step`` here has ``use_clipped_model_output=True``, which a scheduler's
+        configuration cannot say.
         """
         scheduler: DDIMScheduler = DDIMScheduler(
             num_train_timesteps=self.timesteps,
@@ -93,6 +95,8 @@ def sample(
 ) -> Tensor:
     """Images that a denoiser makes of noises by deterministic DDIM (η = 0), in float32.
 
+    ``x_s = α_s x_0 + σ_s ε``, x_0 the clipped image that the prediction at x_t means, ``ε = (x_t - α_t x_0) / σ_t``.
+
     Args:
         denoiser: (noisy [B, C, H, W], timestep int64 [B], label int64 [B] or None) → prediction; it is put in
             evaluation mode.
@@ -121,7 +125,10 @@ def sample(
             label = None if labels is None else labels[part]
             for timestep in scheduler.timesteps.tolist():
                 at = torch.full((len(images),), timestep, device=images.device)
-                images = scheduler.step(denoiser(images, at, label), timestep, images, return_dict=False)[0]
+                predicted = denoiser(images, at, label)
+                images, _ = scheduler.step(
+                    predicted, timestep, images, use_clipped_model_output=True, return_dict=False
+                )
             made.append(images)
         samples = torch.cat(made)
         if not bool(samples.isfinite().all()):

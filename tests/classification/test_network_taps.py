@@ -3,31 +3,38 @@
 Widths are those of RepDistiller's and mdistiller's networks; ``preact`` of theirs is what stands before the ReLU.
 """
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from adm_core import registry
+from adm_core.card import members
 from adm_core.errors import AdmError
 from adm_core.frozen import frozen_copy
 from adm_core.taps import probe, record, resolve
+from adm_core.testing.networks import tiny_facts
+from suites.spec.definition import load_suite
 from tasks.classification import networks
 from tasks.classification.networks.shufflenetv1 import ChannelShuffle
 from tests.core.test_frozen import with_lived_statistics
 
 NAMES = [entry["name"] for entry in networks.catalogue()]
-ALL_STAGES = {
-    "resnet20": (16, 32, 64),
-    "resnet8x4": (64, 128, 256),
-    "resnet50": (256, 512, 1024, 2048),
-    "wrn_40_2": (32, 64, 128),
-    "vgg13": (128, 256, 512, 512),
-    "mobilenetv2": (12, 16, 48, 160),
-    "shufflenetv1": (240, 480, 960),
-    "shufflenetv2": (116, 232, 464),
+PUBLISHED = {
+    **{name: [(16, 32), (32, 16), (64, 8)] for name in ("resnet20", "resnet32", "resnet56", "resnet110")},
+    **{name: [(64, 32), (128, 16), (256, 8)] for name in ("resnet8x4", "resnet32x4")},
+    "resnet50": [(256, 32), (512, 16), (1024, 8), (2048, 4)],
+    "wrn_40_1": [(16, 32), (32, 16), (64, 8)],
+    **{name: [(32, 32), (64, 16), (128, 8)] for name in ("wrn_16_2", "wrn_40_2")},
+    **{name: [(128, 16), (256, 8), (512, 4), (512, 4)] for name in ("vgg8", "vgg13")},
+    "mobilenetv2": [(12, 16), (16, 8), (48, 4), (160, 2)],
+    "shufflenetv1": [(240, 16), (480, 8), (960, 4)],
+    "shufflenetv2": [(116, 16), (232, 8), (464, 4)],
 }
-"""Width of each map that AT reads there."""
-HINTS = {"resnet20": 32, "wrn_40_2": 64, "vgg13": 256, "resnet50": 512, "mobilenetv2": 16, "shufflenetv2": 232}
-"""Width of the map that FitNets reads there."""
+"""Width and side, at 32 pixels, of the maps that AT reads: RepDistiller@b84f547's ``feat[1:-1]``, which are
+mdistiller@a08d46f's ``feats[1:]``. FitNets' hint is the second of them, ``feat[2]``, in both."""
+PAIRS = [(pair.teacher, pair.student) for block in load_suite("cifar100-offline").blocks for pair in block.pairs]
 
 
 def build(name):
@@ -89,15 +96,36 @@ def test_a_folded_teacher_keeps_its_preacts(name):
         torch.testing.assert_close(ours[tap], theirs[tap], rtol=1e-3, atol=1e-3 * float(theirs[tap].abs().max()))
 
 
-@pytest.mark.parametrize("name", ALL_STAGES)
-def test_groups_are_the_literatures(name):
+@functools.cache
+def shapes(name):
     network = build(name)
     taps = network.expand(("all-stages", "all-stages.preact", "hint"))
-    widths = {tap: shape[1] for tap, shape in probe(network, taps, (torch.zeros(1, 3, 32, 32),)).items()}
-    every = ALL_STAGES[name]
-    assert [widths[f"all-stages.{n}"] for n in range(1, len(every) + 1)] == list(every)
-    assert [widths[f"all-stages.preact.{n}"] for n in range(1, len(every) + 1)] == list(every)
-    assert len(taps) == 2 * len(every) + 1 and widths["hint"] == HINTS.get(name, every[1])
+    return probe(network, taps, (torch.zeros(1, 3, 32, 32),))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_groups_are_the_literatures(name):
+    found, every = shapes(name), PUBLISHED[name]
+    for group in ("all-stages", "all-stages.preact"):
+        assert [found[tap][1:3] for tap in members([group], found)] == every
+    assert found["hint"][1:3] == every[1]
+
+
+def test_at_and_fitnet_run_as_published_on_the_literatures_pairs():
+    """A student's map twice as large takes a convolution of stride 2, one half as large a transposed one."""
+    assert len(PAIRS) == 13
+    regressors = {}
+    for teacher, student in PAIRS:
+        pair = shapes(student), shapes(teacher)
+        assert registry.create("at").supports(*pair, "offline") is None
+        assert registry.create("fitnet").supports(*pair, "offline") is None
+        assert len(PUBLISHED[student]) == len(PUBLISHED[teacher])
+        (regressor,) = registry.create("fitnet").build(*pair, tiny_facts()).values()
+        regressors[f"{teacher} > {student}"] = type(regressor[0]).__name__, *regressor[0].stride
+    half = {pair for pair, kind in regressors.items() if kind == ("ConvTranspose2d", 2, 2)}
+    assert half == {"resnet50 > mobilenetv2", "resnet50 > vgg8", "resnet32x4 > shufflenetv1",
+                    "resnet32x4 > shufflenetv2", "wrn_40_2 > shufflenetv1"}  # fmt: skip
+    assert {kind for pair, kind in regressors.items() if pair not in half} == {("Conv2d", 1, 1)}
 
 
 def test_wide_residual_networks_are_read_before_the_normalisation_that_follows_a_block():

@@ -1,6 +1,7 @@
 """Every registered method, and the compositions that suites use, honours the contract in every regime it declares."""
 
 import itertools
+import math
 
 import pytest
 
@@ -42,6 +43,27 @@ def setups(spec, settings, places):
 @pytest.mark.parametrize("name", registry.names())
 def test_every_method_honours_the_contract(name):
     assert [f"{c.regime}, {c.form}: {c.name}: {c.detail}" for c in check_method(name) if not c.passed] == []
+
+
+READS = [name for name in registry.names() if {"tap", "taps"} & registry.get(name).defaults().keys()]
+"""The methods whose taps are settings."""
+SETTINGS = {"adm": {"form": "M", "width": "projector"}, "cirkd": {"pixel_queue": 100, "pixel_contrast": 64}}
+SETTINGS["cirkd"] |= {"region_contrast": 64}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_taps_with_a_dot_in_their_name_can_be_read_and_groups_where_several_are(name):
+    """Parts are of torch's modules, whose names must hold no dot."""
+    several, tried = "taps" in registry.get(name).defaults(), []
+    staged = [["stage2.preact", "last"]] + [["last", "all-stages"], ["all-stages.preact", "stage2"]] * several
+    for form, each in (("images", staged), ("pixels", staged), ("denoisers", [["mid.attention", "up2"]])):
+        for taps in each:
+            own = SETTINGS.get(name, {}) | ({"taps": taps} if several else {"tap": taps[0]})
+            for setup in setups(name, {name: own}, [("offline", form)]):
+                assert not CHECKS["terms are finite named scalars"](setup)
+                assert math.isfinite(setup.step(0)) and math.isfinite(setup.step(1))
+                tried.append(form)
+    assert tried
 
 
 @pytest.mark.parametrize("spec", COMPOSITIONS)

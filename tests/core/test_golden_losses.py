@@ -24,7 +24,7 @@ import torch
 
 from adm_core import registry
 from adm_core.batch import Batch, noisy_batch
-from adm_core.card import PREACTS
+from adm_core.card import ALL_STAGES, AUXILIARY, HINT, PREACTS, members
 from adm_core.method import View, ViewsOnDemand
 from adm_core.network_copy import NetworkCopy
 from adm_core.noising import NoiseProcess, Noising
@@ -102,7 +102,8 @@ def view(role, trains, per_class=1):
         tap: waves(BATCH, width, side, side, phase=phase + width).requires_grad_(trains)
         for tap, side, width in zip(PREACT, SIDES.values(), widths, strict=True)
     }
-    features["last"] = features["stage3"]
+    features |= {f"{ALL_STAGES}.{number}": features[stage] for number, stage in enumerate(SIDES, start=1)}
+    features["last"], features[HINT] = features["stage3"], features["stage2"]
     head = torch.nn.Linear(widths[-1], CLASSES).requires_grad_(trains)
     with torch.no_grad():
         head.weight.copy_(2 * waves(CLASSES, widths[-1], phase=phase))
@@ -139,6 +140,7 @@ def pixel_view(role, trains):
     prediction = torch.einsum("kc,bchw->bkhw", classifier, features["last"]) / widths[-1]
     prediction = prediction + 4 * waves(BATCH, CLASSES, side, side, phase=phase + 4) + 3 * right
     features["logits"] = prediction
+    features[AUXILIARY] = prediction + waves(BATCH, CLASSES, side, side, phase=phase + 6)
     return View(prediction, "class_logits", features, tiny.task_loss(prediction, pixel_batch()))
 
 
@@ -207,8 +209,10 @@ def copies(needs):
 
 
 def shapes(seen, taps):
-    read = [own for tap in taps for own in (PREACT if tap == PREACTS else [tap])]
-    found = {"prediction": tuple(seen.prediction.shape)} | {tap: tuple(seen.features[tap].shape) for tap in read}
+    taps = [tap for tap in taps if tap != AUXILIARY or AUXILIARY in seen.features]  # images have none
+    found = {"prediction": tuple(seen.prediction.shape)} | {
+        tap: tuple(seen.features[tap].shape) for tap in members(taps, seen.features)
+    }
     return found if seen.head is None else found | {"head": tuple(seen.head.weight.shape)}
 
 

@@ -73,6 +73,22 @@ def test_fitnet_regressor_learns_the_hint():
     assert last < 0.7 * first
 
 
+def test_fitnet_may_have_a_bare_convolution_between_maps_of_one_size():
+    """CIRKD's: no bias, no normalisation, no activation, also where widths agree."""
+    for widths in ((8, 12), (8, 8)):
+        bench = Setup("fitnet", "offline", {"fitnet": {"regressor": "conv", "weight": 10.0}}, widths)
+        ((weight,),) = [[*part.parameters()] for part in bench.distiller.parts.values()]
+        assert weight.shape == (2 * widths[1], 2 * widths[0], 1, 1)
+        views = bench.distiller.views(bench.batch(0))[0]
+        own, theirs = (views[role].features["hint"] for role in ("student", "teacher"))
+        guess = torch.einsum("oc,bchw->bohw", weight[:, :, 0, 0], own)
+        found = bench.losses_of(views, bench.batch(0)).student["hint"]
+        assert float(found.detach()) == pytest.approx(10 * float((guess - theirs).pow(2).mean().detach()), rel=1e-5)
+    shapes = {"hint": (2, 4, 8, 8)}, {"hint": (2, 4, 4, 4)}
+    told = registry.create("fitnet", {"fitnet": {"regressor": "conv"}}).supports(*shapes, "offline")
+    assert told == "regressor 'conv' needs maps of one size at hint, not (8, 8) and (4, 4)"
+
+
 def test_detached_view_is_constant_in_every_way():
     bench = Setup("adm", "online", {})
     v = bench.distiller.views(bench.batch(0))[0]["teacher"].detached()

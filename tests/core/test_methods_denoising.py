@@ -67,8 +67,8 @@ def test_bksdm_is_output_and_block_features_and_koala_that_of_attention(name, wi
     taps = ("down1", "down2", "up2", "up1") if name == "bksdm" else ("mid.attention",)
     assert b.method.needs.taps == taps
     expected = 0.0
-    for tap in taps:
-        f, adapter = student.features[tap], b.distiller.parts[f"adapter_{tap.replace('.', '_')}"]
+    for tap, adapter in zip(taps, b.distiller.parts["adapters"], strict=True):
+        f = student.features[tap]
         if widths[0] != widths[1]:
             f = torch.einsum("oc,bchw->bohw", adapter.weight[:, :, 0, 0], f) + adapter.bias[:, None, None]
         expected += squared(f, teacher.features[tap])

@@ -117,7 +117,7 @@ def test_the_parts_that_read_features_alone_run_on_image_labels(name, settings):
         ("cwd", {"logit_weight": 0}, "penultimate is not a feature map"),
         ("skd", {}, "adversarial_weight to 0"),
         ("ifvd", {}, "pixel labels, not image labels"),
-        ("dsd", {}, "category_weight to 0"),
+        ("dsd", {"taps": ("stage1", "stage2")}, "category_weight to 0"),
     ],
 )
 def test_what_makes_no_sense_on_image_labels_is_declined_with_the_way_out(name, settings, reason):

@@ -148,7 +148,7 @@ def agreement(run):
         shares = [
             ((connector(ours) > 0) == (theirs > 0)).float().mean()
             for ours, theirs, connector in zip(
-                *(views[role].group("all-stages.preact") for role in ("student", "teacher")),
+                *(views[role].maps(["all-stages.preact"]) for role in ("student", "teacher")),
                 run.distiller.parts["connectors"],
                 strict=True,
             )

@@ -39,9 +39,9 @@ def network(seed, target, skill):
     return maps(seed, *right.shape) + right
 
 
-def view(prediction, target):
+def view(prediction, target, **features):
     loss = F.cross_entropy(resize_map(prediction, tuple(target.shape[1:])), target, reduction="none")
-    return View(prediction, "class_logits", {}, loss)
+    return View(prediction, "class_logits", features, loss)
 
 
 def losses(name, student, teacher, target, mask, progress=0.5, **settings):
@@ -84,6 +84,18 @@ def test_rdd_begins_with_what_the_teacher_is_sure_of(pair):
     assert float(ours.student["task"]) == pytest.approx(expected / len(weights), rel=1e-5)
     assert float(ours.log["weight"]) == pytest.approx(sum(weights) / len(weights), rel=1e-5)
     assert ours.student_task == 0.0 and not ours.teacher
+
+
+def test_rdd_begins_where_the_teachers_auxiliary_classifier_agrees_with_it(pair):
+    """KL of the main prediction from the auxiliary one, as the authors' ``KLDivLoss(log p_main, p_auxiliary)``."""
+    student, teacher, target, mask = pair
+    auxiliary, expected, count = network(2, target, 0.6), 0.0, 0
+    for place in places(mask):
+        weight = math.exp(-kl(at(auxiliary, place), at(teacher, place)))
+        expected, count = expected - weight * math.log(at(student, place)[target[place]]), count + 1
+    method, step = registry.create("rdd"), make_step(target, 0.05, torch.Generator(), mask)
+    ours = method.losses(view(student, target), view(teacher, target, auxiliary1=auxiliary), step)
+    assert float(ours.student["task"]) == pytest.approx(expected / count, rel=1e-5)
 
 
 @pytest.mark.parametrize(("threshold", "least"), [(0.7, 0.05), (0.3, 0.0), (0.01, 0.4)])

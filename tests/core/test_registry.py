@@ -8,6 +8,7 @@ from adm_core import registry
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError
 from adm_core.testing.checks import check_method
+from adm_core.testing.setup import Setup
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -72,6 +73,14 @@ def test_a_list_is_asked_for_where_taps_are_read():
     with pytest.raises(AdmError, match="setting 'taps' = 'last': Input should be a list"):
         registry.create("adm", {"adm": {"taps": "last"}})
     assert registry.create("adm", {"adm": {"taps": ["stage2", "last"]}}).settings.taps == ("stage2", "last")
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names() if "tap" in registry.get(name).defaults()])
+def test_a_group_of_several_maps_is_no_single_tap(name):
+    for group in ("all-stages", "all-stages.preact"):
+        with pytest.raises(AdmError, match=f"method '{name}': setting 'tap' = '{group}': a group of several maps"):
+            registry.create(name, {name: {"tap": group}})
+    assert registry.create(name, {name: {"tap": "hint"}}).needs.taps in [("hint",), ()]
 
 
 def test_wrong_choice_lists_the_choices():
@@ -197,6 +206,16 @@ def test_a_build_of_the_first_edition_is_told_what_to_change(tmp_path):
         "write build(self, student, teacher, facts)"
     )
     assert "old-b" not in registry.names()
+
+
+def test_a_part_whose_name_torch_refuses_is_told_before_anything_runs(tmp_path):
+    build = "from torch import nn\n        return {f'fit_{tap}': nn.Identity() for tap in ('stage1', 'stage2.preact')}"
+    text = PLUGIN.format(name="dotted") + f"\n    def build(self, student, teacher, facts):\n        {build}\n"
+    registry.load_file(write(tmp_path, "dotted.py", text))
+    with pytest.raises(
+        AdmError, match=r"method 'dotted': build\(\) names a module 'fit_stage2\.preact', .* nn\.ModuleList"
+    ):
+        Setup("dotted", "offline", {})
 
 
 def test_a_kind_of_prediction_of_the_first_edition_is_told_its_new_name(tmp_path):

@@ -1,6 +1,7 @@
 """Methods written for images too, on pixels: each is its literal formula over the valid positions alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ PLACES = [tuple(place) for place in MASK.nonzero().tolist()]
 
 def view(seed):
     prediction = 2 * maps(seed, B, K, SIDE, SIDE)
-    features = {tap: maps(seed + 10, B, C, SIDE, SIDE) for tap in ("stage2", "last", "penultimate")}
+    features = {tap: maps(seed + 10, B, C, SIDE, SIDE) for tap in ("hint", "last", "penultimate")}
     return View(prediction, "class_logits", features, F.cross_entropy(prediction, TARGET, reduction="none"))
 
 
@@ -96,6 +97,21 @@ def test_dist_correlates_over_the_valid_pixels_of_the_batch():
     assert terms == pytest.approx({"inter": scale * s.beta * inter, "intra": scale * s.gamma * intra}, rel=1e-4)
 
 
+def test_dist_adds_the_same_of_the_auxiliary_predictions():
+    main = view(5), view(6)
+    found = [
+        registry.create("dist", {"dist": {"temperature": 1, "weight": 3, "auxiliary_weight": weight}}).losses(
+            *(replace(v, prediction=p.prediction, features={"auxiliary1": v.prediction})
+              for v, p in zip((STUDENT, TEACHER), shown, strict=True)),
+            make_step(TARGET, 1.0, torch.Generator(), MASK),
+        ).student
+        for weight, shown in ((0.0, (STUDENT, TEACHER)), (0.4, main), (0.0, main))
+    ]  # fmt: skip
+    alone, both, without = found
+    assert float(both["auxiliary"]) == pytest.approx(0.4 * float(sum(alone.values())), rel=1e-5)
+    assert {key: term for key, term in both.items() if key != "auxiliary"} == without
+
+
 def test_at_gives_void_positions_no_attention():
     found, method = losses("at", taps=("last",))
     total = 0.0
@@ -115,8 +131,8 @@ def test_at_gives_void_positions_no_attention():
 
 def test_fitnet_is_the_squared_error_at_valid_positions():
     found, method = losses("fitnet", weight=2.0)
-    guess = method.parts["regressor"](STUDENT.features["stage2"])
-    hint = TEACHER.features["stage2"]
+    guess = method.parts["regressor"](STUDENT.features["hint"])
+    hint = TEACHER.features["hint"]
     each = [mean([(u - v) ** 2 for u, v in zip(vector(guess, p), vector(hint, p), strict=True)]) for p in PLACES]
     assert float(found.student["hint"].detach()) == pytest.approx(2.0 * mean(each), rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""digits@1: the real digits, each in one split, the same bytes everywhere."""
+"""digits: the real digits, each in one split, the same bytes everywhere."""
 
 import numpy as np
 import pytest

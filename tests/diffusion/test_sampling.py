@@ -66,8 +66,28 @@ def test_samples_are_those_of_the_plain_pipeline(prediction):
     pipeline = DDIMPipeline(unet, schedule.scheduler())
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(derive(0, "initial noise"))
-    theirs = pipeline(3, generator, num_inference_steps=5, output_type="np").images
+    theirs = pipeline(3, generator, num_inference_steps=5, use_clipped_model_output=True, output_type="np").images
     assert abs(ours / 2 + 0.5 - torch.from_numpy(theirs).permute(0, 3, 1, 2)).max() < 1e-6
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_samples_are_ddims_formula_with_the_noise_of_the_clipped_image(prediction, steps):
+    """Step by step from the schedule's β; the denoiser means images beyond [-1, 1], so that clipping matters."""
+    schedule = Schedule(prediction=prediction)
+    denoiser = Remembering(schedule, lambda noisy: 1.2 * (2 * noisy).cos())
+    level = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
+    images = initial_noise(4, 1, 8).double()
+    for step in range(steps):
+        t = 1000 - step * 1000 // steps - 1
+        s = t - 1000 // steps
+        alpha, sigma = level[t] ** 0.5, (1 - level[t]) ** 0.5
+        alpha_s, sigma_s = (level[s] ** 0.5, (1 - level[s]) ** 0.5) if s >= 0 else (1.0, 0.0)
+        clipped = (1.2 * (2 * images).cos()).clamp(-1, 1)
+        noise = (images - alpha * clipped) / sigma
+        images = alpha_s * clipped + sigma_s * noise
+    made = sample(denoiser, initial_noise(4, 1, 8), schedule, steps)
+    torch.testing.assert_close(made.double(), images, rtol=0, atol=2e-4)
 
 
 def test_batches_change_nothing_and_labels_stay_with_their_noise():

@@ -24,7 +24,7 @@ networks:
 blocks:
   - title: Offline
     task: diffusion
-    benchmark: digits@1
+    benchmark: digits@2
     protocol: ./recipe.yaml
     pairs: [brought > unet-w8]
     regime: offline

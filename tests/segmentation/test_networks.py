@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
-from adm_core.errors import AdmError
+from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
 from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
@@ -110,6 +110,27 @@ def test_the_auxiliary_head_of_a_frozen_teacher_runs_where_a_tap_listens():
     inside = teacher.module.model.auxiliary_head.conv_seg  # a hook on the head itself would be a tap that listens
     inside.register_forward_hook(lambda *_: runs.append("auxiliary"))
     assert torch.equal(teacher.module(x), prediction) and runs == []
+
+
+@pytest.mark.parametrize(("name", "settings"), [("dsd", {}), ("dist", {"auxiliary_weight": 0.4}), ("rdd", {})])
+def test_methods_read_the_auxiliary_predictions_of_both_networks(name, settings):
+    def distiller(teacher, student, **own):
+        networks_of = {"student": networks.build(student, CLASSES), "teacher": networks.build(teacher, CLASSES)}
+        task_loss = SegmentationTask.task_loss.__get__(object())
+        return Distiller(networks_of, create(name, {name: own}), "offline", task_loss, "class_logits", (x,), FACTS)
+
+    x, y = 255 * torch.rand(2, 3, 64, 64), torch.randint(CLASSES, (2, 64, 64))
+    batch = Batch(x, x, y, torch.arange(2), torch.ones_like(y, dtype=torch.bool))
+    found = distiller("pspnet-r18w16", "fcn-r18w8", **settings)
+    for mode in (True, False):
+        views, _ = found.train(mode).views(batch)
+        assert all(view.features["auxiliary1"].shape == view.prediction.shape for view in views.values())
+        assert found(batch, 0.05, torch.Generator()).total.isfinite()
+    if name == "rdd":  # it has another way where there is none
+        assert "auxiliary1" not in distiller("segformer-b0x0.5", "fcn-r18w8").views(batch)[0]["teacher"].features
+    else:
+        with pytest.raises(Unsupported, match=r"network 'segformer-b0x0\.5': unknown tap 'auxiliary1'"):
+            distiller("segformer-b0x0.5", "fcn-r18w8", **settings)
 
 
 def test_a_shipped_configuration_is_a_network_by_name():

@@ -24,8 +24,9 @@ __all__ = ["EXTERNAL", "TAPS", "build", "catalogue", "check", "config_files", "c
 EXTERNAL = ("mmseg/",)
 """Prefixes of names that are a library's own."""
 _LIST = Path(__file__).with_name("networks.yaml")
-TAPS = ("stage1", "stage2", "stage3", "stage4", "penultimate", "logits")
-"""Outputs of the backbone, what the last head's classifier reads, and what it gives; most networks have all."""
+TAPS = ("stage1", "stage2", "stage3", "stage4", "penultimate", "logits", "auxiliary1")
+"""Outputs of the backbone, what the last head's classifier reads, what it gives, and an auxiliary head's logits; most
+networks have all."""
 
 
 def catalogue() -> list[ListedNetwork]:
@@ -68,10 +69,14 @@ def entries() -> dict[str, dict[str, Any]]:
     """Network name to its entry, with ``family`` and ``source`` from its group and ``taps`` and ``overrides`` set."""
     families: dict[str, dict[str, Any]] = read_mapping(_LIST)
     return {
-        name: {"family": family, "source": group["source"], "overrides": {}, "taps": TAPS} | own
+        name: {"family": family, "source": group["source"], "overrides": {}, "taps": _taps(own)} | own
         for family, group in families.items()
         for name, own in group["networks"].items()
     }
+
+
+def _taps(entry: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(tap for tap in TAPS if tap != "auxiliary1" or entry.get("auxiliary", True))
 
 
 @functools.cache

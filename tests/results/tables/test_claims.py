@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from adm_core import registry
 from results.analysis.blocks import Block, collect
 from results.claims.claims import Claim, load_claims
 from results.records.schema import Primary
@@ -53,8 +54,15 @@ def test_published_miou_of_a_segmentation_pair_stands_beside_ours_val_and_test_s
     assert shown == {"CIRKD v1 README": 76.38, "CIRKD v1 README, test server": 75.05}
 
 
+def test_compositions_are_found_in_whatever_order_a_source_names_their_parts() -> None:
+    every = {claim.method for claim in load_claims()}
+    assert {"skd+kd", "skd+kd+cwd", "skd+kd+ifvd", "mgd+cwd", "kd+cirkd"} <= every
+    known = [name for name in every if set(name.split("+")) <= set(registry.names())]
+    assert [registry.create(name).card.name for name in known] == known
+
+
 def test_published_fid_stands_beside_ours_by_sampler_and_evaluations() -> None:
-    networks = {"benchmark": "cifar10@1", "teacher": "ddpm-cifar", "student": "ddpm-cifar-small"}
+    networks = {"benchmark": "cifar10@2", "teacher": "ddpm-cifar", "student": "ddpm-cifar-small"}
     cells, records = fid_suite({"none": 12.0, "bksdm": 9.0}, 6.0, **networks)
     table, *others = claims(collect(make_manifest(cells), by_id(*records)), load_claims())
     headings = {column.key: column.heading for column in table.columns}

@@ -26,7 +26,7 @@ data:
   noise: {schedule: cosine, prediction: v_prediction}
   sampling: {steps: 2, samples: 70}
 """
-TASK = "task: diffusion\n    benchmark: digits@1\n    protocol: ./recipe.yaml\n    pairs: [unet-w16 > unet-w8]"
+TASK = "task: diffusion\n    benchmark: digits@2\n    protocol: ./recipe.yaml\n    pairs: [unet-w16 > unet-w8]"
 SUITE = f"""title: A suite to look at
 blocks:
   - title: Offline
@@ -91,7 +91,7 @@ def test_student_and_teacher_are_shown_with_their_scores(trained: Path, monkeypa
     drawn = {}
     monkeypatch.setattr("suites.look.samples.draw", lambda grids, title: drawn.setdefault(title, grids) and b"")
     assert adm("samples", "mine", "--store", trained, "--out", trained.parent / "faked", *CPU).code == 0
-    offline, online = drawn["digits@1: unet-w16 → unet-w8, offline"], drawn["digits@1: unet-w16 → unet-w8, online"]
+    offline, online = drawn["digits@2: unet-w16 → unet-w8, offline"], drawn["digits@2: unet-w16 → unet-w8, online"]
     records, _ = Store(trained).records(row.id for row in rows(trained))
     for grids, row in ((offline, rows(trained)[0]), (online, rows(trained)[2])):
         record = records[row.id]

@@ -110,7 +110,7 @@ data: {inherit: true, sampling: {steps: 10, samples: 100}}
 """
 DENOISERS = (
     SUITE.replace("classification", "diffusion")
-    .replace("digit-scenes", "digits")
+    .replace("digit-scenes@1", "digits@2")
     .replace("resnet14w16s2 > resnet8w8s2", "unet-w16 > unet-w8")
 )
 

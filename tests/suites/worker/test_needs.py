@@ -25,7 +25,7 @@ blocks:
 """
 SEGMENTATION = {"task": "segmentation", "benchmark": "shape-scenes@1", "protocol": "shape-scenes-quick"}
 SEGMENTATION |= {"pair": "pspnet-r18w16 > pspnet-r18w8"}
-DIFFUSION = {"task": "diffusion", "benchmark": "digits@1", "protocol": "digits-quick", "pair": "unet-w16 > unet-w8"}
+DIFFUSION = {"task": "diffusion", "benchmark": "digits@2", "protocol": "digits-quick", "pair": "unet-w16 > unet-w8"}
 
 
 @pytest.mark.parametrize(
