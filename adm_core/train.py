@@ -1,8 +1,8 @@
 """The one training loop for all tasks: a step that a caller drives, and a run that drives it to the end.
 
-A run is a pure function of seed and recipe: batches and the method's randomness are derived from (seed, epoch,
-step), so a checkpoint holds no sampler state, and resuming gives the weights that an uninterrupted run gives. Nothing
-is read from the environment. Precision and accumulation are torch's own.
+A run is a pure function of seed and recipe: batches and all randomness, dropout's included, are derived from (seed,
+epoch, step), so a checkpoint holds no state of samplers or generators, and resuming gives the weights that an
+uninterrupted run gives. Nothing is read from the environment. Precision and accumulation are torch's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
 from adm_core.progress import Progress, Trained
 from adm_core.recipe import Recipe
-from adm_core.seeds import derive
+from adm_core.seeds import derive, sow
 from adm_core.taps import Network
 from adm_core.task import Task
 
@@ -122,12 +122,13 @@ class Trainer:
             group["lr"] = peak * factor
         self.generator.manual_seed(derive(self.seed, "method", step))
         self.distiller.enter_phase(done)
-        for chunk in batch.chunks(self.recipe.accumulate):
+        for part, chunk in enumerate(batch.chunks(self.recipe.accumulate)):
             with share_of(chunk.mask, batch.mask, self.recipe.accumulate):
-                outcome = self._forward(chunk, done)
+                outcome = self._forward(chunk, done, part)
             backward(outcome, self.optimizers[0], self.recipe.accumulate, self.scaler)
             self.progress.add(outcome)
         self._update()
+        sow(self.device, self.generator.initial_seed(), "after step")
         self.distiller.after_step()
         for average in self.averages.values():
             average.update()
@@ -185,10 +186,10 @@ class Trainer:
         """Whether it is time for a checkpoint."""
         return self.file is not None and time.monotonic() - self._saved_at >= self.checkpoint_seconds
 
-    def _forward(self, batch: Batch, done: float) -> Outcome:
+    def _forward(self, batch: Batch, done: float, part: int) -> Outcome:
         low = AUTOCAST.get(self.recipe.precision)
         with torch.autocast(self.device.type, dtype=low, enabled=low is not None):
-            outcome: Outcome = self.distiller(batch, done, self.generator)
+            outcome: Outcome = self.distiller(batch, done, self.generator, part)
         return outcome
 
     def _update(self) -> None:
@@ -248,11 +249,9 @@ class Trainer:
     def _save(self) -> None:
         if self.file is None:
             return
-        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         checkpoint.save(self.file, self.progress.state() | {
             "distiller": self.distiller.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "rng": [torch.get_rng_state(), *cuda],
             "averages": {role: average.state_dict() for role, average in self.averages.items()},
             "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
             "code": self.code,
@@ -282,8 +281,5 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdmError(f"checkpoint {self.file} is of another run or version: {error}; delete it") from error
         self.best_state = state["best"]
-        torch.set_rng_state(state["rng"][0])
-        if self.device.type == "cuda" and len(state["rng"]) > 1:
-            torch.cuda.set_rng_state(state["rng"][1], self.device)
         if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -19,7 +19,6 @@ from adm_core.errors import AdmError
 from adm_core.method import Method
 from adm_core.progress import Trained
 from adm_core.recipe import Protocol
-from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task
 from adm_core.train import Trainer
@@ -73,7 +72,6 @@ def train_cell(
     check_savable(task, deployed["student"], work, deployed["teacher"] if cell.regime == "online" else None)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    torch.manual_seed(derive(cell.seed, "training"))
     keep = (work / CHECKPOINT, options.checkpoint_seconds, report, asked.is_set)
     trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep, code_of(cell))
     ready = time.perf_counter()
