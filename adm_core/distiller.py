@@ -222,9 +222,8 @@ class Distiller(nn.Module):
             sow(device, seed, "method")
             with self.part_precision.losses_in_fp32(device.type):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
-        tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in views.items()}
-        if self.regime == "offline":
-            tasks.pop("teacher", None)
+        training = {role: view for role, view in views.items() if self._trains(role)}
+        tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in training.items()}
         return collect(self.method.card.name, losses, tasks, auxiliary, grouped=self.needs.gradient_groups)
 
     def step(
