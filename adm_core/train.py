@@ -8,6 +8,7 @@ uninterrupted run gives. Nothing is read from the environment. Precision and acc
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.losses.spatial import share_of
+from adm_core.meter import Meter
 from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
 from adm_core.progress import Progress, Trained
@@ -87,7 +89,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
         self.optimizers = make_optimizers(distiller, recipe)
         self.peaks = [float(group["lr"]) for group in self._groups()]
-        self.generator = torch.Generator(self.device)
+        self.generator, self.meter = torch.Generator(self.device), Meter(self.device)
         self.averages = self._make_averages()
         self.best_state: dict[str, Any] | None = None
         self.progress = Progress()
@@ -140,7 +142,9 @@ class Trainer:
             for role, state in self.best_state.items():
                 self._evaluated()[role].module.load_state_dict(state)
         epoch = self.progress.best_epoch if self.recipe.selection == "best-validation" else self.recipe.epochs
-        return Trained(self._evaluated(), self.progress.curves, self.progress.seconds, self.progress.step, epoch)
+        p = self.progress
+        step_ms = statistics.median(p.step_ms) if p.step_ms else None
+        return Trained(self._evaluated(), p.curves, p.seconds, step_ms, p.peak_mb, p.step, epoch)
 
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, note the curves and keep a checkpoint after an epoch, counted from 1.
@@ -166,21 +170,22 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, start: int) -> None:
         self.distiller.train()
-        began = time.perf_counter()
+        self.meter.begin()
         for batch in self.task.batches(epoch, start):
             self.step(batch)
+            self.meter.step()
             stop = self.file is not None and self.asked_to_stop()
             due = stop or self._is_due()
             if due or self.progress.step % CHECK_EVERY == 0:
                 self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
             if due:
-                self.progress.seconds += time.perf_counter() - began
+                self.progress.took(self.meter.end())
                 self._save()
-                began = time.perf_counter()
+                self.meter.begin()
             if stop:
                 raise Stopped(f"stopped in epoch {epoch + 1} of {self.recipe.epochs}, with a checkpoint")
         self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
-        self.progress.seconds += time.perf_counter() - began
+        self.progress.took(self.meter.end())
 
     def _is_due(self) -> bool:
         """Whether it is time for a checkpoint."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,8 +68,6 @@ def train_cell(
     know_teacher(cell, task, method, distiller, identity, options.store)
     deployed = distiller.deployed(distiller.networks)
     check_savable(task, deployed["student"], work, deployed["teacher"] if cell.regime == "online" else None)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     keep = (work / CHECKPOINT, options.checkpoint_seconds, report, asked.is_set)
     trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep, code_of(cell))
     ready = time.perf_counter()
@@ -127,14 +123,13 @@ def _cost(trainer: Trainer, trained: Trained) -> dict[str, Any]:
     """What training took; the last use of the trainer."""
     distiller, task, batch_size = trainer.distiller, trainer.task, trainer.recipe.batch_size
     steps, example = max(trained.steps, 1), task.example()
-    peak = _peak_memory(example[0].device)
     flops: dict[str, float] = {role: _flops(network, example) for role, network in trained.networks.items()}
     flops["training"] = training_flops(trainer, next(iter(task.batches(0, 0)))) / batch_size
     return {
         "train_s": trained.seconds,
-        "step_ms": 1000 * trained.seconds / steps,
+        "step_ms": trained.step_ms,
         "images_per_s": batch_size * steps / max(trained.seconds, 1e-9),
-        "peak_memory_mb": peak,
+        "peak_memory_mb": trained.peak_mb,
         "parameters": {
             "student": _parameters(trained.networks["student"].module),
             "teacher": _parameters(distiller.teacher) if distiller.teacher is not None else None,
@@ -153,11 +148,3 @@ def _flops(network: Network, example: tuple[torch.Tensor, ...]) -> float:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.module(*(given[:1] for given in example))
     return float(counter.get_total_flops())
-
-
-def _peak_memory(device: torch.device) -> float:
-    """MiB: of the GPU's allocator, or the process's resident set on a CPU."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device) / 2**20)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
