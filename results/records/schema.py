@@ -108,6 +108,10 @@ class Record(Stored):
     primary: Primary | None = None
     curves: dict[str, list[Number | None]] = Field({}, description="one value per epoch; 'epoch' comes first")
     teacher: TeacherIdentity | None = Field(None, description="offline only")
+    weights: dict[Literal["student", "teacher"], Sha256] = Field(
+        {}, description="SHA-256 of the weights files left; a lone teacher's is teacher.digest of its students",
+        exclude_if=lambda weights: not weights,
+    )  # fmt: skip
     cost: Cost = Cost()
     stretched: Stretched | None = Field(
         None, description="what the cell's stretch came to", exclude_if=lambda own: own is None

@@ -47,7 +47,7 @@ def train_cell(
         report: called with the progress after each epoch.
 
     Returns:
-        The parts of a record that training decides: scores, primary, curves, teacher, cost, capabilities,
+        The parts of a record that training decides: scores, primary, curves, weights, teacher, cost, capabilities,
         data_digest, environment; and the remark that it started over, where it did.
 
     Raises:
@@ -74,9 +74,9 @@ def train_cell(
     trained = trainer.run()
     done = time.perf_counter()
     scores = task.evaluate(trained.networks, "test")
-    save_weights(trained.networks["student"], work / WEIGHTS)
+    weights = {"student": save_weights(trained.networks["student"], work / WEIGHTS)}
     if cell.regime == "online":
-        save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
+        weights["teacher"] = save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
     task.export(trained.networks["student"], work / EXPORT)
     copy_mode(work / WEIGHTS, work / EXPORT)
     times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
@@ -84,6 +84,7 @@ def train_cell(
         "scores": finite(scores),
         "primary": _primary(task, protocol),
         "curves": finite(_epoch_first(trained)),
+        "weights": weights,
         "teacher": _scored(identity, scores.get("teacher", {}).get(task.metric)),
         "cost": times | dict(task.costs) | _cost(trainer, trained),
         "stretched": longer and longer.model_dump(),
