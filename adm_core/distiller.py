@@ -19,6 +19,7 @@ from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes,
 from adm_core.network_copy import NetworkCopy
 from adm_core.outcome import Outcome, collect
 from adm_core.part_precision import PartPrecision
+from adm_core.seeds import derive, sow
 from adm_core.show import Showing, TaskLoss, match_predictions
 from adm_core.taps import Network, probe, resolve, unwrap
 
@@ -206,45 +207,59 @@ class Distiller(nn.Module):
         }
         return {role: group for role, group in groups.items() if group}
 
-    def forward(self, batch: Batch, progress: float, generator: torch.Generator) -> Outcome:
+    def forward(self, batch: Batch, progress: float, generator: torch.Generator, part: int = 0) -> Outcome:
         """The losses of one batch.
+
+        What draws from torch's global generators, such as dropout, draws from a stream of its own for every network
+        and for the method, so that none depends on which others there are.
 
         Args:
             batch: inputs and target.
             progress: share of training done, in [0, 1].
-            generator: randomness for the method.
+            generator: randomness for the method; the seed that it began with is the step's, and all streams' origin.
+            part: which micro-batch of the step this is.
         """
+        device, seed = batch.student_input.device, derive(generator.initial_seed(), part)
         if self.active:
+            sow(device, seed, "inputs")
             batch = self.method.inputs(batch, progress, generator)
-        views, auxiliary = self.views(batch)
+        views, auxiliary = self.views(batch, seed)
         losses = Losses()
         if self.active and (self.reads_teacher or self.regime == "peers" or self.needs.copies):
-            step = self.step(batch, progress, generator, views)
-            with self.part_precision.losses_in_fp32(batch.student_input.device.type):
+            step = self.step(batch, progress, generator, views, seed)
+            sow(device, seed, "method")
+            with self.part_precision.losses_in_fp32(device.type):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
-        tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in views.items()}
-        if self.regime == "offline":
-            tasks.pop("teacher", None)
+        training = {role: view for role, view in views.items() if self._trains(role)}
+        tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in training.items()}
         return collect(self.method.card.name, losses, tasks, auxiliary, grouped=self.needs.gradient_groups)
 
-    def step(self, batch: Batch, progress: float, generator: torch.Generator, views: Mapping[str, View]) -> Step:
-        """What a method is told of a batch beside the two views."""
+    def step(
+        self, batch: Batch, progress: float, generator: torch.Generator, views: Mapping[str, View], seed: int = 0
+    ) -> Step:
+        """What a method is told of a batch beside the two views; ``seed`` as in :meth:`views`."""
         needs, extra = self.needs, {}
         if needs.extra_view:
             if batch.extra_input is None:
                 raise Unsupported(f"'{self.method.card.name}' needs a {needs.extra_view} view, which this task lacks")
-            stronger = {
-                role: self.showing.show(n, batch.extra_input, batch, self._trains(role), False)[0]
-                for role, n in self.networks.items()
-                if role in views
-            }
+            stronger = {}
+            for role, network in self.networks.items():
+                if role in views:
+                    sow(batch.extra_input.device, seed, role, "extra")
+                    shown = self.showing.show(network, batch.extra_input, batch, self._trains(role), False)
+                    stronger[role] = shown[0]
             extra = match_predictions(stronger)
         copies = ViewsOnDemand({name: lambda name=name: self._copy(name, batch) for name in needs.copies})  # type: ignore[misc]
         phase = needs.phase_at(progress)
         return Step(batch, progress, generator, views, extra, copies, phase.name if phase else "")
 
-    def views(self, batch: Batch) -> tuple[dict[str, View], dict[str, Tensor]]:
-        """What each network shows on a batch, and the weighted loss of its auxiliary predictions, by role."""
+    def views(self, batch: Batch, seed: int = 0) -> tuple[dict[str, View], dict[str, Tensor]]:
+        """What each network shows on a batch, and the weighted loss of its auxiliary predictions, by role.
+
+        Args:
+            batch: inputs and target.
+            seed: of the step, from which each network's stream is derived.
+        """
         views, auxiliary = {}, {}
         for role, network in self.networks.items():
             if role == "teacher" and not self.reads_teacher:
@@ -252,6 +267,7 @@ class Distiller(nn.Module):
             inputs, trains = batch.input_of(role), self._trains(role)
             branches: list[Branch] = list(self.branches) if role == "student" else []  # type: ignore[arg-type]
             counts = self.training and trains
+            sow(inputs.device, seed, role)
             views[role], further = self.showing.show(network, inputs, batch, trains, counts, branches)
             if further is not None:
                 auxiliary[role] = further

@@ -34,9 +34,12 @@ def make_optimizers(distiller: Distiller, recipe: Recipe) -> list[torch.optim.Op
     elif base.name == "adamw":
         first = torch.optim.AdamW(groups, lr=base.lr, fused=True)
     else:
-        # Fused, it cannot start the momentum of some weights of a group later than that of others, as phases do.
-        fused = not (distiller.active and distiller.needs.phases)
-        first = torch.optim.SGD(groups, lr=base.lr, momentum=base.momentum, nesterov=base.nesterov, fused=fused)
+        first = torch.optim.SGD(groups, lr=base.lr, momentum=base.momentum, nesterov=base.nesterov, fused=True)
+        if base.momentum:
+            # Fused, it cannot start the momentum of some weights of a group later than that of others. From zeros the
+            # first step is the same to the bit.
+            for parameters in distiller.trained.values():
+                first.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in parameters})
     own = [torch.optim.Adam(part.parameters(), lr=adam.lr, betas=adam.betas) for part, adam in apart]
     return [first, *own]
 

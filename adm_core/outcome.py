@@ -39,6 +39,9 @@ def collect(
 ) -> Outcome:
     """Sum up the losses of a batch.
 
+    A loss of weight 0 is told among the terms and is no part of the total: what depends on it alone gets no gradient,
+    not one of zeros, by which weight decay and momentum would move it all the same.
+
     Args:
         method: its name, for messages.
         losses: what it asks for.
@@ -47,16 +50,23 @@ def collect(
         grouped: whether task and distillation are summed apart as well.
 
     Raises:
-        AdmError: a term is no scalar tensor, trains nothing, or is for a network that there is none of.
+        AdmError: a term is no scalar tensor, trains nothing, or is for a network that there is none of; or there is
+            nothing to train on.
     """
     total, terms = tasks["student"].new_zeros(()), {}
     groups: dict[str, Tensor] = {}
     for name, weight, term, group in _weighted(method, losses, tasks, auxiliary):
+        terms[name] = term.detach()
+        if weight == 0:
+            continue
         part = term if weight is None else weight * term
         total = total + part
-        terms[name] = term.detach()
         if grouped:
             groups[group] = groups[group] + part if group in groups else part
+    if torch.is_grad_enabled() and not total.requires_grad:
+        raise AdmError(
+            f"method '{method}': nothing to train on in this step: all task losses have weight 0, without a term"
+        )
     return Outcome(total, terms, {name: value.detach() for name, value in losses.log.items()}, groups)
 
 

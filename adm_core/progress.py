@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adm_core.errors import Diverged
+from adm_core.meter import Stretch
 from adm_core.outcome import Outcome
 from adm_core.taps import Network
 
@@ -26,6 +27,8 @@ class Trained:
             student is what its method deploys.
         curves: one value per epoch: ``epoch``, ``lr``, ``train.*``, ``log.*``, ``validation.*``.
         seconds: time spent in training steps, over all attempts.
+        step_ms: median time of an optimiser step in milliseconds; None where none was measured.
+        peak_mb: peak of memory in training steps, MiB, as :class:`adm_core.meter.Meter` tells it; None where it cannot.
         steps: optimiser steps.
         epoch: the epoch whose weights these are.
     """
@@ -33,6 +36,8 @@ class Trained:
     networks: Mapping[str, Network]
     curves: Curves
     seconds: float
+    step_ms: float | None
+    peak_mb: float | None
     steps: int
     epoch: int
 
@@ -44,6 +49,8 @@ class Progress:
     Attributes:
         step: optimiser steps done.
         seconds: spent in them, over all attempts.
+        step_ms: milliseconds of every one, for their median; four bytes each in a checkpoint.
+        peak_mb: peak of memory in them, MiB, over all attempts; None where it cannot be told.
         curves: one value per epoch: ``epoch``, ``lr``, ``train.*``, ``log.*``, ``validation.*``.
         best: best validation score so far, larger is better; None before the first.
         best_epoch: its epoch, counted from 1.
@@ -53,6 +60,8 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    step_ms: list[float] = field(default_factory=list)
+    peak_mb: float | None = None
     curves: Curves = field(default_factory=dict)
     best: float | None = None
     best_epoch: int = 0
@@ -74,6 +83,13 @@ class Progress:
                 self.counts[name] += 1
             else:
                 self.sums[name], self.counts[name] = value.double(), 1
+
+    def took(self, stretch: Stretch) -> None:
+        """Take in what a stretch of steps took."""
+        self.seconds += stretch.seconds
+        self.step_ms += stretch.step_ms
+        peaks = [peak for peak in (self.peak_mb, stretch.peak_mb) if peak is not None]
+        self.peak_mb = max(peaks, default=None)
 
     def check_finite(self, steps_per_epoch: int, epochs: int) -> None:
         """Look whether all sums are finite, which waits for the device.
@@ -104,11 +120,12 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        numbers = {key: value for key, value in self.__dict__.items() if key != "sums"}
-        return {"progress": json.dumps(numbers), "sums": self.sums}
+        numbers = {key: value for key, value in self.__dict__.items() if key not in ("sums", "step_ms")}
+        times = torch.tensor(self.step_ms, dtype=torch.float32)
+        return {"progress": json.dumps(numbers), "sums": self.sums, "step_ms": times}
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any], device: torch.device) -> Progress:
         """The progress that a checkpoint holds, sums on the device."""
         sums = {name: value.to(device) for name, value in state["sums"].items()}
-        return cls(**json.loads(state["progress"]), sums=sums)
+        return cls(**json.loads(state["progress"]), sums=sums, step_ms=state["step_ms"].tolist())

@@ -62,7 +62,7 @@ class Showing:
             weight * masked_mean(self.task_loss(seen[tap].float(), batch), batch.mask)
             for tap, weight in further.items()
         ]
-        view = self._view(network, prediction, {tap: seen[tap].float() for tap in self.taps}, batch)
+        view = self._view(network, prediction, {tap: seen[tap].float() for tap in self.taps}, batch, gradients)
         if branches:
             ends = (self._show_end(b, seen[b.after], view.features, inputs, batch) for b in branches)
             view = replace(view, branches=(view, *ends))
@@ -77,11 +77,16 @@ class Showing:
         with record(branch.network, own) as seen:
             prediction = branch(inputs, *batch.conditions).float()
         check_fired(branch.network, own, seen)
-        return self._view(branch.network, prediction, {**shared, **{tap: seen[tap].float() for tap in own}}, batch)
+        features = {**shared, **{tap: seen[tap].float() for tap in own}}
+        return self._view(branch.network, prediction, features, batch, True)
 
-    def _view(self, network: Network, prediction: Tensor, features: Mapping[str, Tensor], batch: Batch) -> View:
+    def _view(
+        self, network: Network, prediction: Tensor, features: Mapping[str, Tensor], batch: Batch, trains: bool
+    ) -> View:
         head = network.classifier() if self.head else None
-        return View(prediction, self.kind, features, self.task_loss(prediction, batch), head)
+        # A frozen network's loss is read by few methods; at many classes and pixels it costs time and memory.
+        loss = self.task_loss(prediction, batch) if trains else lambda: self.task_loss(prediction, batch)
+        return View(prediction, self.kind, features, loss, head)
 
 
 def match_predictions(views: Mapping[str, View]) -> dict[str, View]:
@@ -96,4 +101,5 @@ def match_predictions(views: Mapping[str, View]) -> dict[str, View]:
 
 def _at(view: View, size: tuple[int, int]) -> View:
     branches = tuple(_at(branch, size) for branch in view.branches)
-    return replace(view, prediction=align.resize_map(view.prediction, size), branches=branches)
+    resized = align.resize_map(view.prediction, size)
+    return replace(view, prediction=resized, task_loss=lambda: view.task_loss, branches=branches)

@@ -1,13 +1,14 @@
 """The one training loop for all tasks: a step that a caller drives, and a run that drives it to the end.
 
-A run is a pure function of seed and recipe: batches and the method's randomness are derived from (seed, epoch,
-step), so a checkpoint holds no sampler state, and resuming gives the weights that an uninterrupted run gives. Nothing
-is read from the environment. Precision and accumulation are torch's own.
+A run is a pure function of seed and recipe: batches and all randomness, dropout's included, are derived from (seed,
+epoch, step), so a checkpoint holds no state of samplers or generators, and resuming gives the weights that an
+uninterrupted run gives. Nothing is read from the environment. Precision and accumulation are torch's own.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,11 +25,12 @@ from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.losses.spatial import share_of
+from adm_core.meter import Meter
 from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
 from adm_core.progress import Progress, Trained
 from adm_core.recipe import Recipe
-from adm_core.seeds import derive
+from adm_core.seeds import derive, sow
 from adm_core.taps import Network
 from adm_core.task import Task
 
@@ -87,7 +89,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
         self.optimizers = make_optimizers(distiller, recipe)
         self.peaks = [float(group["lr"]) for group in self._groups()]
-        self.generator = torch.Generator(self.device)
+        self.generator, self.meter = torch.Generator(self.device), Meter(self.device)
         self.averages = self._make_averages()
         self.best_state: dict[str, Any] | None = None
         self.progress = Progress()
@@ -122,12 +124,13 @@ class Trainer:
             group["lr"] = peak * factor
         self.generator.manual_seed(derive(self.seed, "method", step))
         self.distiller.enter_phase(done)
-        for chunk in batch.chunks(self.recipe.accumulate):
+        for part, chunk in enumerate(batch.chunks(self.recipe.accumulate)):
             with share_of(chunk.mask, batch.mask, self.recipe.accumulate):
-                outcome = self._forward(chunk, done)
+                outcome = self._forward(chunk, done, part)
             backward(outcome, self.optimizers[0], self.recipe.accumulate, self.scaler)
             self.progress.add(outcome)
         self._update()
+        sow(self.device, self.generator.initial_seed(), "after step")
         self.distiller.after_step()
         for average in self.averages.values():
             average.update()
@@ -139,7 +142,9 @@ class Trainer:
             for role, state in self.best_state.items():
                 self._evaluated()[role].module.load_state_dict(state)
         epoch = self.progress.best_epoch if self.recipe.selection == "best-validation" else self.recipe.epochs
-        return Trained(self._evaluated(), self.progress.curves, self.progress.seconds, self.progress.step, epoch)
+        p = self.progress
+        step_ms = statistics.median(p.step_ms) if p.step_ms else None
+        return Trained(self._evaluated(), p.curves, p.seconds, step_ms, p.peak_mb, p.step, epoch)
 
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, note the curves and keep a checkpoint after an epoch, counted from 1.
@@ -165,30 +170,31 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, start: int) -> None:
         self.distiller.train()
-        began = time.perf_counter()
+        self.meter.begin()
         for batch in self.task.batches(epoch, start):
             self.step(batch)
+            self.meter.step()
             stop = self.file is not None and self.asked_to_stop()
             due = stop or self._is_due()
             if due or self.progress.step % CHECK_EVERY == 0:
                 self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
             if due:
-                self.progress.seconds += time.perf_counter() - began
+                self.progress.took(self.meter.end())
                 self._save()
-                began = time.perf_counter()
+                self.meter.begin()
             if stop:
                 raise Stopped(f"stopped in epoch {epoch + 1} of {self.recipe.epochs}, with a checkpoint")
         self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
-        self.progress.seconds += time.perf_counter() - began
+        self.progress.took(self.meter.end())
 
     def _is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
         return self.file is not None and time.monotonic() - self._saved_at >= self.checkpoint_seconds
 
-    def _forward(self, batch: Batch, done: float) -> Outcome:
+    def _forward(self, batch: Batch, done: float, part: int) -> Outcome:
         low = AUTOCAST.get(self.recipe.precision)
         with torch.autocast(self.device.type, dtype=low, enabled=low is not None):
-            outcome: Outcome = self.distiller(batch, done, self.generator)
+            outcome: Outcome = self.distiller(batch, done, self.generator, part)
         return outcome
 
     def _update(self) -> None:
@@ -248,11 +254,9 @@ class Trainer:
     def _save(self) -> None:
         if self.file is None:
             return
-        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         checkpoint.save(self.file, self.progress.state() | {
             "distiller": self.distiller.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "rng": [torch.get_rng_state(), *cuda],
             "averages": {role: average.state_dict() for role, average in self.averages.items()},
             "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
             "code": self.code,
@@ -282,8 +286,5 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdmError(f"checkpoint {self.file} is of another run or version: {error}; delete it") from error
         self.best_state = state["best"]
-        torch.set_rng_state(state["rng"][0])
-        if self.device.type == "cuda" and len(state["rng"]) > 1:
-            torch.cuda.set_rng_state(state["rng"][1], self.device)
         if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

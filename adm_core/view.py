@@ -15,6 +15,24 @@ if TYPE_CHECKING:
     from adm_core.noising import Noising
 
 
+class _OnDemand:
+    """A field of a dataclass that may be given as a function, which is called when the field is first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Tensor:
+        if instance is None:
+            raise AttributeError(self._name)  # so that the dataclass knows of no default
+        value = instance.__dict__[self._name]
+        if callable(value):
+            value = instance.__dict__[self._name] = value()
+        return value  # type: ignore[no-any-return]
+
+    def __set__(self, instance: object, value: Tensor | Callable[[], Tensor]) -> None:
+        instance.__dict__[self._name] = value
+
+
 @dataclass(frozen=True)
 class View:
     """What one network shows a method on one batch. All tensors are float32.
@@ -26,7 +44,7 @@ class View:
         features: tap name to feature map [B, C, H, W] (``penultimate``, what the classifier reads, is [B, C] where
             the prediction is one per image).
         task_loss: the task's loss of this network per example [B] or per position of the target [B, H, W], not
-            reduced.
+            reduced. It may be given as a function that makes it: of what is frozen it is computed when it is read.
         head: the network's own classifier, mapping [..., C] to [..., K]; None where there is none.
         branches: views of the student's branches, its own end first; empty without ``needs.branches``.
     """
@@ -34,7 +52,7 @@ class View:
     prediction: Tensor
     kind: PredictionKind
     features: Mapping[str, Tensor]
-    task_loss: Tensor
+    task_loss: _OnDemand = _OnDemand()
     head: Callable[[Tensor], Tensor] | None = None
     branches: tuple[View, ...] = ()
 
@@ -48,7 +66,7 @@ class View:
             self,
             prediction=self.prediction.detach(),
             features={tap: tensor.detach() for tap, tensor in self.features.items()},
-            task_loss=self.task_loss.detach(),
+            task_loss=lambda: self.task_loss.detach(),
             head=None if self.head is None else constant(self.head),
             branches=tuple(branch.detached() for branch in self.branches),
         )

@@ -38,6 +38,7 @@ class AB(Method):
         year=2019,
         regimes=frozenset({"offline"}),
         family="features",
+        version=2,  # of SGD that is fused in every phase
     )
 
     @dataclass(frozen=True)

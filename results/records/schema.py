@@ -56,9 +56,12 @@ class Cost(Stored):
     train_s: Number | None = Field(None, description="seconds in training, evaluation left out")
     eval_s: Number | None = Field(None, description="seconds in evaluation")
     sampling: dict[str, Number] = Field({}, description="seconds, student's images_per_s", exclude_if=lambda s: not s)
-    step_ms: Number | None = Field(None, description="milliseconds per optimiser step, median")
-    images_per_s: Number | None = Field(None, description="training images per second")
-    peak_memory_mb: Number | None = Field(None, description="peak memory in MiB (device, else process)")
+    step_ms: Number | None = Field(None, description="milliseconds from one optimiser step to the next, median")
+    images_per_s: Number | None = Field(None, description="training images per second of train_s")
+    peak_memory_mb: Number | None = Field(
+        None,
+        description="peak in training steps, MiB: what torch allocated on the GPU, else the process's resident set",
+    )
     parameters: dict[str, Number | None] = Field({}, description="trainable parameters: student, teacher, method")
     flops: dict[str, Number | None] = Field(
         {}, description="per image: forward of student and teacher; training: a whole training step, backward included"
@@ -105,6 +108,10 @@ class Record(Stored):
     primary: Primary | None = None
     curves: dict[str, list[Number | None]] = Field({}, description="one value per epoch; 'epoch' comes first")
     teacher: TeacherIdentity | None = Field(None, description="offline only")
+    weights: dict[Literal["student", "teacher"], Sha256] = Field(
+        {}, description="SHA-256 of the weights files left; a lone teacher's is teacher.digest of its students",
+        exclude_if=lambda weights: not weights,
+    )  # fmt: skip
     cost: Cost = Cost()
     stretched: Stretched | None = Field(
         None, description="what the cell's stretch came to", exclude_if=lambda own: own is None

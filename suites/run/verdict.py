@@ -12,8 +12,8 @@ from results.records.schema import Attempt, Record
 from suites.executors.base import Ending
 from suites.spec.expand import PlannedCell
 
-_CONTENT = ("scores", "primary", "curves", "teacher", "cost", "capabilities", "data_digest", "code", "environment",
-            "stretched")  # fmt: skip
+_CONTENT = ("scores", "primary", "curves", "teacher", "weights", "cost", "capabilities", "data_digest", "code",
+            "environment", "stretched")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from results.records.schema import Cell, Record
 from results.records.store import Store
 from suites.spec.benchmarks import benchmark_of
 from suites.spec.expand import teacher_cell
-from suites.spec.networks import checkpoint_of, definition_of
+from suites.spec.networks import checkpoint_of, definition_of, sha256
 from suites.work.folder import ARTEFACTS, WorkFolder
 from suites.work.options import RunOptions
 from suites.worker.weights import load_weights
@@ -167,7 +166,7 @@ def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[
     _check_scored_alike(alone, record, task.data_digest())
     return networks, {
         "cell_id": alone.id,
-        "digest": hashlib.sha256(weights_file.read_bytes()).hexdigest(),
+        "digest": sha256(weights_file),
         "score": record.scores["student"][task.metric] if record else None,
     }
 

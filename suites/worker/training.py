@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,6 @@ from adm_core.errors import AdmError
 from adm_core.method import Method
 from adm_core.progress import Trained
 from adm_core.recipe import Protocol
-from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task
 from adm_core.train import Trainer
@@ -50,7 +47,7 @@ def train_cell(
         report: called with the progress after each epoch.
 
     Returns:
-        The parts of a record that training decides: scores, primary, curves, teacher, cost, capabilities,
+        The parts of a record that training decides: scores, primary, curves, weights, teacher, cost, capabilities,
         data_digest, environment; and the remark that it started over, where it did.
 
     Raises:
@@ -71,18 +68,15 @@ def train_cell(
     know_teacher(cell, task, method, distiller, identity, options.store)
     deployed = distiller.deployed(distiller.networks)
     check_savable(task, deployed["student"], work, deployed["teacher"] if cell.regime == "online" else None)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    torch.manual_seed(derive(cell.seed, "training"))
     keep = (work / CHECKPOINT, options.checkpoint_seconds, report, asked.is_set)
     trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep, code_of(cell))
     ready = time.perf_counter()
     trained = trainer.run()
     done = time.perf_counter()
     scores = task.evaluate(trained.networks, "test")
-    save_weights(trained.networks["student"], work / WEIGHTS)
+    weights = {"student": save_weights(trained.networks["student"], work / WEIGHTS)}
     if cell.regime == "online":
-        save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
+        weights["teacher"] = save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
     task.export(trained.networks["student"], work / EXPORT)
     copy_mode(work / WEIGHTS, work / EXPORT)
     times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
@@ -90,6 +84,7 @@ def train_cell(
         "scores": finite(scores),
         "primary": _primary(task, protocol),
         "curves": finite(_epoch_first(trained)),
+        "weights": weights,
         "teacher": _scored(identity, scores.get("teacher", {}).get(task.metric)),
         "cost": times | dict(task.costs) | _cost(trainer, trained),
         "stretched": longer and longer.model_dump(),
@@ -129,14 +124,13 @@ def _cost(trainer: Trainer, trained: Trained) -> dict[str, Any]:
     """What training took; the last use of the trainer."""
     distiller, task, batch_size = trainer.distiller, trainer.task, trainer.recipe.batch_size
     steps, example = max(trained.steps, 1), task.example()
-    peak = _peak_memory(example[0].device)
     flops: dict[str, float] = {role: _flops(network, example) for role, network in trained.networks.items()}
     flops["training"] = training_flops(trainer, next(iter(task.batches(0, 0)))) / batch_size
     return {
         "train_s": trained.seconds,
-        "step_ms": 1000 * trained.seconds / steps,
+        "step_ms": trained.step_ms,
         "images_per_s": batch_size * steps / max(trained.seconds, 1e-9),
-        "peak_memory_mb": peak,
+        "peak_memory_mb": trained.peak_mb,
         "parameters": {
             "student": _parameters(trained.networks["student"].module),
             "teacher": _parameters(distiller.teacher) if distiller.teacher is not None else None,
@@ -155,11 +149,3 @@ def _flops(network: Network, example: tuple[torch.Tensor, ...]) -> float:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.module(*(given[:1] for given in example))
     return float(counter.get_total_flops())
-
-
-def _peak_memory(device: torch.device) -> float:
-    """MiB: of the GPU's allocator, or the process's resident set on a CPU."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device) / 2**20)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

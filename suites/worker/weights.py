@@ -16,12 +16,14 @@ from adm_core.errors import AdmError
 from adm_core.taps import Network
 from adm_core.task import Task
 from adm_files import replacing
+from suites.spec.networks import sha256
 
 
-def save_weights(network: Network, path: Path) -> None:
-    """Write a network's weights and buffers as safetensors, whole or not at all."""
+def save_weights(network: Network, path: Path) -> str:
+    """Write a network's weights and buffers as safetensors, whole or not at all, and give the file's SHA-256."""
     with replacing(path) as new:
         save_file(_content(network), new)
+    return sha256(path)
 
 
 def check_savable(task: Task, student: Network, work: Path, teacher: Network | None = None) -> None:

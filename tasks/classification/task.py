@@ -22,6 +22,7 @@ from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
+from tasks.classification.known_scores import Judged, KnownScores
 from tasks.classification.networks import normalisation
 from tasks.datasets.class_folders import list_images
 from tasks.datasets.images import ImageSet
@@ -72,6 +73,7 @@ class ClassificationTask(Task):
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
+        self.known = KnownScores(context, self.data_digest)
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
         """Build one network for this benchmark's classes and image size, on the device.
@@ -112,21 +114,26 @@ class ClassificationTask(Task):
         """Metrics of each network on ``validation`` or ``test``, plus the student's agreement with the teacher.
 
         Temperature scaling is fitted on the validation split and applied to the test split only. ``test`` is the
-        validation split where the protocol's ``data.scored`` says so.
+        validation split where the protocol's ``data.scored`` says so. What is frozen is judged once for all cells.
         """
         chosen = self.validation if split == "validation" else self.test
         if chosen is None:
             raise AdmError("this protocol has no validation split; set data.validation")
-        outputs = {role: self._predict(network, chosen) for role, network in evaluated.items()}
-        result: Scores = {}
-        for role, (logits, labels) in outputs.items():
-            temperature = None
-            if chosen is not self.validation and self.validation is not None:
-                temperature = metrics.fit_temperature(*self._predict(evaluated[role], self.validation))
-            result[role] = metrics.scores(logits, labels, temperature)
-        if "teacher" in outputs:
-            result["student"]["agreement"] = metrics.agreement(outputs["student"][0], outputs["teacher"][0])
+        judged = {
+            role: self.known.judged(network, split, lambda network=network: self._judge(network, chosen))  # type: ignore[misc]
+            for role, network in evaluated.items()
+        }
+        result: Scores = {role: dict(found.scores) for role, found in judged.items()}
+        if "teacher" in judged:
+            result["student"]["agreement"] = metrics.agreement(judged["student"].named, judged["teacher"].named)
         return result
+
+    def _judge(self, network: Network, chosen: Any) -> Judged:
+        logits, labels = self._predict(network, chosen)
+        temperature = None
+        if chosen is not self.validation and self.validation is not None:
+            temperature = metrics.fit_temperature(*self._predict(network, self.validation))
+        return Judged(metrics.scores(logits, labels, temperature), logits.argmax(1))
 
     def object_examples(self, count: int) -> Iterator[ObjectExamples]:
         """Images of the split that is scored with their exact object masks, always the same ones in the same order.

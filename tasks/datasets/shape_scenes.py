@@ -1,4 +1,4 @@
-"""``shape-scenes@1``: striped shapes on photographs with exact masks, made on the spot; no download.
+"""``shape-scenes``: striped shapes on photographs with exact masks, made on the spot; no download.
 
 Each 64x64 RGB image shows three to five shapes on a crop of one of scikit-learn's two sample photographs; later
 shapes cover earlier ones. A class is a hue (red, green or blue) with a kind: an ellipse with stripes that rise to

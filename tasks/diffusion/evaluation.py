@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from adm_core.errors import AdmError, Diverged
 from adm_core.seeds import derive
 from adm_core.task import Scores
-from tasks.diffusion import artefacts, distances
+from tasks import artefacts
+from tasks.diffusion import distances
 from tasks.diffusion.extractor import Extractor
 from tasks.diffusion.reference import Reference, reference
 from tasks.diffusion.sampling import Schedule, initial_noise, sample

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tasks.diffusion import artefacts
+from tasks import artefacts
 from tasks.diffusion.distances import nearest
 from tasks.diffusion.extractor import Extractor
 

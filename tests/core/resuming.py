@@ -31,10 +31,10 @@ def recipe(epochs=3, **changes):
     )
 
 
-def whole_and_resumed(folder, monkeypatch, method, regime, settings=None, **changes):
+def whole_and_resumed(folder, monkeypatch, method, regime, settings=None, dropout=0.0, **changes):
     """A run to its end, and one that was stopped in its second epoch and resumed, with other weights meanwhile."""
     monkeypatch.setattr("adm_core.train.CHECK_EVERY", 2)
-    common = {"method": method, "regime": regime, "settings": settings}
+    common = {"method": method, "regime": regime, "settings": settings, "dropout": dropout}
     whole = trainer(recipe(**changes), **common)
     expected = whole.run()
     options = {"checkpoint_file": folder / "c.pt", "checkpoint_seconds": 0.0} | common

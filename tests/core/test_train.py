@@ -227,15 +227,6 @@ def test_student_and_teacher_are_clipped_apart_and_follow_their_own_settings():
     assert [(g["lr"], g["weight_decay"]) for g in groups] == [(0.01, 0.0), (0.02, 0.1)]
 
 
-def test_online_none_trains_both_networks_as_if_alone():
-    together = trainer(recipe(), "none", "online")
-    together.run()
-    alone = trainer(recipe(), "none", "alone")
-    alone.run()
-    ours, theirs = together.distiller.student.state_dict(), alone.distiller.student.state_dict()
-    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
-
-
 def test_an_average_of_weights_is_what_is_evaluated():
     t = trainer(recipe(ema=0.5, epochs=1), "none", "alone", ToyTask(steps_per_epoch=1))
     start = weights(t)

@@ -70,12 +70,14 @@ def widths(method, regime):
     return wanted
 
 
-def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settings=None, **kwargs):
+def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settings=None, dropout=0.0, **kwargs):
     torch.manual_seed(seed)
     task, made = task or ToyTask(), registry.create(method, settings)
     networks = {role: tiny_network(w, seed + i) for i, (role, w) in enumerate(widths(made, regime).items())}
     for net in networks.values():
         net.module.head = torch.nn.Linear(net.module.head.in_features, CLASSES)
+        if dropout:
+            net.module.stages[1].append(torch.nn.Dropout(dropout))
     distiller = Distiller(
         networks, made, regime, task.task_loss, "class_logits",
         (torch.zeros(2, 3, 16, 16),), Facts(16, CLASSES, None, 6, 16),

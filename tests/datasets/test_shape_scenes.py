@@ -1,4 +1,4 @@
-"""shape-scenes@1: the same bytes everywhere, splits that share nothing, masks that are exact, classes that need both
+"""shape-scenes: the same bytes everywhere, splits that share nothing, masks that are exact, classes that need both
 hue and kind."""
 
 import colorsys

@@ -31,7 +31,7 @@ RECIPE = Recipe(
 DATA = {"crop": [64, 64], "flip": False, "train_limit": 64, "test_limit": 24}
 
 
-def open_task(benchmark="shape-scenes@1", views="shared", recipe=RECIPE, roots=(), **data):
+def open_task(benchmark="shape-scenes@2", views="shared", recipe=RECIPE, roots=(), **data):
     protocol = Protocol(title="test", source="test", task="segmentation", recipe=recipe, data=DATA | data)
     return TASK(TaskContext(benchmark, protocol, 0, CPU, roots, Needs(views=views)))
 
@@ -76,6 +76,27 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, method, reg
         Trainer(distiller(task, method, regime, "pspnet-r18w16"), task, RECIPE, 0, file, report=stop).run()
     resumed = Trainer(distiller(task, method, regime, "pspnet-r18w16"), task, RECIPE, 0, file).run()
     assert torch.equal(state(whole), state(resumed))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_online_none_is_each_network_alone_dropout_of_the_heads_included(parts):
+    recipe = RECIPE.model_copy(update={"epochs": 1, "accumulate": parts})
+    task = open_task(recipe=recipe, train_limit=16)
+    assert any(isinstance(m, torch.nn.Dropout2d) and m.p > 0 for m in task.network("pspnet-r18w8").module.modules())
+
+    def train(regime, **names):
+        networks = {}
+        for role, name in names.items():
+            torch.manual_seed(len(name))
+            networks[role] = task.network(name)
+        model = Distiller(networks, create("none"), regime, task.task_loss, task.kind, task.example(), task.facts())
+        return {role: n.module.state_dict() for role, n in Trainer(model, task, recipe, 0).run().networks.items()}
+
+    pair = train("online", student="pspnet-r18w8", teacher="pspnet-r18w16")
+    alone = train("alone", student="pspnet-r18w8")
+    beside_another = train("online", student="fcn-r18w8", teacher="pspnet-r18w16")
+    for role, other in (("student", alone), ("teacher", beside_another)):
+        assert [name for name, value in pair[role].items() if not torch.equal(value, other[role][name])] == []
 
 
 def test_scores_are_those_of_a_confusion_matrix(trained):
@@ -145,7 +166,7 @@ def test_weights_from_mmsegmentation_fit_and_others_say_why(trained, tmp_path):
         task.load(task.network("pspnet-r18w16"), weights, "weights.pth")
     weights["decode_head.conv_seg.weight"] = torch.zeros(150, 16, 1, 1)
     weights["decode_head.conv_seg.bias"] = torch.zeros(150)
-    with pytest.raises(AdmError, match=r"150 classes.*shape-scenes@1.*7"):
+    with pytest.raises(AdmError, match=r"150 classes.*shape-scenes@2.*7"):
         task.load(task.network("pspnet-r18w8"), weights, "weights.pth")
 
 
@@ -169,10 +190,10 @@ def test_every_split_is_its_own(monkeypatch):
 
 
 def test_an_unknown_benchmark_and_missing_data_are_told(tmp_path):
-    with pytest.raises(AdmError, match=r"unknown benchmark 'camvid'.*camvid@1"):
+    with pytest.raises(AdmError, match=r"unknown benchmark 'camvid'.*camvid@2"):
         open_task("camvid")
     with pytest.raises(AdmError, match=r"CamVid \(11 classes\) was not found"):
-        open_task("camvid@1", roots=[tmp_path])
+        open_task("camvid@2", roots=[tmp_path])
 
 
 @pytest.mark.skipif(
@@ -180,7 +201,7 @@ def test_an_unknown_benchmark_and_missing_data_are_told(tmp_path):
 )
 def test_real_street_scenes_train_and_score():
     task = open_task(
-        "camvid@1", roots=datasets.roots_from_environment(), crop=[96, 128], scale=[0.5, 1.5], flip=True, colour=True
+        "camvid@2", roots=datasets.roots_from_environment(), crop=[96, 128], scale=[0.5, 1.5], flip=True, colour=True
     )
     result = Trainer(distiller(task, "kd", "offline", "pspnet-r18w16"), task, RECIPE, 0).run()
     scores = task.evaluate(result.networks, "test")

@@ -1,0 +1,108 @@
+"""What training takes: the time of every step and the peak of memory, evaluation and checkpoints left out."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+_PROCESS = Path("/proc/self")
+_RESET_PEAK = "5"
+"""What Linux's ``clear_refs`` takes to set the peak of the resident set to what is resident now (proc(5))."""
+
+
+class Stretch(NamedTuple):
+    """What a stretch of training took.
+
+    Attributes:
+        seconds: from its beginning to its end.
+        step_ms: milliseconds from the end of one step to the end of the next, drawing the batch included.
+        peak_mb: MiB; None where it cannot be told from what came before.
+    """
+
+    seconds: float
+    step_ms: list[float]
+    peak_mb: float | None
+
+
+class Meter:
+    """Measures stretches of training without waiting for the device between steps.
+
+    Memory is what torch has allocated on a GPU; on a CPU the resident set of the process, which Linux measures anew for
+    every stretch. Elsewhere it has one peak since the process began, which only the first stretch can tell: evaluation
+    would be in any later one.
+
+    Args:
+        device: where training happens.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._on_gpu = device, device.type == "cuda"
+        self._began, self._marks = 0.0, list[float | torch.cuda.Event]()
+        self._measurable = True
+
+    def begin(self) -> None:
+        """A stretch begins."""
+        first = not self._marks
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._measurable = _reset_peak() or first
+        self._marks.clear()
+        self._began = time.perf_counter()
+        self.step()
+
+    def step(self) -> None:
+        """A step has been taken, or handed to the device."""
+        if self._on_gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self._device))
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
+
+    def end(self) -> Stretch:
+        """What the stretch took; waits for the device."""
+        if self._on_gpu:
+            torch.cuda.synchronize(self._device)
+        seconds = time.perf_counter() - self._began
+        return Stretch(seconds, [_between(*pair) for pair in itertools.pairwise(self._marks)], self._peak())
+
+    def _peak(self) -> float | None:
+        if self._on_gpu:
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        return _peak_of_process() if self._measurable else None
+
+
+def _between(earlier: float | torch.cuda.Event, later: float | torch.cuda.Event) -> float:
+    """Milliseconds between two marks of one kind."""
+    if isinstance(earlier, float) or isinstance(later, float):
+        return 1000 * (float(later) - float(earlier))  # type: ignore[arg-type]
+    return float(earlier.elapsed_time(later))
+
+
+def _reset_peak() -> bool:
+    """Let the peak of the process's resident set be what is resident now, where the system can."""
+    try:
+        (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def _peak_of_process() -> float:
+    """The peak of the process's resident set in MiB, since it was reset."""
+    try:
+        lines = (_PROCESS / "status").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
