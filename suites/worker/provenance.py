@@ -13,19 +13,19 @@ from pathlib import Path
 import torch
 
 from adm_core.cpu import cores, told
+from adm_core.recipe import Recipe
 
 _THIS_FILE = Path(__file__).resolve()
 
 
 def environment(
-    device: torch.device, precision: str, kernels: str, libraries: Iterable[str] = ()
+    device: torch.device, recipe: Recipe, libraries: Iterable[str] = ()
 ) -> dict[str, str | int | bool | None]:
     """Versions, hardware, and the state of the checkout when this module was loaded.
 
     Args:
         device: where training happened.
-        precision: of training, as the protocol says.
-        kernels: likewise; ``cpu_capability`` is what torch's own use of the CPU.
+        recipe: of training; ``cpu_capability`` is what torch's own kernels use of the CPU.
         libraries: further modules whose versions are told, where this process has loaded them.
     """
     on_gpu = device.type == "cuda"
@@ -40,8 +40,8 @@ def environment(
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "cores": cores(),
-        "precision": precision,
-        "kernels": kernels,
+        "precision": recipe.precision,
+        "kernels": recipe.kernels,
         "deterministic": torch.are_deterministic_algorithms_enabled() if on_gpu else None,
         **_built_with(),
         **_CHECKOUT,

@@ -57,8 +57,7 @@ def train_cell(
         Stopped: this process was asked to end.
     """
     began = time.perf_counter()
-    recipe = protocol.recipe
-    device = pick_device(options.device, recipe.precision, recipe.kernels)
+    device = pick_device(options.device, protocol.recipe.precision, protocol.recipe.kernels)
     method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
     _check_versions(cell, method)
     protocol, longer = stretched(cell, protocol, device, options)
@@ -90,7 +89,7 @@ def train_cell(
         "stretched": longer and longer.model_dump(),
         "capabilities": sorted(method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
-        "environment": environment(device, recipe.precision, recipe.kernels, catalogue.offer(cell.task).libraries),
+        "environment": environment(device, protocol.recipe, catalogue.offer(cell.task).libraries),
         "remark": trainer.remark,
     }
 

@@ -21,6 +21,10 @@ def restored():
     set_numerics(CPU, "fp32", "portable")
 
 
+def recipe(precision):
+    return Recipe(epochs=1, batch_size=16, optimizer=Optimizer(lr=0.1), precision=precision)
+
+
 def switches():
     backends = torch.backends
     products = {backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision}
@@ -53,11 +57,11 @@ def test_a_cpu_takes_nothing_over_from_a_gpu():
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_a_cpu_has_neither_tf32_nor_fp16(precision):
     with pytest.raises(AdmError, match=f"precision {precision} needs a GPU, not cpu; use fp32 or bf16"):
-        trainer(Recipe(epochs=1, batch_size=16, optimizer=Optimizer(lr=0.1), precision=precision))
+        trainer(recipe(precision))
 
 
 def test_the_record_tells_kernels_and_the_libraries_behind_them():
-    told = environment(CPU, "bf16", "portable")
+    told = environment(CPU, recipe("bf16"))
     assert (told["precision"], told["kernels"], told["deterministic"]) == ("bf16", "portable", None)
     assert told["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     for name in ("onednn", "mkl"):

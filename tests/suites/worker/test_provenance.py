@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adm_core.recipe import Optimizer, Recipe
 from suites.worker import provenance
 
 
@@ -25,7 +26,7 @@ def recorded(file: Path) -> tuple[object, object]:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = module.environment(torch.device("cpu"), "fp32", "portable")
+    found = module.environment(torch.device("cpu"), Recipe(epochs=1, batch_size=1, optimizer=Optimizer(lr=0.1)))
     return found["git_commit"], found["git_dirty"]
 
 
