@@ -91,10 +91,16 @@ def open_task(
             data_roots=[*options.data_roots, *datasets.roots_from_environment()],
             needs=needs or Needs(),
             download=options.download,
-            artefacts=options.store / ARTEFACTS,
+            artefacts=_shared(options.store, protocol),
             own=benchmark_of(cell, options.folders),
         )
     )
+
+
+def _shared(store: Path, protocol: Protocol) -> Path:
+    """Where cells share what one of them computed; what native kernels made is kept apart, as its bits are others."""
+    kernels = protocol.recipe.kernels
+    return store / ARTEFACTS if kernels == "portable" else store / ARTEFACTS / kernels
 
 
 def make_distiller(
