@@ -51,10 +51,10 @@ class KnownScores:
         context, data = self._context, self._data() if self._context.artefacts else None
         if data is None:
             return None
-        device = torch.cuda.get_device_name(context.device) if context.device.type == "cuda" else context.device.type
-        precision = context.protocol.recipe.precision
-        told = [context.benchmark, data, context.protocol.data, precision, _code(), torch.__version__, device]
-        return json.dumps(told)
+        on_gpu, recipe = context.device.type == "cuda", context.protocol.recipe
+        device = torch.cuda.get_device_name(context.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+        told = [context.benchmark, data, context.protocol.data, recipe.precision, recipe.kernels, device]
+        return json.dumps([*told, _code(), torch.__version__])
 
     def judged(self, network: Network, split: str, judge: Callable[[], Judged]) -> Judged:
         """The worth of a network: by ``judge`` where it trains, or nobody has judged it yet.
