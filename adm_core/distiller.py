@@ -230,8 +230,7 @@ class Distiller(nn.Module):
             sow(device, seed, "method")
             with self.part_precision.losses_in_fp32(device.type):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
-        training = {role: view for role, view in views.items() if self._trains(role)}
-        tasks = {role: masked_mean(view.task_loss, batch.mask) for role, view in training.items()}
+        tasks = {role: masked_mean(v.task_loss, batch.mask) for role, v in views.items() if self._trains(role)}
         return collect(self.method.card.name, losses, tasks, auxiliary, grouped=self.needs.gradient_groups)
 
     def step(
