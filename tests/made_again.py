@@ -1,6 +1,6 @@
 """Whether committed records are made again to the bit, on whatever machine this is: ``python -m tests.made_again``.
 
-Trains one cell per task, in a minute on two cores, and compares its record with that of ``results/leaderboards``. Exit
+Trains one cell per task and compares its record with that of ``results/leaderboards``. Exit
 status 1 where they differ. Nothing is trained where nothing is promised: on processors without AVX2 and under another
 version of torch than that of the records.
 """
