@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from adm_core.batch import Batch
+from adm_core.progress import Trained
 from adm_core.recipe import Protocol
 from adm_core.train import Trainer
 from results.records.schema import Cell
@@ -29,12 +30,20 @@ CHECKPOINT_SECONDS = 0.25
 
 
 class NotedTrainer(Trainer):
-    """The trainer, each of whose steps is noted once it has been taken."""
+    """The trainer, each of whose steps is noted once it has been taken; those after training, to count, are not."""
+
+    over = False
 
     def step(self, batch: Batch) -> None:
         """One step, and its line."""
         super().step(batch)
-        note(str(self.progress.step))
+        if not self.over:
+            note(str(self.progress.step))
+
+    def trained(self) -> Trained:
+        """Training is over."""
+        self.over = True
+        return super().trained()
 
 
 def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ KEPT = (
     "attempts",
 )
 """What no migration may touch."""
+LATER = re.compile(r'\n *"kernels": "portable",')
 
 
 @pytest.fixture
@@ -33,8 +35,9 @@ def first(tmp_path: Path) -> Path:
 
 
 def content(store: Path) -> dict[str, str]:
-    """Every file that is not a work file, by its place."""
-    return {str(file.relative_to(store)): file.read_text() for file in sorted(store.rglob("*")) if file.is_file()}
+    """Every file by its place, without the keys that recipes have got since the stores here were frozen."""
+    files = [file for file in sorted(store.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(store)): LATER.sub("", file.read_text()) for file in files}
 
 
 def test_a_store_of_the_first_schema_becomes_the_frozen_one_of_the_second(first: Path) -> None:
