@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,17 +25,16 @@ def digest(what: str, parts: Iterable[Tensor]) -> str:
     return found.hexdigest()
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file and its remark.
-
-    Raises:
-        AdmError: it is damaged.
-    """
+def read(path: Path) -> tuple[dict[str, Tensor], str] | None:
+    """The tensors of a file and its remark; None where there is no file, or a damaged one, which is told."""
+    if not path.is_file():
+        return None
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["remark"]  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError) as error:
-        raise AdmError(f"artefact {path} is damaged ({error}); delete it, and it is computed anew") from error
+        print(f"artefact {path} is damaged ({error}): it is computed anew", file=sys.stderr)
+        return None
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], remark: str = "") -> None:

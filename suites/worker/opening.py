@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from adm_core import checkpoint
 from adm_core.distiller import Distiller
@@ -19,7 +18,6 @@ from adm_core.recipe import Protocol
 from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Task, TaskContext
-from adm_files import replacing
 from results.records.identity import digest
 from results.records.schema import Cell, Record
 from results.records.store import Store
@@ -29,7 +27,7 @@ from suites.spec.networks import checkpoint_of, definition_of, sha256
 from suites.work.folder import ARTEFACTS, WorkFolder
 from suites.work.options import RunOptions
 from suites.worker.weights import load_weights
-from tasks import catalogue, datasets
+from tasks import artefacts, catalogue, datasets
 
 
 def pick_device(wanted: str, precision: str = "fp32", kernels: Kernels = "portable") -> torch.device:
@@ -137,12 +135,12 @@ def know_teacher(
         return
     science = cell.model_dump(mode="json", include={"benchmark", "protocol_digest", "method", "seed"})
     file = store / ARTEFACTS / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
-    if not file.is_file():
-        made = distiller.prepare(task.batches(0, 0))
-        with replacing(file) as new:
-            save_file({name: tensor.contiguous().cpu().clone() for name, tensor in made.items()}, new)
+    known = artefacts.read(file)
+    made = known[0] if known is not None else distiller.prepare(task.batches(0, 0))
+    if known is None:
+        artefacts.write(file, made)
     device = task.example()[0].device
-    method.know({name: tensor.to(device) for name, tensor in load_file(file).items()})
+    method.know({name: tensor.to(device) for name, tensor in made.items()})
 
 
 def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:

@@ -183,12 +183,13 @@ class _Judge:
             return self._look(denoiser)
         what = f"samples 2|{self.schedule}|{self.sampling}|{self.known.digest}"
         path = self.kept_in / f"{artefacts.digest(what, denoiser.state_dict().values())}.safetensors"
-        if not path.is_file():
+        known = artefacts.read(path)
+        if known is None:
             found = self._look(denoiser)
             tensors = {"images": found.images, "features": found.features}
             artefacts.write(path, tensors, json.dumps(found.scores))
             return found
-        kept, remark = artefacts.read(path)
+        kept, remark = known
         return _Made(json.loads(remark), kept["images"].to(self.device), kept["features"].to(self.extractor.device))
 
     def _look(self, denoiser: nn.Module) -> _Made:

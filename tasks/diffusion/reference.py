@@ -37,12 +37,13 @@ def reference(train: Tensor, held_out: Tensor, extractor: Extractor, kept_in: Pa
         kept_in: folder of ``DIGEST.safetensors``; None: compute, keep nothing.
 
     Raises:
-        AdmError: a kept file is damaged, or the disk refuses.
+        AdmError: the disk refuses.
     """
     digest = artefacts.digest(f"reference 1|{extractor.digest}", (train, held_out))
     path = kept_in / f"{digest}.safetensors" if kept_in else None
-    if path and path.is_file():
-        kept = {name: tensor.to(extractor.device) for name, tensor in artefacts.read(path)[0].items()}
+    known = artefacts.read(path) if path else None
+    if known is not None:
+        kept = {name: tensor.to(extractor.device) for name, tensor in known[0].items()}
         return Reference(digest, kept["features"], kept["nearest"])
     distances = nearest(held_out.to(extractor.device), train.to(extractor.device))
     found = Reference(digest, extractor.features(train), distances)

@@ -79,8 +79,13 @@ def test_cells_of_one_teacher_share_a_pass(
     again = train(small, tmp_path, "again")
     assert len(passes) == 1 and again["scores"] == first["scores"] and again["curves"] == first["curves"]
 
+    whole = kept(tmp_path)[0].read_bytes()
+    kept(tmp_path)[0].write_bytes(whole[:-100])  # as a full disk leaves it
+    anew = train(small, tmp_path, "anew")
+    assert len(passes) == 2 and anew["scores"] == first["scores"] and kept(tmp_path)[0].read_bytes() == whole
+
     train(sharper, tmp_path)
-    assert len(passes) == len(kept(tmp_path)) == 2  # other settings
+    assert len(passes) == 3 and len(kept(tmp_path)) == 2  # other settings
 
 
 def test_a_method_without_a_pass_makes_none(cells: list[PlannedCell], tmp_path: Path) -> None:
