@@ -16,12 +16,13 @@ from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
 from adm_core.losses.spatial import masked_mean
 from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes, Step, View, ViewsOnDemand
-from adm_core.network_copy import NetworkCopy
+from adm_core.network_copy import NetworkCopy, start_as
 from adm_core.outcome import Outcome, collect
 from adm_core.part_precision import PartPrecision
+from adm_core.phases import let_train
 from adm_core.seeds import derive, sow
-from adm_core.show import Showing, TaskLoss, match_predictions
-from adm_core.taps import Network, probe, resolve, unwrap
+from adm_core.show import Showing, Shown, TaskLoss, match_predictions
+from adm_core.taps import Network, normalisations, probe, resolve, unwrap
 
 Regime = Literal["alone", "offline", "online", "peers"]
 
@@ -83,7 +84,7 @@ class Distiller(nn.Module):
         if regime == "offline" and self.teacher is not None:
             self.teacher.eval().requires_grad_(False)
             self.networks["teacher"] = frozen_copy(networks["teacher"], taps)
-        self.trained, self._phase = self.parameter_groups(), ""
+        self.trained, self.phase = self.parameter_groups(), ""
         self.train()
 
     def _check_roles(self, cut: Mapping[str, Network]) -> None:
@@ -127,10 +128,11 @@ class Distiller(nn.Module):
         if reason:
             raise Unsupported(reason)
         if needs.starts_as_teacher:
-            self._start_as_teacher()
+            start_as(self.networks["teacher"], self.networks["student"], self.method.card.name)
         if needs.branches:
             self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
-        self.facts = replace(self.facts, normalisation=self._normalisation(), roles=tuple(self.networks))
+        normalised = normalisations(self.networks["teacher"], self.showing.taps) if "teacher" in self.networks else {}
+        self.facts = replace(self.facts, normalisation=normalised, roles=tuple(self.networks))
         built = self.method.build(*pair, self.facts) | {
             name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
         }
@@ -143,25 +145,6 @@ class Distiller(nn.Module):
         self.method.take(built)
         self.part_precision.serve(built)
         return built
-
-    def _normalisation(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Weight and bias of the batch normalisation behind the teacher's taps before an activation."""
-        teacher = self.networks.get("teacher")
-        if teacher is None:
-            return {}
-        paths = {tap: teacher.normalisation.get(teacher.own_tap(tap)) for tap in self.showing.taps}
-        found = {tap: unwrap(teacher.module).get_submodule(path) for tap, path in paths.items() if path}
-        return {tap: (norm.weight.detach(), norm.bias.detach()) for tap, norm in found.items()}  # type: ignore[operator]
-
-    def _start_as_teacher(self) -> None:
-        student, teacher = self.networks["student"], self.networks["teacher"]
-        try:
-            student.module.load_state_dict(teacher.module.state_dict())
-        except RuntimeError:
-            raise Unsupported(
-                f"'{self.method.card.name}' starts the student from the teacher's weights, so both must be one "
-                f"architecture, not '{teacher.name}' and '{student.name}'"
-            ) from None
 
     def prepare(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """What the method makes of the frozen teacher's views of training batches (``needs.teacher_pass``)."""
@@ -207,7 +190,9 @@ class Distiller(nn.Module):
         }
         return {role: group for role, group in groups.items() if group}
 
-    def forward(self, batch: Batch, progress: float, generator: torch.Generator, part: int = 0) -> Outcome:
+    def forward(
+        self, batch: Batch, progress: float, generator: torch.Generator, part: int = 0, shown: Shown | None = None
+    ) -> Outcome:
         """The losses of one batch.
 
         What draws from torch's global generators, such as dropout, draws from a stream of its own for every network
@@ -218,15 +203,16 @@ class Distiller(nn.Module):
             progress: share of training done, in [0, 1].
             generator: randomness for the method; the seed that it began with is the step's, and all streams' origin.
             part: which micro-batch of the step this is.
+            shown: what the frozen teacher shows on it, further taps included; None: it is run here.
         """
         device, seed = batch.student_input.device, derive(generator.initial_seed(), part)
         if self.active:
             sow(device, seed, "inputs")
             batch = self.method.inputs(batch, progress, generator)
-        views, auxiliary = self.views(batch, seed)
+        views, auxiliary = self.views(batch, seed, shown)
         losses = Losses()
         if self.active and (self.reads_teacher or self.regime == "peers" or self.needs.copies):
-            step = self.step(batch, progress, generator, views, seed)
+            step = self.step(batch, progress, generator, views, seed, shown)
             sow(device, seed, "method")
             with self.part_precision.losses_in_fp32(device.type):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
@@ -234,34 +220,48 @@ class Distiller(nn.Module):
         return collect(self.method.card.name, losses, tasks, auxiliary, grouped=self.needs.gradient_groups)
 
     def step(
-        self, batch: Batch, progress: float, generator: torch.Generator, views: Mapping[str, View], seed: int = 0
+        self,
+        batch: Batch,
+        progress: float,
+        generator: torch.Generator,
+        views: Mapping[str, View],
+        seed: int = 0,
+        shown: Shown | None = None,
     ) -> Step:
-        """What a method is told of a batch beside the two views; ``seed`` as in :meth:`views`."""
+        """What a method is told of a batch beside the two views; ``seed`` and ``shown`` as in :meth:`views`."""
         needs, extra = self.needs, {}
         if needs.extra_view:
             if batch.extra_input is None:
                 raise Unsupported(f"'{self.method.card.name}' needs a {needs.extra_view} view, which this task lacks")
             stronger = {}
             for role, network in self.networks.items():
-                if role in views:
+                if role == "teacher" and shown and shown.extra:
+                    stronger[role] = self.showing.part_of(shown.extra)
+                elif role in views:
                     sow(batch.extra_input.device, seed, role, "extra")
-                    shown = self.showing.show(network, batch.extra_input, batch, self._trains(role), False)
-                    stronger[role] = shown[0]
+                    seen = self.showing.show(network, batch.extra_input, batch, self._trains(role), False)
+                    stronger[role] = seen[0]
             extra = match_predictions(stronger)
         copies = ViewsOnDemand({name: lambda name=name: self._copy(name, batch) for name in needs.copies})  # type: ignore[misc]
         phase = needs.phase_at(progress)
         return Step(batch, progress, generator, views, extra, copies, phase.name if phase else "")
 
-    def views(self, batch: Batch, seed: int = 0) -> tuple[dict[str, View], dict[str, Tensor]]:
+    def views(
+        self, batch: Batch, seed: int = 0, shown: Shown | None = None
+    ) -> tuple[dict[str, View], dict[str, Tensor]]:
         """What each network shows on a batch, and the weighted loss of its auxiliary predictions, by role.
 
         Args:
             batch: inputs and target.
             seed: of the step, from which each network's stream is derived.
+            shown: what the frozen teacher shows on the batch; None: it is run.
         """
         views, auxiliary = {}, {}
         for role, network in self.networks.items():
             if role == "teacher" and not self.reads_teacher:
+                continue
+            if role == "teacher" and shown:
+                views[role] = self.showing.part_of(shown.view)
                 continue
             inputs, trains = batch.input_of(role), self._trains(role)
             branches: list[Branch] = list(self.branches) if role == "student" else []  # type: ignore[arg-type]
@@ -283,16 +283,10 @@ class Distiller(nn.Module):
     def enter_phase(self, progress: float) -> None:
         """Let only what trains in the phase at ``progress`` have gradients; nothing where the method has no phases."""
         phase = self.needs.phase_at(progress) if self.active else None
-        if (phase.name if phase else "") == self._phase:
+        if (phase.name if phase else "") == self.phase:
             return
-        self._phase = phase.name if phase else ""
-        student = self.networks["student"]
-        head = student.head or student.taps.get("logits")
-        apart = {id(p) for p in unwrap(student.module).get_submodule(head).parameters()} if head else set()
-        for role, parameters in self.trained.items():
-            for p in parameters:
-                body = role == "student" and "student.body" in (phase.trains if phase else ()) and id(p) not in apart
-                p.requires_grad_(phase is None or role in phase.trains or body)
+        self.phase = phase.name if phase else ""
+        let_train(phase, self.networks["student"], self.trained)
 
     def after_step(self) -> None:
         """Let the method update what it keeps between steps."""

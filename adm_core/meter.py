@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import resource
 import sys
 import time
+from collections.abc import Hashable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 _PROCESS = Path("/proc/self")
+_Mark = float | torch.cuda.Event
 _RESET_PEAK = "5"
 """What Linux's ``clear_refs`` takes to set the peak of the resident set to what is resident now (proc(5))."""
 
@@ -23,11 +26,13 @@ class Stretch(NamedTuple):
         seconds: from its beginning to its end.
         step_ms: milliseconds from the end of one step to the end of the next, drawing the batch included.
         peak_mb: MiB; None where it cannot be told from what came before.
+        shared: seconds of it that were spent once for all members of a group.
     """
 
     seconds: float
     step_ms: list[float]
     peak_mb: float | None
+    shared: float = 0.0
 
 
 class Meter:
@@ -43,7 +48,7 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._on_gpu = device, device.type == "cuda"
-        self._began, self._marks = 0.0, list[float | torch.cuda.Event]()
+        self._began, self._marks = 0.0, list[_Mark]()
         self._measurable = True
 
     def begin(self) -> None:
@@ -59,12 +64,7 @@ class Meter:
 
     def step(self) -> None:
         """A step has been taken, or handed to the device."""
-        if self._on_gpu:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record(torch.cuda.current_stream(self._device))
-            self._marks.append(event)
-        else:
-            self._marks.append(time.perf_counter())
+        self._marks.append(_mark(self._device))
 
     def end(self) -> Stretch:
         """What the stretch took; waits for the device."""
@@ -79,7 +79,62 @@ class Meter:
         return _peak_of_process() if self._measurable else None
 
 
-def _between(earlier: float | torch.cuda.Event, later: float | torch.cuda.Event) -> float:
+class TurnMeter:
+    """Measures a stretch of training that several take in turns, each turn apart, without waiting for the device.
+
+    Args:
+        device: where training happens.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._on_gpu = device, device.type == "cuda"
+        self._turns: list[tuple[Hashable, _Mark]] = []
+        self._measurable = False
+
+    def begin(self) -> None:
+        """A stretch begins."""
+        self._turns = [("", _mark(self._device))]
+
+    def turn(self, whose: Hashable) -> None:
+        """The turn that is over, or handed to the device, was this one's."""
+        self._turns.append((whose, _mark(self._device)))
+
+    def end(self) -> list[tuple[Hashable, float]]:
+        """Whose turn took how many milliseconds, in order; waits for the device."""
+        if self._on_gpu:
+            torch.cuda.synchronize(self._device)
+        pairs = itertools.pairwise(self._turns)
+        return [(whose, _between(earlier, later)) for (_, earlier), (whose, later) in pairs]
+
+    def watch(self) -> None:
+        """From now on the peak of memory is taken anew.
+
+        On a CPU memory that was freed is given back first, or what others have used would count.
+        """
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats(self._device)
+            return
+        if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+            ctypes.CDLL(None).malloc_trim(0)
+        self._measurable = _reset_peak()
+
+    def peak(self) -> float | None:
+        """The peak since then, MiB, as :class:`Meter` tells it; None where it cannot be told."""
+        if self._on_gpu:
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        return _peak_of_process() if self._measurable else None
+
+
+def _mark(device: torch.device) -> _Mark:
+    """A moment: of the device's work where that is a GPU's."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _between(earlier: _Mark, later: _Mark) -> float:
     """Milliseconds between two marks of one kind."""
     if isinstance(earlier, float) or isinstance(later, float):
         return 1000 * (float(later) - float(earlier))  # type: ignore[arg-type]

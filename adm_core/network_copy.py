@@ -1,4 +1,4 @@
-"""A network that a method keeps beside the pair: a moving average of the student, or an earlier state of it."""
+"""Networks that begin as others are, or follow them: copies that a method keeps, students that start as teachers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from adm_core.errors import Unsupported
+from adm_core.taps import Network
+
+
+def start_as(teacher: Network, student: Network, method: str) -> None:
+    """Give a student its teacher's weights to begin with, as a method of this name wants it.
+
+    Raises:
+        Unsupported: they are of different architectures.
+    """
+    try:
+        student.module.load_state_dict(teacher.module.state_dict())
+    except RuntimeError:
+        raise Unsupported(
+            f"'{method}' starts the student from the teacher's weights, so both must be one architecture, not "
+            f"'{teacher.name}' and '{student.name}'"
+        ) from None
 
 
 class NetworkCopy(nn.Module):

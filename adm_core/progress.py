@@ -31,6 +31,7 @@ class Trained:
         peak_mb: peak of memory in training steps, MiB, as :class:`adm_core.meter.Meter` tells it; None where it cannot.
         steps: optimiser steps.
         epoch: the epoch whose weights these are.
+        shared: seconds of these that were spent once for all members of a group.
     """
 
     networks: Mapping[str, Network]
@@ -40,6 +41,7 @@ class Trained:
     peak_mb: float | None
     steps: int
     epoch: int
+    shared: float = 0.0
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Progress:
         best_epoch: its epoch, counted from 1.
         sums: of every term since the epoch began.
         counts: how many values each sum holds.
+        shared: seconds of those above that were spent once for all members of a group.
     """
 
     step: int = 0
@@ -67,6 +70,7 @@ class Progress:
     best_epoch: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    shared: float = 0.0
 
     @property
     def epochs(self) -> int:
@@ -87,6 +91,7 @@ class Progress:
     def took(self, stretch: Stretch) -> None:
         """Take in what a stretch of steps took."""
         self.seconds += stretch.seconds
+        self.shared += stretch.shared
         self.step_ms += stretch.step_ms
         peaks = [peak for peak in (self.peak_mb, stretch.peak_mb) if peak is not None]
         self.peak_mb = max(peaks, default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -19,6 +19,19 @@ from adm_core.view import View
 
 TaskLoss = Callable[[Tensor, Batch], Tensor]
 """(prediction, batch) → loss per example [B] or per position of the target [B, H, W], not reduced."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a frozen teacher shows on a micro-batch, for whoever reads it.
+
+    Attributes:
+        view: on its input.
+        extra: on the stronger augmentation; None where there is none.
+    """
+
+    view: View
+    extra: View | None = None
 
 
 class Showing:
@@ -67,6 +80,12 @@ class Showing:
             ends = (self._show_end(b, seen[b.after], view.features, inputs, batch) for b in branches)
             view = replace(view, branches=(view, *ends))
         return view, sum(weighted[1:], weighted[0]) if weighted else None
+
+    def part_of(self, view: View) -> View:
+        """Of a view with further taps, what is read here."""
+        features = {tap: view.features[tap] for tap in self.taps}
+        head = view.head if self.head else None
+        return replace(view, features=features, head=head, task_loss=lambda: view.task_loss)
 
     def _show_end(
         self, branch: Branch, start: Tensor, shared: Mapping[str, Tensor], inputs: Tensor, batch: Batch

@@ -122,6 +122,13 @@ def resolve(network: Network, taps: Sequence[str]) -> dict[str, nn.Module]:
     return found
 
 
+def normalisations(network: Network, taps: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Weight and bias [C] of the batch normalisations behind those of some taps that lie before an activation."""
+    paths = {tap: network.normalisation.get(network.own_tap(tap)) for tap in taps}
+    found = {tap: unwrap(network.module).get_submodule(path) for tap, path in paths.items() if path}
+    return {tap: (norm.weight.detach(), norm.bias.detach()) for tap, norm in found.items()}  # type: ignore[operator]
+
+
 @contextmanager
 def record(network: Network, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Collect the outputs of the tapped modules during the forward passes made inside the ``with`` block.

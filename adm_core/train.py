@@ -11,7 +11,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from adm_core.outcome import Outcome
 from adm_core.progress import Progress, Trained
 from adm_core.recipe import Recipe
 from adm_core.seeds import derive, sow
+from adm_core.show import Shown
 from adm_core.taps import Network
 from adm_core.task import Task
 
@@ -40,11 +41,17 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions below fp32, in which networks run under autocast."""
 
 
+def autocast(device: torch.device, recipe: Recipe) -> torch.autocast:
+    """The precision in which a recipe's networks run, as a context."""
+    low = AUTOCAST.get(recipe.precision)
+    return torch.autocast(device.type, dtype=low, enabled=low is not None)
+
+
 class Trainer:
     """Trains one distiller by one recipe.
 
-    :meth:`run` does it all. A caller that drives several trainers on one stream of batches calls :meth:`resume` once,
-    then :meth:`step` for every batch and :meth:`end_epoch` after each epoch, and :meth:`trained` at the end.
+    :meth:`run` does it all. Who drives several on one stream of batches (:mod:`adm_core.lockstep`) calls :meth:`resume`
+    once, then :meth:`step` for every batch and :meth:`end_epoch` after each epoch, and :meth:`trained` at the end.
 
     Args:
         distiller: networks and method, on the device where training happens.
@@ -90,7 +97,8 @@ class Trainer:
         self.optimizers = make_optimizers(distiller, recipe)
         self.peaks = [float(group["lr"]) for group in self._groups()]
         self.generator, self.meter = torch.Generator(self.device), Meter(self.device)
-        self.averages = self._make_averages()
+        averaged = {role: n for role, n in distiller.networks.items() if recipe.ema and role in distiller.trained}
+        self.averages = {role: MovingAverage(n.module, recipe.ema or 0.0) for role, n in averaged.items()}
         self.best_state: dict[str, Any] | None = None
         self.progress = Progress()
         self._saved_at = time.monotonic()
@@ -115,8 +123,13 @@ class Trainer:
             self.end_epoch(epoch + 1)
         return self.trained()
 
-    def step(self, batch: Batch) -> None:
-        """One optimiser step on a batch of this step's number; the distiller must be in training mode."""
+    def step(self, batch: Batch, shown: Sequence[Shown] = ()) -> None:
+        """One optimiser step on a batch of this step's number; the distiller must be in training mode.
+
+        Args:
+            batch: the whole of it.
+            shown: what the frozen teacher shows on each of its micro-batches; none: it is run here.
+        """
         step = self.progress.step
         done = step / (self.recipe.epochs * self.task.steps_per_epoch)
         factor = self.recipe.schedule.factor(step / self.task.steps_per_epoch, self.recipe.epochs)
@@ -125,8 +138,8 @@ class Trainer:
         self.generator.manual_seed(derive(self.seed, "method", step))
         self.distiller.enter_phase(done)
         for part, chunk in enumerate(batch.chunks(self.recipe.accumulate)):
-            with share_of(chunk.mask, batch.mask, self.recipe.accumulate):
-                outcome = self._forward(chunk, done, part)
+            with share_of(chunk.mask, batch.mask, self.recipe.accumulate), autocast(self.device, self.recipe):
+                outcome: Outcome = self.distiller(chunk, done, self.generator, part, *shown[part : part + 1])
             backward(outcome, self.optimizers[0], self.recipe.accumulate, self.scaler)
             self.progress.add(outcome)
         self._update()
@@ -144,7 +157,7 @@ class Trainer:
         epoch = self.progress.best_epoch if self.recipe.selection == "best-validation" else self.recipe.epochs
         p = self.progress
         step_ms = statistics.median(p.step_ms) if p.step_ms else None
-        return Trained(self._evaluated(), p.curves, p.seconds, step_ms, p.peak_mb, p.step, epoch)
+        return Trained(self._evaluated(), p.curves, p.seconds, step_ms, p.peak_mb, p.step, epoch, p.shared)
 
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, note the curves and keep a checkpoint after an epoch, counted from 1.
@@ -162,11 +175,10 @@ class Trainer:
             score = scores["student"][self.task.metric]
             self._keep_best(score, epoch)
         self.progress.note(epoch, values)
-        if self._is_due():
-            self._save()
-        loss = values.get("train.student.task")
-        self.report({"epoch": epoch, "epochs": self.recipe.epochs, "score": score, "loss": loss,
-                     "seconds": self.progress.seconds})  # fmt: skip
+        if self.is_due():
+            self.save()
+        told = {"epoch": epoch, "epochs": self.recipe.epochs, "score": score, "loss": values.get("train.student.task")}
+        self.report(told | {"seconds": self.progress.seconds})
 
     def _train_epoch(self, epoch: int, start: int) -> None:
         self.distiller.train()
@@ -175,27 +187,29 @@ class Trainer:
             self.step(batch)
             self.meter.step()
             stop = self.file is not None and self.asked_to_stop()
-            due = stop or self._is_due()
+            due = stop or self.is_due()
             if due or self.progress.step % CHECK_EVERY == 0:
-                self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
+                self.check()
             if due:
                 self.progress.took(self.meter.end())
-                self._save()
+                self.save()
                 self.meter.begin()
             if stop:
                 raise Stopped(f"stopped in epoch {epoch + 1} of {self.recipe.epochs}, with a checkpoint")
-        self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
+        self.check()
         self.progress.took(self.meter.end())
 
-    def _is_due(self) -> bool:
+    def check(self) -> None:
+        """Look whether the losses have been finite so far, which waits for the device.
+
+        Raises:
+            Diverged: a term was not; it and the epoch are named.
+        """
+        self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
+
+    def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
         return self.file is not None and time.monotonic() - self._saved_at >= self.checkpoint_seconds
-
-    def _forward(self, batch: Batch, done: float, part: int) -> Outcome:
-        low = AUTOCAST.get(self.recipe.precision)
-        with torch.autocast(self.device.type, dtype=low, enabled=low is not None):
-            outcome: Outcome = self.distiller(batch, done, self.generator, part)
-        return outcome
 
     def _update(self) -> None:
         """One step of every optimiser on the gradients that there are."""
@@ -235,12 +249,6 @@ class Trainer:
                 if role != "teacher" or self.distiller.regime != "offline"
             }
 
-    def _make_averages(self) -> dict[str, MovingAverage]:
-        if self.recipe.ema is None:
-            return {}
-        networks = {role: n for role, n in self.distiller.networks.items() if role in self.distiller.trained}
-        return {role: MovingAverage(network.module, self.recipe.ema) for role, network in networks.items()}
-
     def _evaluated(self) -> dict[str, Network]:
         """The networks to evaluate: averages in the place of what they average, and what the method deploys."""
         networks = dict(self.distiller.networks)
@@ -251,7 +259,8 @@ class Trainer:
             network.module.eval()
         return networks
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Keep a checkpoint, where there is a place for one."""
         if self.file is None:
             return
         checkpoint.save(self.file, self.progress.state() | {

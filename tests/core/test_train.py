@@ -79,9 +79,9 @@ def saves(monkeypatch, *arguments, checkpoint_seconds, **options):
     clock, kept = [0.0], []
     monkeypatch.setattr("adm_core.train.time.monotonic", lambda: clock[0])
     made = trainer(*arguments, checkpoint_seconds=checkpoint_seconds, **options)
-    step, save = made.step, made._save
+    step, save = made.step, made.save
     monkeypatch.setattr(made, "step", lambda batch: (step(batch), clock.__setitem__(0, clock[0] + 1.0)))
-    monkeypatch.setattr(made, "_save", lambda: (kept.append(made.progress.step), save()))
+    monkeypatch.setattr(made, "save", lambda: (kept.append(made.progress.step), save()))
     made.run()
     return kept
 

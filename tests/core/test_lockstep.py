@@ -1,0 +1,249 @@
+"""Students trained in lockstep end where each ends alone, to the bit, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import weakref
+
+import pytest
+import torch
+
+from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
+from adm_core.lockstep import Lockstep
+from adm_core.method import Losses
+from adm_core.recipe import Recipe
+from adm_core.shared_teacher import SharedTeacher, share_teachers
+from tests.core.toy import NoisyTask, ToyTask, denoising_trainer, trainer, weights
+
+STEPS = 4
+FAMILIES = (
+    "none", "kd", "at", "crd", "ofd", "simkd", "ab", "adm", "dkd+fitnet", "wkd-l", "dot+kd", "ema-teacher",
+)  # fmt: skip
+"""Methods of every kind: without a teacher, with taps, heads, memories, phases, parts, statistics, averages, copies."""
+FEW = ("kd", "crd", "ab")
+
+
+def recipe(epochs=2, **changes):
+    sgd = {"name": "sgd", "lr": 0.05}
+    return Recipe.model_validate({"epochs": epochs, "batch_size": 16, "optimizer": sgd} | changes)
+
+
+def make(method, whole=None, task=None, **options):
+    return trainer(whole or recipe(), method, "offline", task=task or ToyTask(STEPS), **options)
+
+
+def group(methods, **options):
+    """Trainers of one teacher and one task, as a worker makes them."""
+    task = options.pop("task", None) or ToyTask(STEPS)
+    folder = options.pop("folder", None)
+    made = {}
+    for name in methods:
+        kept = {} if folder is None else {"checkpoint_file": folder / f"{name}.pt"}
+        made[name] = make(name, task=task, **kept, **options)
+    for each in made.values():
+        each.distiller.__dict__["teacher"] = made[methods[0]].distiller.teacher
+    return made
+
+
+def alone(method, **options):
+    made = make(method, **options)
+    made.run()
+    return made
+
+
+def refuse(name, error):
+    raise AssertionError(f"'{name}' failed") from error
+
+
+def assert_same(one, other):
+    """Weights, curves and what is evaluated are equal, bit by bit."""
+    first, second = one.trained(), other.trained()  # which loads the selected weights
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert (first.curves, first.steps, first.epoch) == (second.curves, second.steps, second.epoch)
+    for role, network in first.networks.items():
+        there = second.networks[role].module.state_dict()
+        assert all(torch.equal(value, there[key]) for key, value in network.module.state_dict().items()), role
+
+
+@pytest.mark.parametrize(
+    ("changes", "dropout"),
+    [({}, 0.0), ({"accumulate": 2, "ema": 0.9, "selection": "best-validation"}, 0.3)],
+    ids=["plain", "accumulated, averaged, selected, with dropout"],
+)
+def test_members_end_where_they_end_alone(changes, dropout, monkeypatch):
+    options, task, ran = {"whole": recipe(**changes), "dropout": dropout}, ToyTask(STEPS), []
+    driven = group(FAMILIES, task=task, **options)
+    task.seen.clear()
+    show = SharedTeacher.show
+    monkeypatch.setattr(SharedTeacher, "show", lambda *given: (ran.append(given[0]), show(*given))[1])
+    assert Lockstep(driven, refuse).run() == list(FAMILIES)
+    assert task.seen == [(epoch, step) for epoch in range(2) for step in range(STEPS)]  # each batch was drawn once
+    assert len(ran) == 2 * STEPS * changes.get("accumulate", 1) and len(set(ran)) == 1  # and shown to one teacher
+    for name in FAMILIES:
+        assert_same(alone(name, **options), driven[name])
+
+
+def test_methods_that_choose_inputs_feed_them_to_the_teacher_themselves():
+    methods, whole = ("consistency", "output"), recipe()
+    task = NoisyTask(STEPS)
+    driven = {name: denoising_trainer(whole, name, task) for name in methods}
+    for each in driven.values():
+        each.distiller.__dict__["teacher"] = driven["output"].distiller.teacher
+    teachers = share_teachers([each.distiller for each in driven.values()])
+    assert teachers[0] is None and teachers[1] is not None
+    assert driven["consistency"].distiller.networks["teacher"] is driven["output"].distiller.networks["teacher"]
+    Lockstep(driven, refuse).run()
+    for name in methods:
+        expected = denoising_trainer(whole, name, NoisyTask(STEPS))
+        expected.run()
+        assert_same(expected, driven[name])
+
+
+def test_a_tap_that_prevents_folding_for_one_member_moves_no_bit_of_another():
+    ours = make("kd")
+    teacher = ours.distiller.teacher
+    folded = ours.distiller.networks["teacher"]
+    assert [type(m).__name__ for m in folded.module.stages[1]] == ["Conv2d", "Identity", "ReLU"]
+    theirs = make("kd")
+    theirs.distiller.__dict__["teacher"] = teacher
+    kept = dataclasses.replace(folded, module=teacher)  # as a tap on its convolutions would leave it
+    theirs.distiller.networks["teacher"] = kept
+    first, second = share_teachers([ours.distiller, theirs.distiller])
+    assert first is not second and theirs.distiller.networks["teacher"] is kept
+    assert ours.distiller.networks["teacher"] is folded
+
+
+def losing(made, step, how):
+    """Let the method of a trainer meet with an accident at a step."""
+    losses = made.distiller.method.losses
+
+    def fail(student, teacher, circumstances):
+        found = losses(student, teacher, circumstances)
+        if made.progress.step < step:
+            return found
+        if isinstance(how, Exception):
+            raise how
+        return Losses(student={name: term * how for name, term in found.student.items()})
+
+    made.distiller.method.losses = fail
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        (float("nan"), Diverged),
+        (KeyError("tap"), KeyError),
+        (Unsupported("maps are too small"), Unsupported),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+    ],
+    ids=["diverges", "raises", "cannot run", "lacks memory"],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_member_that_fails_leaves_the_others_as_they_were(how, kind, place):
+    driven, told = group(FEW), {}
+    name = FEW[place]
+    losing(driven[name], STEPS + 1, how)
+    lockstep = Lockstep(driven, lambda failed, error: told.setdefault(failed, error))
+    assert lockstep.run() == [other for other in FEW if other != name]
+    assert list(told) == [name] and isinstance(told[name], kind)
+    for other in FEW:
+        if other != name:
+            assert_same(alone(other), driven[other])
+
+
+def test_what_a_failed_member_held_is_given_back():
+    driven = group(FEW)
+    losing(driven["kd"], 1, torch.OutOfMemoryError("CUDA out of memory"))
+    held, freed = weakref.ref(driven["kd"].distiller.student), []
+
+    def failed(name, error):
+        driven.pop(name)
+
+    lockstep = Lockstep(driven, failed)
+    end = driven["crd"].end_epoch
+    driven["crd"].end_epoch = lambda epoch: (freed.append(held() is None), end(epoch))
+    lockstep.run()
+    gc.collect()
+    assert freed == [True, True]
+
+
+def test_a_failure_of_what_is_shared_is_everybodys(monkeypatch):
+    def broken(*_):
+        raise AdmError("the disk is gone")
+        yield
+
+    driven, told = group(FEW), {}
+    monkeypatch.setattr(driven["kd"].task, "batches", broken)
+    assert Lockstep(driven, lambda name, error: told.setdefault(name, str(error))).run() == []
+    assert told == dict.fromkeys(FEW, "the disk is gone")
+
+    driven, told = group(("none", *FEW)), {}
+    monkeypatch.setattr(SharedTeacher, "show", lambda *_: 1 / 0)
+    assert Lockstep(driven, lambda name, error: told.setdefault(name, type(error))).run() == ["none"]
+    assert told == dict.fromkeys(FEW, ZeroDivisionError)
+    assert_same(alone("none"), driven["none"])
+
+
+def test_a_stop_in_the_middle_and_another_start_end_where_an_uninterrupted_run_ends(tmp_path):
+    asked = iter([False] * (STEPS + 1) + [True])
+    stopped = group(FEW, folder=tmp_path)
+    with pytest.raises(Stopped, match="epoch 2 of 2"):
+        Lockstep(stopped, refuse, lambda: next(asked)).run()
+    again = group(FEW, folder=tmp_path)
+    assert Lockstep(again, refuse).run() == list(FEW)
+    assert again["kd"].task.seen[0] == (1, 2)
+    for name in FEW:
+        assert_same(alone(name), again[name])
+
+
+def test_members_that_stand_at_different_steps_go_on_together(tmp_path):
+    """As a kill leaves them that came between two checkpoints, or a member that has lost its own."""
+    for number, name in enumerate(FEW):
+        made = make(
+            name, checkpoint_file=tmp_path / f"{name}.pt", asked_to_stop=iter([False] * 3 * number + [True]).__next__
+        )
+        if name != "crd":
+            with pytest.raises(Stopped):
+                made.run()
+    again = group(FEW, folder=tmp_path)
+    task = again["kd"].task
+    assert Lockstep(again, refuse).run() == list(FEW)
+    assert task.seen == [(epoch, step) for epoch in range(2) for step in range(STEPS)]
+    for name in FEW:
+        assert again[name].progress.step == 2 * STEPS
+        assert_same(alone(name), again[name])
+
+
+def test_a_member_of_another_recipe_is_refused():
+    driven = group(("kd", "at")) | {"longer": make("none", whole=recipe(epochs=3))}
+    with pytest.raises(AdmError, match="'longer' trains by another recipe"):
+        Lockstep(driven, refuse)
+
+
+def test_each_member_is_told_what_it_would_have_taken_alone(monkeypatch):
+    """With a clock on which a batch takes 1000 s, the teacher 100, and the members 10 and 1."""
+    clock = [0.0]
+    monkeypatch.setattr("adm_core.meter.time.perf_counter", lambda: clock[0])
+    driven = group(("kd", "none"))
+    task, show = driven["kd"].task, SharedTeacher.show
+
+    def spending(seconds, do):
+        def timed(*given):
+            clock[0] += seconds
+            return do(*given)
+
+        return timed
+
+    batches = task.batches
+    monkeypatch.setattr(task, "batches", lambda *given: (spending(1000, lambda b: b)(b) for b in batches(*given)))
+    monkeypatch.setattr(SharedTeacher, "show", spending(100, show))
+    for name, seconds in (("kd", 10), ("none", 1)):
+        driven[name].step = spending(seconds, driven[name].step)
+    Lockstep(driven, refuse).run()
+    steps = 2 * STEPS
+    kd, none = driven["kd"].trained(), driven["none"].trained()
+    assert (kd.seconds, kd.step_ms, kd.shared) == (1110 * steps, 1110_000, 1100 * steps)
+    assert (none.seconds, none.step_ms, none.shared) == (1001 * steps, 1001_000, 1000 * steps)
+    assert kd.peak_mb is not None and kd.peak_mb > 0
