@@ -117,9 +117,9 @@ def cost(source: Source, suite: str | None = None) -> pd.DataFrame:
 
     Returns:
         The columns of this module, then, each float64: setup_s, train_s, eval_s (seconds), step_ms (milliseconds),
-        images_per_s, peak_memory_mb (MiB), and ``sampling_``, ``parameters_`` and ``flops_`` with what the record has
-        of each, such as parameters_student and flops_teacher (per image, forward). Then device (text), threads
-        (Int64), attempts (Int64: tries at training the cell).
+        images_per_s, peak_memory_mb (MiB), and ``sampling_``, ``parameters_``, ``flops_`` and ``group_`` with what the
+        records have of each, such as parameters_student and flops_teacher (per image, forward). Then device (text),
+        threads (Int64), attempts (Int64: tries at training the cell).
 
     Raises:
         RecordError: as for :func:`scores`.

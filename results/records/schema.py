@@ -50,7 +50,7 @@ class Stretched(Stored):
 
 
 class Cost(Stored):
-    """What training took; null where it was not measured."""
+    """What training took, that of a member of a group as if it had been alone; null where it was not measured."""
 
     setup_s: Number | None = Field(None, description="seconds until the first step")
     train_s: Number | None = Field(None, description="seconds in training, evaluation left out")
@@ -66,6 +66,11 @@ class Cost(Stored):
     flops: dict[str, Number | None] = Field(
         {}, description="per image: forward of student and teacher; training: a whole training step, backward included"
     )
+    group: dict[str, Number] = Field(
+        {}, description="of cells trained on one stream of batches and one teacher: members, how many; shared_s, "
+        "seconds of train_s (batches, teacher) that they spent once; left out where the cell was alone",
+        exclude_if=lambda group: not group,
+    )  # fmt: skip
 
 
 class TeacherIdentity(Stored):

@@ -1,4 +1,4 @@
-"""``python -m suites.worker WORKDIR``: train the cell of a work folder."""
+"""``python -m suites.worker WORKDIR ...``: train the cell of a work folder, or those of several in lockstep."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Trains one cell: what ``python -m suites.worker WORKDIR`` does.
+"""Trains one cell, or several in lockstep: what ``python -m suites.worker WORKDIR ...`` does.
 
-Reads ``cell.json``, trains, and leaves ``outcome.json``; what went wrong is part of the outcome. It never outlives
-the process that started it, so that a killed runner leaves nothing behind that trains in secret.
+Reads each ``cell.json``, trains, and leaves ``outcome.json``; what went wrong is part of the outcome. It never
+outlives the process that started it, so that a killed runner leaves nothing behind that trains in secret.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from adm_core import kernels, registry
 from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from suites.spec.code import code_of
+from suites.spec.grouping import key_of
 from suites.work.folder import Assignment, WorkFolder
 from suites.worker.parentage import end_with
 
@@ -37,20 +38,54 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
-    """Run the cell of a work folder; exit status 0: there is an outcome, or a request to end was met.
+    """Run the cells of work folders; exit status 0: each has an outcome, or a request to end was met.
 
     Args:
         arguments: command line; default: the process's own.
         train: what trains a cell; default: :func:`suites.worker.training.train_cell`.
     """
-    parser = argparse.ArgumentParser(prog="suites.worker", description="Train the cell of a work folder.")
-    parser.add_argument("workdir", type=Path)
+    parser = argparse.ArgumentParser(prog="suites.worker", description="Train the cells of work folders.")
+    parser.add_argument("workdirs", metavar="WORKDIR", nargs="+", type=Path, help="several are trained in lockstep")
     parser.add_argument("--parent", type=int, help="process without which this one ends")
     given = parser.parse_args(arguments)
     if given.parent is not None:
         end_with(given.parent)
-    run_cell(WorkFolder(given.workdir), train)
+    run_cells([WorkFolder(path) for path in given.workdirs], train)
     return 0
+
+
+def run_cells(folders: list[WorkFolder], train: Train | None = None) -> None:
+    """Train the cells of work folders, several in lockstep, and write each one's outcome as soon as it is done.
+
+    As with :func:`run_cell`, what passes through and a request to end leave no outcome where there is none yet.
+
+    Args:
+        folders: where ``cell.json`` lies, of cells that form a group (:mod:`suites.spec.grouping`).
+        train: what trains cells one after the other; default: they are trained in lockstep.
+    """
+    if train is not None or len(folders) == 1:
+        for folder in folders:
+            run_cell(folder, train)
+        return
+    under_way = {str(folder.path): _Attempt(folder) for folder in folders}
+
+    def conclude(name: str, made: dict[str, Any] | Exception) -> None:
+        under_way.pop(name).conclude(made)
+
+    assignments: dict[str, Assignment] = {}
+    for name, attempt in list(under_way.items()):
+        try:
+            assignments[name] = attempt.begin()
+        except Exception as error:
+            conclude(name, error)
+    try:
+        if assignments:
+            _train_group(assignments, conclude)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+    except Exception as error:
+        for name in list(under_way):
+            conclude(name, error)
 
 
 def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
@@ -63,25 +98,71 @@ def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
         folder: where ``cell.json`` lies.
         train: what trains a cell; default: :func:`suites.worker.training.train_cell`.
     """
-    started, code = time.monotonic(), dict[str, str]()
+    attempt = _Attempt(folder)
     try:
-        assignment = folder.assignment()
-        kernels.settle_here(assignment.protocol.recipe.kernels)
-        for file in assignment.options.method_files:
-            registry.load_file(file)
-        code = code_of(assignment.cell)
-        outcome = {"status": "ok", "reason": None} | _train(assignment, folder, train)
+        assignment = attempt.begin()
+        made: dict[str, Any] | Exception = _train(assignment, folder, train)
     except Stopped as error:
         print(error, file=sys.stderr)
         return
     except Exception as error:
-        status, reason = outcome_of(error)
-        if not isinstance(error, AdmError):
-            traceback.print_exc()
+        made = error
+    attempt.conclude(made)
+
+
+class _Attempt:
+    """One try at the cell of a work folder, from now on."""
+
+    def __init__(self, folder: WorkFolder) -> None:
+        self.folder = folder
+        self._started, self._code = time.monotonic(), dict[str, str]()
+
+    def begin(self) -> Assignment:
+        """Read what is to be done, and set this process up for it."""
+        assignment = self.folder.assignment()
+        kernels.settle_here(assignment.protocol.recipe.kernels)
+        for file in assignment.options.method_files:
+            registry.load_file(file)
+        self._code = code_of(assignment.cell)
+        return assignment
+
+    def conclude(self, made: dict[str, Any] | Exception) -> None:
+        """Write the outcome: what training has made, or what it ended in."""
+        if isinstance(made, Exception):
+            status, reason = outcome_of(made)
+            if isinstance(made, AdmError):
+                print(f"{status}: {reason}", file=sys.stderr)
+            else:
+                traceback.print_exception(made)
+            outcome: dict[str, Any] = {"status": status, "reason": reason}
         else:
-            print(f"{status}: {reason}", file=sys.stderr)
-        outcome = {"status": status, "reason": reason}
-    folder.conclude(outcome | {"code": code, "seconds": round(time.monotonic() - started, 3)})
+            outcome = {"status": "ok", "reason": None} | made
+        self.folder.conclude(outcome | {"code": self._code, "seconds": round(time.monotonic() - self._started, 3)})
+
+
+def _check_group(assignments: Iterable[Assignment]) -> None:
+    """Stop where cells cannot be trained in lockstep."""
+    cells = [assignment.cell for assignment in assignments]
+    unlike = [cell for cell in cells if key_of(cell) is None or key_of(cell) != key_of(cells[0])]
+    if unlike:
+        raise AdmError(
+            f"cells {cells[0].id} and {unlike[0].id} are no group: cells that are trained in lockstep are offline, not "
+            "stretched, and have the same teacher, benchmark, protocol, seed and kind of batches"
+        )
+
+
+def _train_group(
+    assignments: Mapping[str, Assignment], conclude: Callable[[str, dict[str, Any] | Exception], None]
+) -> None:
+    """Train what stands in the folders of these paths."""
+    _check_group(assignments.values())
+    _settle_threads(next(iter(assignments.values())).options.device)
+    training, group = (importlib.import_module(f"suites.worker.{name}") for name in ("training", "group"))
+    given = {
+        path: training.Given(own.cell, own.protocol, Path(path), own.options, WorkFolder(Path(path)).report)
+        for path, own in assignments.items()
+    }
+    group.train_cells(given, conclude)
 
 
 def outcome_of(error: Exception) -> tuple[str, str]:

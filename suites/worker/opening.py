@@ -29,6 +29,9 @@ from suites.work.options import RunOptions
 from suites.worker.weights import load_weights
 from tasks import artefacts, catalogue, datasets
 
+Teacher = tuple[Network, dict[str, Any] | None]
+"""A cell's teacher, and its identity in a record where it is frozen."""
+
 
 def pick_device(wanted: str, precision: str = "fp32", kernels: Kernels = "portable") -> torch.device:
     """The device to train on, with torch set up for it; ``auto`` is a GPU where one is visible.
@@ -143,32 +146,48 @@ def know_teacher(
     method.know({name: tensor.to(device) for name, tensor in made.items()})
 
 
-def initial_networks(cell: Cell, task: Task, options: RunOptions) -> tuple[dict[str, Network], dict[str, Any] | None]:
-    """The cell's networks by role, initialised or loaded, and the identity of a frozen teacher."""
+def initial_networks(
+    cell: Cell, task: Task, options: RunOptions, teacher: Teacher | None = None
+) -> tuple[dict[str, Network], dict[str, Any] | None]:
+    """The cell's networks by role, initialised or loaded, and the identity of a frozen teacher.
+
+    Args:
+        cell: whose networks.
+        task: opened for it.
+        options: where weights lie.
+        teacher: the cell's as :func:`initial_teacher` gives it; None: it is made here.
+    """
     torch.manual_seed(derive(cell.seed, "student"))
     networks = {"student": task.network(cell.student, definition_of(cell, cell.student, options.files))}
     if cell.regime == "alone" or cell.teacher is None:
         return networks, None
+    networks["teacher"], identity = teacher or initial_teacher(cell, task, options)
+    if identity is not None:
+        task.inherit(networks["student"], networks["teacher"])
+    return networks, identity
+
+
+def initial_teacher(cell: Cell, task: Task, options: RunOptions) -> Teacher:
+    """The cell's teacher, with its weights and its identity where it is frozen; there must be one."""
+    assert cell.teacher is not None
     torch.manual_seed(derive(cell.seed, "teacher"))
-    networks["teacher"] = task.network(cell.teacher, definition_of(cell, cell.teacher, options.files))
+    network = task.network(cell.teacher, definition_of(cell, cell.teacher, options.files))
     brought = checkpoint_of(cell, options.files)
     if brought is not None:
         weights = checkpoint.load_foreign(brought, trusted=cell.checkpoint in options.trusted)
         where = f"teacher '{cell.teacher}', {brought.name}"
-        told = task.load(networks["teacher"], weights, where)
+        told = task.load(network, weights, where)
         if told:
             print(f"{where}: {told}", file=sys.stderr)
-        task.inherit(networks["student"], networks["teacher"])
-        return networks, {"checkpoint": brought.name, "digest": cell.checkpoint}
+        return network, {"checkpoint": brought.name, "digest": cell.checkpoint}
     alone = teacher_cell(cell)
     if alone is None:
-        return networks, None
+        return network, None
     weights_file = WorkFolder.of(options.store, alone.id).weights
-    load_weights(networks["teacher"], weights_file)
-    task.inherit(networks["student"], networks["teacher"])
+    load_weights(network, weights_file)
     record = Store(options.store).records([alone.id])[0].get(alone.id)  # without a readable one there is no score
     _check_scored_alike(alone, record, task.data_digest())
-    return networks, {
+    return network, {
         "cell_id": alone.id,
         "digest": sha256(weights_file),
         "score": record.scores["student"][task.metric] if record else None,

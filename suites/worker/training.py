@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from adm_core.taps import Network
 from adm_core.task import Task
 from adm_core.train import Trainer
 from adm_files import copy_mode
-from results.records.schema import Cell
+from results.records.schema import Cell, Stretched
 from suites.spec.code import code_of
 from suites.spec.method_settings import settings_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from suites.work.options import RunOptions
-from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task, pick_device
+from suites.worker.opening import Teacher, initial_networks, know_teacher, make_distiller, open_task, pick_device
 from suites.worker.provenance import environment
 from suites.worker.stopping import asked
 from suites.worker.stretching import stretched
@@ -58,38 +59,104 @@ def train_cell(
     """
     began = time.perf_counter()
     device = pick_device(options.device, protocol.recipe.precision, protocol.recipe.kernels)
-    method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
-    _check_versions(cell, method)
+    method = method_of(cell)
     protocol, longer = stretched(cell, protocol, device, options)
     task = open_task(cell, protocol, device, options, method.needs)
-    networks, identity = initial_networks(cell, task, options)
+    ready = make_ready(Given(cell, protocol, work, options, report, longer), method, task, began)
+    return score(ready, ready.trainer.run())
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a worker is given of one cell, as :func:`train_cell` takes it.
+
+    Attributes:
+        protocol: by which it trains, stretched where the cell is.
+        stretched: what its stretch came to.
+    """
+
+    cell: Cell
+    protocol: Protocol
+    work: Path
+    options: RunOptions
+    report: Callable[[dict[str, Any]], None]
+    stretched: Stretched | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A cell that can be trained.
+
+    Attributes:
+        teacher: identity of a frozen one.
+        setup_s: seconds that it took to get here.
+    """
+
+    given: Given
+    trainer: Trainer
+    teacher: dict[str, Any] | None
+    setup_s: float
+
+
+def method_of(cell: Cell) -> Method:
+    """The cell's method.
+
+    Raises:
+        AdmError: here it is of another version.
+    """
+    method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
+    _check_versions(cell, method)
+    return method
+
+
+def make_ready(given: Given, method: Method, task: Task, began: float, teacher: Teacher | None = None) -> Ready:
+    """Make a cell's networks and all that trains them, on a task that was opened for it.
+
+    Args:
+        given: the cell, and how it trains.
+        method: the cell's.
+        task: opened with what the method needs.
+        began: when this cell's preparations did, on :func:`time.perf_counter`.
+        teacher: the cell's, where there is one already; None: it is made here.
+    """
+    cell, work, options = given.cell, given.work, given.options
+    networks, identity = initial_networks(cell, task, options, teacher)
     distiller = make_distiller(cell, task, method, networks, options.files)
     know_teacher(cell, task, method, distiller, identity, options.store)
     deployed = distiller.deployed(distiller.networks)
     check_savable(task, deployed["student"], work, deployed["teacher"] if cell.regime == "online" else None)
-    keep = (work / CHECKPOINT, options.checkpoint_seconds, report, asked.is_set)
-    trainer = Trainer(distiller, task, protocol.recipe, cell.seed, *keep, code_of(cell))
-    ready = time.perf_counter()
-    trained = trainer.run()
-    done = time.perf_counter()
+    keep = (work / CHECKPOINT, options.checkpoint_seconds, given.report, asked.is_set)
+    trainer = Trainer(distiller, task, given.protocol.recipe, cell.seed, *keep, code_of(cell))
+    return Ready(given, trainer, identity, time.perf_counter() - began)
+
+
+def score(ready: Ready, trained: Trained) -> dict[str, Any]:
+    """Score what training has left, save it, and count what it took; the last use of the trainer.
+
+    Returns:
+        What :func:`train_cell` does.
+    """
+    began = time.perf_counter()
+    given, trainer = ready.given, ready.trainer
+    cell, work, task = given.cell, given.work, trainer.task
     scores = task.evaluate(trained.networks, "test")
     weights = {"student": save_weights(trained.networks["student"], work / WEIGHTS)}
     if cell.regime == "online":
         weights["teacher"] = save_weights(trained.networks["teacher"], work / TEACHER_WEIGHTS)
     task.export(trained.networks["student"], work / EXPORT)
     copy_mode(work / WEIGHTS, work / EXPORT)
-    times = {"setup_s": ready - began, "eval_s": time.perf_counter() - done}
+    times = {"setup_s": ready.setup_s, "eval_s": time.perf_counter() - began}
     return {
         "scores": finite(scores),
-        "primary": _primary(task, protocol),
+        "primary": _primary(task, given.protocol),
         "curves": finite(_epoch_first(trained)),
         "weights": weights,
-        "teacher": _scored(identity, scores.get("teacher", {}).get(task.metric)),
+        "teacher": _scored(ready.teacher, scores.get("teacher", {}).get(task.metric)),
         "cost": times | dict(task.costs) | _cost(trainer, trained),
-        "stretched": longer and longer.model_dump(),
-        "capabilities": sorted(method.capabilities(cell.regime)),
+        "stretched": given.stretched and given.stretched.model_dump(),
+        "capabilities": sorted(trainer.distiller.method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
-        "environment": environment(device, protocol.recipe, catalogue.offer(cell.task).libraries),
+        "environment": environment(trainer.device, given.protocol.recipe, catalogue.offer(cell.task).libraries),
         "remark": trainer.remark,
     }
 
