@@ -39,8 +39,8 @@ class Meter:
     """Measures stretches of training without waiting for the device between steps.
 
     Memory is what torch has allocated on a GPU; on a CPU the resident set of the process, which Linux measures anew for
-    every stretch. Elsewhere it has one peak since the process began, which only the first stretch can tell: evaluation
-    would be in any later one.
+    every stretch; what was freed before the first is given back then. Elsewhere it has one peak since the process
+    began, which only the first stretch can tell: evaluation would be in any later one.
 
     Args:
         device: where training happens.
@@ -57,6 +57,8 @@ class Meter:
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
+            if first:
+                _give_back_freed_memory()
             self._measurable = _reset_peak() or first
         self._marks.clear()
         self._began = time.perf_counter()
@@ -113,10 +115,9 @@ class TurnMeter:
         """
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats(self._device)
-            return
-        if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-            ctypes.CDLL(None).malloc_trim(0)
-        self._measurable = _reset_peak()
+        else:
+            _give_back_freed_memory()
+            self._measurable = _reset_peak()
 
     def peak(self) -> float | None:
         """The peak since then, MiB, as :class:`Meter` tells it; None where it cannot be told."""
@@ -139,6 +140,12 @@ def _between(earlier: _Mark, later: _Mark) -> float:
     if isinstance(earlier, float) or isinstance(later, float):
         return 1000 * (float(later) - float(earlier))  # type: ignore[arg-type]
     return float(earlier.elapsed_time(later))
+
+
+def _give_back_freed_memory() -> None:
+    """Hand what the C library keeps for later (glibc alone does) to the system: it would count as resident."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_peak() -> bool:

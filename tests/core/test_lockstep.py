@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sys
 import weakref
 
 import pytest
@@ -247,3 +248,20 @@ def test_each_member_is_told_what_it_would_have_taken_alone(monkeypatch):
     assert (kd.seconds, kd.step_ms, kd.shared) == (1110 * steps, 1110_000, 1100 * steps)
     assert (none.seconds, none.step_ms, none.shared) == (1001 * steps, 1001_000, 1000 * steps)
     assert kd.peak_mb is not None and kd.peak_mb > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures the peak of a process anew")
+def test_memory_of_one_member_is_not_told_of_another():
+    def peaks(**greedy):
+        driven = group(("at", "kd"))
+        for name, each in driven.items():
+            losses, sizes = each.distiller.method.losses, greedy.get(name, (1, 1))
+            each.best_state = {"student": {"kept": torch.ones(sizes[1], 2**18)}}  # MiB
+            each.distiller.method.losses = lambda *given, do=losses, n=sizes[0]: (torch.ones(n, 2**18), do(*given))[1]
+        Lockstep(driven, refuse).run()
+        return {name: each.trained().peak_mb for name, each in driven.items()}
+
+    little, working, keeping = peaks(), peaks(at=(300, 1)), peaks(at=(1, 300))
+    assert working["at"] > little["at"] + 200 and keeping["at"] > little["at"] + 200
+    assert working["kd"] < little["kd"] + 100 and keeping["kd"] < little["kd"] + 100
+    assert abs(alone("kd").trained().peak_mb - little["kd"]) < 100
