@@ -115,6 +115,24 @@ def _frozen_teacher(setup: Setup) -> str:
     return ""
 
 
+def _changes_nothing_shown(setup: Setup) -> str:
+    """Batches and teachers' views are shared by all that train in lockstep."""
+    for progress in _moments(setup):
+        drawn = setup.batch(0)
+        tensors = {f"batch.{name}": value for name, value in vars(drawn).items() if isinstance(value, Tensor)}
+        fed = setup.method.inputs(drawn, progress, torch.Generator().manual_seed(0))
+        views = setup.distiller.views(fed)[0]
+        if setup.regime == "offline" and "teacher" in views:
+            tensors |= {"the teacher's prediction": views["teacher"].prediction}
+            tensors |= {f"the teacher's {tap}": value for tap, value in views["teacher"].features.items()}
+        before = {name: tensor._version for name, tensor in tensors.items()}
+        setup.losses_of(views, fed, progress)
+        changed = [name for name, tensor in tensors.items() if tensor._version != before[name]]
+        if changed:
+            return f"{', '.join(changed)} changed in place: others that train on it would see that; work on a copy"
+    return ""
+
+
 def _trainables_move(setup: Setup) -> str:
     known = {id(p) for o in setup.optimizers for group in o.param_groups for p in group["params"]}
     trained = [(name, p) for name, p in setup.distiller.parts.named_parameters() if p.requires_grad]
@@ -263,6 +281,7 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "terms are finite named scalars": _finite_terms,
     "gradients reach what they should and nothing else": _gradients,
     "a frozen teacher keeps weights and statistics": _frozen_teacher,
+    "what a method is shown stays as it was": _changes_nothing_shown,
     "trainable parts reach the optimiser and move": _trainables_move,
     "taps fire under a DDP-like wrapper": _taps_fire_when_wrapped,
     "one seed gives one result": _deterministic,

@@ -45,6 +45,22 @@ def test_every_method_honours_the_contract(name):
     assert [f"{c.regime}, {c.form}: {c.name}: {c.detail}" for c in check_method(name) if not c.passed] == []
 
 
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda teacher, step: teacher.prediction.mul_(2), "the teacher's prediction"),
+        (lambda teacher, step: teacher.detached().features["stage2"].relu_(), "the teacher's stage2"),
+        (lambda teacher, step: step.batch.student_input.add_(1), "batch.student_input, batch.teacher_input"),
+    ],
+)
+def test_a_method_that_changes_what_it_is_shown_is_told_what(spoil, told):
+    setup = Setup("fitnet", "offline", {"fitnet": {"tap": "stage2"}})
+    losses = setup.method.losses
+    setup.method.losses = lambda student, teacher, step: (losses(student, teacher, step), spoil(teacher, step))[0]
+    detail = CHECKS["what a method is shown stays as it was"](setup)
+    assert detail.startswith(f"{told} changed in place")
+
+
 READS = [name for name in registry.names() if {"tap", "taps"} & registry.get(name).defaults().keys()]
 """The methods whose taps are settings."""
 SETTINGS = {"adm": {"form": "M", "width": "projector"}, "cirkd": {"pixel_queue": 100, "pixel_contrast": 64}}
