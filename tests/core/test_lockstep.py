@@ -10,12 +10,17 @@ import weakref
 import pytest
 import torch
 
+from adm_core import registry
+from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from adm_core.lockstep import Lockstep
 from adm_core.method import Losses
 from adm_core.recipe import Recipe
+from adm_core.seeds import derive
 from adm_core.shared_teacher import SharedTeacher, share_teachers
-from tests.core.toy import NoisyTask, ToyTask, denoising_trainer, trainer, weights
+from adm_core.testing.networks import tiny_batch, tiny_facts, tiny_network
+from adm_core.train import Trainer
+from tests.core.toy import NoisyTask, ToyTask, trainer, weights
 
 STEPS = 4
 FAMILIES = (
@@ -86,18 +91,56 @@ def test_members_end_where_they_end_alone(changes, dropout, monkeypatch):
         assert_same(alone(name, **options), driven[name])
 
 
-def test_methods_that_choose_inputs_feed_them_to_the_teacher_themselves():
-    methods, whole = ("consistency", "output"), recipe()
-    task = NoisyTask(STEPS)
-    driven = {name: denoising_trainer(whole, name, task) for name in methods}
-    for each in driven.values():
-        each.distiller.__dict__["teacher"] = driven["output"].distiller.teacher
-    teachers = share_teachers([each.distiller for each in driven.values()])
-    assert teachers[0] is None and teachers[1] is not None
-    assert driven["consistency"].distiller.networks["teacher"] is driven["output"].distiller.networks["teacher"]
-    Lockstep(driven, refuse).run()
+class TinyTask(NoisyTask):
+    """Random batches of one form, with what methods need of them."""
+
+    def __init__(self, form, needs):
+        super().__init__(STEPS)
+        self.form, self.needs = form, needs
+        self.kind = "denoiser" if form == "denoisers" else "class_logits"
+
+    def batches(self, epoch, start):
+        for step in range(start, self.steps_per_epoch):
+            self.seen.append((epoch, step))
+            yield tiny_batch(derive(0, epoch, step), self.needs, self.form)
+
+
+def tiny_group(methods, form, changes):
+    """Trainers of tiny networks of one form, of one width, with one teacher and one task."""
+    made, teacher = {}, tiny_network(8, 1, form)
     for name in methods:
-        expected = denoising_trainer(whole, name, NoisyTask(STEPS))
+        method = registry.create(name)
+        task = made[methods[0]].task if made else TinyTask(form, method.needs)
+        batch = tiny_batch(form=form)
+        example = tuple(given[:2] for given in (batch.student_input, *batch.conditions))
+        networks = {"student": tiny_network(8, 0, form), "teacher": teacher}
+        distiller = Distiller(networks, method, "offline", task.task_loss, task.kind, example, tiny_facts(form))
+        made[name] = Trainer(distiller, task, recipe(batch_size=12, **changes), 0)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("form", "methods", "own"),
+    [
+        ("pixels", ("none", "kd", "cwd", "rdd"), ()),  # with masks, and auxiliary predictions
+        ("images", ("mlkd", "kd+mlkd"), ()),  # a stronger view of its own
+        ("images", ("ema-teacher", "kd+ema-teacher"), ()),  # another view for each network
+        ("denoisers", ("consistency", "output", "progressive", "bksdm"), ("consistency", "progressive")),
+    ],
+    ids=["pixels", "stronger views", "own views", "denoisers"],
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_whatever_is_predicted_and_seen(form, methods, own, accumulate):
+    """Those who choose their inputs (``own``) feed them to the teacher themselves, to the same copy of it."""
+    driven = tiny_group(methods, form, {"accumulate": accumulate})
+    lockstep = Lockstep(driven, refuse)
+    assert len({id(each.distiller.networks["teacher"]) for each in driven.values()}) == 1
+    reading = {name for name, each in driven.items() if each.distiller.reads_teacher} - set(own)
+    assert {member.name for member in lockstep._members if member.teacher} == reading
+    lockstep.run()
+    for name in methods:
+        expected = tiny_group((name,), form, {"accumulate": accumulate})[name]
+        expected.task.needs = driven[methods[0]].task.needs
         expected.run()
         assert_same(expected, driven[name])
 
