@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 pytest tests/benchmarks/test_lockstep.py --benchmark-only -s
 
-On one torch thread, data included; the best epoch but the first, in time of this process, so that other work on the
-machine counts for neither. What is saved is all batches and teachers' forward passes but one: more where the teacher
-is large and the student small.
+On one torch thread, batch 16, data included; the best epoch but the first, in time of this process, so that other
+work on the machine counts for neither. What is saved is all batches and teachers' forward passes but one: more where
+the teacher is large and the student small.
 """
 
 import itertools
@@ -23,10 +23,10 @@ from adm_core.train import Trainer
 from suites.worker.entry import keep_freed_memory
 from tasks.classification.batches import InMemoryBatches
 from tests.benchmarks.test_data_path import MEAN, STD
-from tests.benchmarks.test_step import BATCH, CLASSES, SGD, FixedTask, build, cifar_like
+from tests.benchmarks.test_step import CLASSES, SGD, FixedTask, build, cifar_like
 
 METHODS = ("none", "kd", "dkd", "dist", "fitnet", "at", "crd", "ofd")
-STEPS = 2
+STEPS, BATCH = 1, 16
 RECIPE = Recipe(epochs=3, batch_size=BATCH, optimizer=SGD)
 
 
