@@ -11,7 +11,7 @@ import gc
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -95,7 +95,10 @@ class Lockstep:
             start = min(member.step for member in self._at(epoch)) - epoch * self._per_epoch
             if start < self._per_epoch:  # else they were stopped between the epoch's last step and its end
                 self._train_epoch(epoch, start)
-            self._each(self._at(epoch), lambda member, epoch=epoch: member.trainer.end_epoch(epoch + 1))  # type: ignore[misc]
+            for member in self._at(epoch):
+                self._each([member], lambda member, epoch=epoch: member.trainer.end_epoch(epoch + 1))  # type: ignore[misc]
+                if self._asked_to_stop():  # to evaluate all of a large group may take long
+                    self._stop(epoch)
         return [member.name for member in self._members]
 
     def _train_epoch(self, epoch: int, start: int) -> None:
@@ -105,20 +108,28 @@ class Lockstep:
             self._meter.turn(_DATA)
             self._step(batch, number)
             stop = self._asked_to_stop()
-            due = stop or any(member.trainer.is_due() for member in self._members)
-            if due or (number + 1) % train.CHECK_EVERY == 0:
+            due = any(member.trainer.is_due() for member in self._members)
+            if stop or due or (number + 1) % train.CHECK_EVERY == 0:
                 self._each(self._at(epoch), lambda member: member.trainer.check())
                 self._meter.turn(_NOBODY)
-            if due:
+            if stop or due:
                 self._end_stretch()
-                self._each(self._members, lambda member: member.trainer.save())
-                self._meter.begin()
             if stop:
-                raise Stopped(f"stopped in epoch {epoch + 1} of {self._recipe.epochs}, with checkpoints")
+                self._stop(epoch)
+            if due:
+                self._save()
+                self._meter.begin()
             if not self._at(epoch):
                 return
         self._each(self._at(epoch), lambda member: member.trainer.check())
         self._end_stretch()
+
+    def _save(self) -> None:
+        self._each(self._members, lambda member: member.trainer.save())
+
+    def _stop(self, epoch: int) -> NoReturn:
+        self._save()
+        raise Stopped(f"stopped in epoch {epoch + 1} of {self._recipe.epochs}, with checkpoints")
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The stream; without it all fail alike."""

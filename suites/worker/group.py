@@ -9,6 +9,7 @@ from typing import Any
 
 from adm_core.errors import Stopped
 from adm_core.lockstep import Lockstep
+from adm_core.shared_teacher import share_teachers
 from adm_core.task import Task
 from suites.worker.opening import Teacher, initial_teacher, open_task, pick_device
 from suites.worker.stopping import asked
@@ -45,6 +46,8 @@ def train_cells(cells: Mapping[str, Given], conclude: Conclude) -> None:
     for name, given in cells.items():
         try:
             ready[name] = _make_ready(given, shared)
+            # Now, so that there is never more than one copy of the teacher too many.
+            share_teachers([each.trainer.distiller for each in ready.values()])
         except Exception as error:
             conclude(name, error)
     if ready:

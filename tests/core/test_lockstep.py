@@ -231,13 +231,24 @@ def test_a_failure_of_what_is_shared_is_everybodys(monkeypatch):
 
 
 def test_a_stop_in_the_middle_and_another_start_end_where_an_uninterrupted_run_ends(tmp_path):
-    asked = iter([False] * (STEPS + 1) + [True])
     stopped = group(FEW, folder=tmp_path)
+    task = stopped["kd"].task
     with pytest.raises(Stopped, match="epoch 2 of 2"):
-        Lockstep(stopped, refuse, lambda: next(asked)).run()
+        Lockstep(stopped, refuse, lambda: task.seen[-1] == (1, 1)).run()
     again = group(FEW, folder=tmp_path)
     assert Lockstep(again, refuse).run() == list(FEW)
     assert again["kd"].task.seen[0] == (1, 2)
+    for name in FEW:
+        assert_same(alone(name), again[name])
+
+
+def test_a_stop_between_two_evaluations_costs_none_of_them(tmp_path):
+    stopped = group(FEW, folder=tmp_path)
+    with pytest.raises(Stopped, match="epoch 1 of 2"):
+        Lockstep(stopped, refuse, lambda: stopped["kd"].progress.epochs == 1).run()
+    assert [each.progress.epochs for each in stopped.values()] == [1, 0, 0]
+    again = group(FEW, folder=tmp_path)
+    assert Lockstep(again, refuse).run() == list(FEW)
     for name in FEW:
         assert_same(alone(name), again[name])
 
