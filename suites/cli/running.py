@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from results.records.store import Store
     from suites.plan.plan import Plan
-    from suites.run.runner import Summary
+    from suites.run.summary import Summary
     from suites.spec.expand import Expansion
     from suites.work.options import RunOptions
 

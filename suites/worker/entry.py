@@ -44,12 +44,13 @@ def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
         train: what trains a cell; default: :func:`suites.worker.training.train_cell`.
     """
     parser = argparse.ArgumentParser(prog="suites.worker", description="Train the cell of a work folder.")
-    parser.add_argument("workdir", type=Path)
+    parser.add_argument("workdirs", type=Path, nargs="+", metavar="WORKDIR")
     parser.add_argument("--parent", type=int, help="process without which this one ends")
     given = parser.parse_args(arguments)
     if given.parent is not None:
         end_with(given.parent)
-    run_cell(WorkFolder(given.workdir), train)
+    for workdir in given.workdirs:
+        run_cell(WorkFolder(workdir), train)
     return 0
 
 

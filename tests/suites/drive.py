@@ -19,7 +19,8 @@ from suites.executors.slots import Slot, slots
 from suites.plan.plan import make_plan
 from suites.plan.selection import Selection
 from suites.run.display import PlainDisplay
-from suites.run.runner import Runner, Summary
+from suites.run.runner import Runner
+from suites.run.summary import Summary
 from suites.spec.expand import PlannedCell, expand
 from suites.work.options import RunOptions
 

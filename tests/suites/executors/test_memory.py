@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from suites.executors.base import Ending, Job
+from suites.executors.base import Ending, Job, Member
 from suites.executors.local import LocalExecutor
 from suites.executors.memory import memory_kills
 from suites.executors.slots import Slot, slots
@@ -36,7 +36,7 @@ def end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
         told = iter(counts)
         monkeypatch.setattr("suites.executors.local.memory_kills", lambda: next(told))
         with (tmp_path / "lock").open("w") as lock:
-            handle = executor.start(Job("cell", "classification", WorkFolder(tmp_path), lock.fileno()))
+            handle = executor.start(Job("classification", (Member(WorkFolder(tmp_path), lock.fileno()),)))
             endings: list[Ending | None] = []
             wait_for(lambda: endings.append(executor.poll(handle)) or endings[-1] is not None)
         assert endings[-1] is not None

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,9 @@ def nursery(tmp_path: Path, script: Callable[[str], str]) -> Iterator[Nursery]:
 def start(nursery: Nursery, tmp_path: Path) -> Start:
     """Starts a module in the nursery, with ``<name>.txt`` for its log."""
 
-    def begin(module: str, *arguments: str, name: str = "log", lock: int | None = None, **environment: str) -> int:
+    def begin(module: str, *arguments: str, name: str = "log", locks: Sequence[int] = (), **environment: str) -> int:
         with (tmp_path / f"{name}.txt").open("ab") as log:
-            return nursery.start(module, arguments, environment, log, log.fileno() if lock is None else lock)
+            return nursery.start(module, arguments, environment, log, locks)
 
     return begin
 
@@ -111,7 +111,7 @@ def test_a_lock_is_held_by_its_worker_alone_and_as_long_as_that_lives(
     for cell in ("a", "b"):
         lock = acquire(tmp_path, cell)
         assert lock is not None
-        workers[cell] = start(module, lock=lock.descriptor)
+        workers[cell] = start(module, locks=[lock.descriptor])
         lock.release()
     assert is_held(tmp_path, "a") and is_held(tmp_path, "b") and not nursery.has_ended(workers["a"])
     assert nursery.end(workers["a"]) == -signal.SIGKILL
@@ -147,7 +147,7 @@ def test_a_nursery_that_does_not_answer_counts_as_ended(
     monkeypatch.setattr("suites.executors.nursery._PATIENCE", 0.5)
     with (tmp_path / "log.txt").open("ab") as log:
         nursery = Nursery([], {}, log)
-        worker = nursery.start(script("print(sys.argv[-1], flush=True); time.sleep(600)"), [], {}, log, log.fileno())
+        worker = nursery.start(script("print(sys.argv[-1], flush=True); time.sleep(600)"), [], {}, log, [])
     wait_for(lambda: bool((tmp_path / "log.txt").read_text()))
     assert not nursery.has_ended(worker)
     os.kill(int((tmp_path / "log.txt").read_text()), signal.SIGSTOP)

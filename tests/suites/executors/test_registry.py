@@ -48,7 +48,8 @@ class Counting(Executor):
 
     def start(self, job):
         began = time.monotonic()
-        run_cell(job.folder)
+        for member in job.members:
+            run_cell(member.folder)
         self.count += 1
         return Ended(job, Ending(0, time.monotonic() - began))
 
