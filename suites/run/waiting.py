@@ -20,6 +20,7 @@ class Waiting:
     def __init__(self, plan: Plan, slots: int) -> None:
         self._groups, self._slots = plan.groups, slots
         self._cells = {planned.id: planned for planned in in_order(row.planned for row in plan.open)}
+        self._order = {cell: place for place, cell in enumerate(self._cells)}
         self._limits: dict[str, int] = {}
         self._elsewhere = {row.planned.id for row in plan.open if row.state == "running"}
 
@@ -40,9 +41,11 @@ class Waiting:
         self._cells.clear()
 
     def put_back(self, planned: PlannedCell, at_most: int) -> None:
-        """A cell is tried again before all others, in a group of so many cells at most."""
-        self._cells = {planned.id: planned, **self._cells}
+        """A cell is tried again, before those that were not tried yet, in a group of so many cells at most."""
         self._limits[planned.id] = at_most
+        cells = [planned, *self._cells.values()]
+        cells.sort(key=lambda cell: (cell.id not in self._limits, self._order[cell.id]))
+        self._cells = {cell.id: cell for cell in cells}
 
     def is_elsewhere(self, planned: PlannedCell) -> None:
         """Another runner is at a cell, so that it gives none of the slots here work."""

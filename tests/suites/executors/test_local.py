@@ -89,6 +89,18 @@ def test_a_time_limit_holds_while_the_libraries_load(
     assert time.monotonic() - began < IMPORT_SECONDS / 4
 
 
+def test_cells_that_are_trained_together_have_as_many_times_the_limit(
+    executor: LocalExecutor, job: Callable[[str], Job]
+) -> None:
+    hasty = QuickWorkers(slots("cpu", 1), timeout=0.3)
+    members = tuple(job(name).members[0] for name in ("one", "two", "three"))
+    handle = hasty.start(Job("classification", members))
+    endings: list[Ending | None] = []
+    wait_for(lambda: endings.append(hasty.poll(handle)) or endings[-1] is not None)
+    hasty.close()
+    assert endings[-1] is not None and endings[-1].timed_out and endings[-1].seconds > 3 * 0.3
+
+
 def test_an_interrupt_ends_a_run_while_the_libraries_load(executor: LocalExecutor, suite: Path, store: Path) -> None:
     expansion, records = expand(str(suite)), Store(store)
     plan = make_plan(expansion, records, 2)
