@@ -78,7 +78,6 @@ def run(
     files = absolute(method_file)
     expansion = expand(suite, files)
     place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, timeout))
-    room = _room(group, place, device.value)
     records = Store(store.absolute())
     _check_schema(records, str(store))
     options = RunOptions(
@@ -92,7 +91,7 @@ def run(
         store=records.root,
     )
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
-    plan = make_plan(expansion, records, place.slots, selection, room)
+    plan = make_plan(expansion, records, place.slots, selection, _room(group, place, device.value))
     _check_data(plan, options)
     _check_checkpoints(plan, options)
     _take_name(suite, expansion, records)

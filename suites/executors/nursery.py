@@ -110,26 +110,21 @@ class Nursery:
         return self._ready
 
     def start(
-        self,
-        worker: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        log: IO[bytes],
-        locks: Sequence[int],
+        self, worker: str, arguments: Sequence[str], variables: Mapping[str, str], log: IO[bytes], locks: Sequence[int]
     ) -> int:
         """Start a worker, once the process is ready, and return its process id.
 
         Args:
             worker: module that is run, as ``python -m`` would.
             arguments: its command line, to which ``--parent`` and the process without which it ends are added.
-            environment: variables beside those of the nursery.
+            variables: of the environment, beside those of the nursery.
             log: where it prints.
             locks: descriptors that it keeps open as long as it lives.
 
         Raises:
             OSError: it cannot be started, or the nursery is lost.
         """
-        request = {"worker": worker, "arguments": list(arguments), "environment": dict(environment)}
+        request = {"worker": worker, "arguments": list(arguments), "environment": dict(variables)}
         return self._ask({"start": request}, [log.fileno(), *locks])
 
     def has_ended(self, worker: int) -> bool:

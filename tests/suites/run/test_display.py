@@ -195,6 +195,7 @@ def test_elsewhere_there_is_a_line_for_each_start_and_end(plan: Plan, store: Pat
     with display:
         display.started(planned, WorkFolder.of(store, planned.id))
         display.ended(planned, "error", "no disk", 61.0)
+        display.started(planned, WorkFolder.of(store, planned.id), 3)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[0] == "mine: 0/9 done" and lines[1].startswith(f"start  {planned.id}")
-    assert lines[2].endswith("1 min 1 s  [1/9]: no disk")
+    assert lines[2].endswith("1 min 1 s  [1/9]: no disk") and lines[3] == f"{lines[1]}  one of 3"
