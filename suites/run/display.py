@@ -27,7 +27,7 @@ class _Active:
     planned: PlannedCell
     folder: WorkFolder
     together: int
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=lambda: time.monotonic())
     first_share: float | None = None
 
     def look(self, estimate: float | None) -> tuple[dict[str, Any], float | None]:
