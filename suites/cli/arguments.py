@@ -50,6 +50,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Cells at once; default: one per GPU, or one per CPU core.")
 ]
+GroupSize = Annotated[
+    int | None,
+    typer.Option(
+        "--group",
+        min=1,
+        max=64,
+        help="Offline cells that one worker trains together on one frozen teacher, at most; 1: every cell alone. "
+        "Default: as many as fit into memory.",
+    ),
+]
 DeviceChoice = Annotated[Device, typer.Option("--device", help="auto takes GPUs where there are any.")]
 Only = Annotated[
     list[str] | None,

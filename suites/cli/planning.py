@@ -13,6 +13,7 @@ from suites.cli.arguments import (
     Device,
     DeviceChoice,
     Fresh,
+    GroupSize,
     MethodFiles,
     Only,
     Retry,
@@ -32,6 +33,7 @@ def plan(
     suite: SuiteName,
     store: StoreFolder = DEFAULT_STORE,
     workers: Workers = None,
+    group: GroupSize = None,
     device: DeviceChoice = Device.auto,
     method_file: MethodFiles = None,
     only: Only = None,
@@ -43,7 +45,7 @@ def plan(
 
     Example: adm plan quick
     """
-    made, title, _ = _make(suite, store, workers, device, method_file, only, retry, fresh)
+    made, title, _ = _make(suite, store, workers, device, method_file, only, retry, fresh, group)
     if as_json:
         say(json.dumps(made.as_json(), indent=1))
         return
@@ -105,9 +107,12 @@ def _make(
     only: Only = None,
     retry: Retry = None,
     fresh: Fresh = False,
+    group: GroupSize = None,
 ) -> tuple[Plan, str, Store]:
     from results.records.store import Store
+    from suites.executors.memory import worker_memory
     from suites.executors.slots import expected
+    from suites.plan.groups import Room
     from suites.plan.plan import make_plan
     from suites.plan.selection import select
     from suites.spec.expand import expand
@@ -115,7 +120,8 @@ def _make(
     expansion = expand(suite, absolute(method_file))
     records = Store(store)
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
-    made = make_plan(expansion, records, expected(device.value, workers), selection)
+    count = expected(device.value, workers)
+    made = make_plan(expansion, records, count, selection, Room(group, worker_memory(device.value, count)))
     earlier = len(records.of_earlier_schemas())
     if earlier:
         told = f"{earlier} records are of an earlier version, whose cells had other ids, and count as none"

@@ -13,6 +13,7 @@ from suites.cli.arguments import (
     Device,
     DeviceChoice,
     Fresh,
+    GroupSize,
     MethodFiles,
     Only,
     Retry,
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from results.records.store import Store
+    from suites.executors.base import Executor
+    from suites.plan.groups import Room
     from suites.plan.plan import Plan
-    from suites.run.runner import Summary
+    from suites.run.summary import Summary
     from suites.spec.expand import Expansion
     from suites.work.options import RunOptions
+
+TIMEOUT = "Seconds after which a cell is ended; cells that are trained together have as many times that."
 
 
 def run(
@@ -42,11 +47,12 @@ def run(
     store: StoreFolder = DEFAULT_STORE,
     executor: Annotated[str, typer.Option(help="Where cells are trained: adm list executors.")] = "local",
     workers: Workers = None,
+    group: GroupSize = None,
     device: DeviceChoice = Device.auto,
     data_root: DataRoots = None,
     method_file: MethodFiles = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Start nothing more after a failure.")] = False,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which a cell is ended.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help=TIMEOUT)] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
     trust: Trusted = None,
     only: Only = None,
@@ -85,7 +91,7 @@ def run(
         store=records.root,
     )
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
-    plan = make_plan(expansion, records, place.slots, selection)
+    plan = make_plan(expansion, records, place.slots, selection, _room(group, place, device.value))
     _check_data(plan, options)
     _check_checkpoints(plan, options)
     _take_name(suite, expansion, records)
@@ -96,6 +102,23 @@ def run(
             summary = Runner(plan, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
     sys.exit(_exit_code(plan, summary))
+
+
+def _room(group: int | None, executor: Executor, device: str) -> Room:
+    """How many cells one worker trains together.
+
+    Raises:
+        AdmError: several, on an executor whose workers train one each.
+    """
+    from adm_core.errors import AdmError
+    from suites.executors.memory import worker_memory
+    from suites.plan.groups import ALONE, Room
+
+    if executor.takes_groups:
+        return Room(group, worker_memory(device, executor.slots))
+    if group not in (None, 1):
+        raise AdmError(f"--group {group} needs --executor local: a worker of '{executor.name}' trains one cell")
+    return ALONE
 
 
 def _exit_code(plan: Plan, summary: Summary | None) -> int:

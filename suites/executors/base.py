@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 from adm_core.kernels import Kernels
@@ -11,22 +12,41 @@ from suites.work.folder import WorkFolder
 
 
 @dataclass(frozen=True)
-class Job:
-    """One attempt at a cell.
+class Member:
+    """One cell of a job.
 
     Attributes:
-        cell_id: the cell.
-        task: its task.
         folder: its work folder, in which ``cell.json`` is written.
         lock: descriptor of the cell's lock, which the worker inherits.
-        kernels: of the cell's recipe; a worker that starts afresh sees to them itself.
     """
 
-    cell_id: str
-    task: str
     folder: WorkFolder
     lock: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a cell, or at several that one worker trains together.
+
+    Attributes:
+        task: of all of them.
+        members: the cells, at least one; more only where the executor :attr:`~Executor.takes_groups`.
+        kernels: of their recipe; a worker that starts afresh sees to them itself.
+    """
+
+    task: str
+    members: tuple[Member, ...]
     kernels: Kernels = "portable"
+
+    @property
+    def log(self) -> Path:
+        """Where the worker prints: the log of the first cell, which those of the others name."""
+        return self.members[0].folder.log
+
+    @property
+    def arguments(self) -> list[str]:
+        """The worker's command line: the work folder of every cell."""
+        return [str(member.folder.path.resolve()) for member in self.members]
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,7 @@ class ExecutorOptions:
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: how many jobs at once; None: as many as fit.
-        timeout: seconds after which a job is ended; None: never.
+        timeout: seconds for each cell of a job, after which the job is ended; None: never.
     """
 
     device: str = "auto"
@@ -79,12 +99,14 @@ class Executor(ABC):
         about: one line for ``adm list executors``.
         slots: how many jobs can run at once.
         blocking: whether :meth:`start` returns only when the job has ended.
+        takes_groups: whether a job may hold several cells, whose work folders are then all given to the worker.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     slots: int
     blocking: bool = False
+    takes_groups: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

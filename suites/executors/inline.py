@@ -52,10 +52,11 @@ class InlineExecutor(Executor):
         """Train the cell now. An interrupt ends it and is told by :meth:`poll`."""
         started = time.monotonic()
         code, stopped = 0, False
-        opened = job.folder.log.open("a", encoding="utf-8", errors="backslashreplace")
+        (cell,) = job.members
+        opened = job.log.open("a", encoding="utf-8", errors="backslashreplace")
         with opened as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             try:
-                run_cell(job.folder, self._train)
+                run_cell(cell.folder, self._train)
             except KeyboardInterrupt:
                 code, stopped = 1, True
         return _Done(job, Ending(code, time.monotonic() - started, stopped=stopped))

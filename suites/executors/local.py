@@ -51,18 +51,19 @@ class _Worker(Handle):
 
 @register
 class LocalExecutor(Executor):
-    """A process per cell, in a process group of its own, so that all it starts can be ended with it.
+    """A process per cell or group of cells, in a process group of its own, so that all it starts can be ended with it.
 
     Args:
         slots: where workers run, one at a time on each.
-        timeout: seconds after which a worker is ended; None: never.
+        timeout: seconds for each cell of a worker, after which it is ended; None: never.
 
     Attributes:
-        worker: module that is run as the worker, with the work folder as its argument.
+        worker: module that is run as the worker, with the work folders as its arguments.
     """
 
     name = "local"
     about = "a process per cell, on the CPU cores or GPUs of this machine"
+    takes_groups = True
     worker: ClassVar[str] = "suites.worker"
 
     def __init__(self, slots: list[Slot], timeout: float | None = None) -> None:
@@ -88,7 +89,7 @@ class LocalExecutor(Executor):
         slot = self._free.pop(0)
         worker = _Worker(job, slot, time.monotonic(), memory_kills())
         try:
-            with job.folder.log.open("ab") as log:
+            with job.log.open("ab") as log:
                 worker.nursery = self._nursery(self.preloaded(job, slot), job.kernels, slot, log)
         except OSError as error:
             worker.problem = f"the worker could not be started: {error}"
@@ -100,9 +101,9 @@ class LocalExecutor(Executor):
         job, nursery = worker.job, worker.nursery
         try:
             if nursery is not None and not worker.process and nursery.ready:
-                arguments = [str(job.folder.path.resolve())]
-                with job.folder.log.open("ab") as log:
-                    worker.process = nursery.start(self.worker, arguments, worker.slot.environment, log, job.lock)
+                locks = [member.lock for member in job.members]
+                with job.log.open("ab") as log:
+                    worker.process = nursery.start(self.worker, job.arguments, worker.slot.environment, log, locks)
         except OSError as error:
             worker.nursery, worker.problem = None, f"the worker could not be started: {error}"
 
@@ -112,7 +113,7 @@ class LocalExecutor(Executor):
         self._launch(handle)
         seconds = time.monotonic() - handle.started
         if not handle.has_ended():
-            if self._timeout is None or seconds <= self._timeout:
+            if self._timeout is None or seconds <= self._timeout * len(handle.job.members):
                 return None
             handle.timed_out = True
         handle.end()  # with whatever the worker started and left behind

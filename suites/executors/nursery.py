@@ -40,6 +40,7 @@ from suites.worker.parentage import end_by_kernel_with
 _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 30.0
 _PIECE = 65536
+_DESCRIPTORS = 253  # as many as Linux passes in one message: a log and locks
 _MODULE = "suites.executors.nursery"
 _LOG = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
 """What workers print goes into a file that is read as UTF-8, whatever this process's terminal takes."""
@@ -109,22 +110,22 @@ class Nursery:
         return self._ready
 
     def start(
-        self, worker: str, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes], lock: int
+        self, worker: str, arguments: Sequence[str], variables: Mapping[str, str], log: IO[bytes], locks: Sequence[int]
     ) -> int:
         """Start a worker, once the process is ready, and return its process id.
 
         Args:
             worker: module that is run, as ``python -m`` would.
             arguments: its command line, to which ``--parent`` and the process without which it ends are added.
-            environment: variables beside those of the nursery.
+            variables: of the environment, beside those of the nursery.
             log: where it prints.
-            lock: descriptor that it keeps open as long as it lives.
+            locks: descriptors that it keeps open as long as it lives.
 
         Raises:
             OSError: it cannot be started, or the nursery is lost.
         """
-        request = {"worker": worker, "arguments": list(arguments), "environment": dict(environment)}
-        return self._ask({"start": request}, [log.fileno(), lock])
+        request = {"worker": worker, "arguments": list(arguments), "environment": dict(variables)}
+        return self._ask({"start": request}, [log.fileno(), *locks])
 
     def has_ended(self, worker: int) -> bool:
         """Whether a worker has ended, leaving it unreaped: until then its group's number is not given to others."""
@@ -231,8 +232,8 @@ def serve(connection: socket.socket) -> _Worker | None:
         connection.sendall(json.dumps(told).encode() + b"\n")
 
 
-def _begin(request: dict[str, Any], nursery: int, log: int, _lock: int) -> _Worker:
-    """Settle in as a worker. The lock is left open, and so is held as long as this process lives."""
+def _begin(request: dict[str, Any], nursery: int, log: int, *_locks: int) -> _Worker:
+    """Settle in as a worker. The locks are left open, and so are held as long as this process lives."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(log, 1)
@@ -268,7 +269,7 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     message = b""
     descriptors: list[int] = []
     while not message.endswith(b"\n"):
-        piece, received, _, _ = socket.recv_fds(connection, _PIECE, 2)
+        piece, received, _, _ = socket.recv_fds(connection, _PIECE, _DESCRIPTORS)
         if not piece:
             return b"", descriptors
         message += piece

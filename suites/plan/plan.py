@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adm_core.errors import AdmError
-from results.records.identity import canonical_json
-from results.records.schema import Cell, Record
+from results.records.schema import Record
 from results.records.store import Store
+from suites.plan.costs import Costs
+from suites.plan.groups import ALONE, Groups, Room, in_order
 from suites.plan.selection import Selection
 from suites.spec.code import code_of, differing
 from suites.spec.expand import Expansion, PlannedCell
@@ -37,6 +36,7 @@ class PlanRow:
         seconds: what it will take, from finished cells like it; None: unknown, or nothing to do.
         open: whether it is still to be trained; ``failed`` cells are, unless the command says otherwise.
         other_code: the parts of the code with which a finished cell was trained and which are others now.
+        together: how many cells are trained at once by the worker that trains it, itself included.
     """
 
     planned: PlannedCell
@@ -45,6 +45,7 @@ class PlanRow:
     seconds: float | None
     open: bool
     other_code: tuple[str, ...] = ()
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Plan:
         records: those of the plan's cells, by id, as they were when it was made.
         unreadable: cell id to what is wrong with its record.
         remark: why it cannot be told which cells are running; empty where it can.
+        groups: which cells may be trained together.
     """
 
     artefacts: tuple[PlanRow, ...]
@@ -68,6 +70,7 @@ class Plan:
     records: Mapping[str, Record] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
+    groups: Groups = field(default_factory=Groups)
 
     @property
     def cells(self) -> tuple[PlanRow, ...]:
@@ -98,9 +101,9 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Plain data for scripts."""
         return {
-            "artefacts": [_row_json(row) for row in self.artefacts],
+            "artefacts": [_row_json(row, self.groups) for row in self.artefacts],
             "checkpoints": [{"network": c.network, "file": c.file.name, "sha256": c.digest} for c in self.checkpoints],
-            "cells": [_row_json(row) for row in self.rows],
+            "cells": [_row_json(row, self.groups) for row in self.rows],
             "open": len(self.open),
             "seconds": round(self.seconds, 1),
             "without_estimate": self.unknown,
@@ -108,7 +111,9 @@ class Plan:
         }
 
 
-def make_plan(expansion: Expansion, store: Store, workers: int, selection: Selection | None = None) -> Plan:
+def make_plan(
+    expansion: Expansion, store: Store, workers: int, selection: Selection | None = None, room: Room = ALONE
+) -> Plan:
     """Compare a suite with a store; every record is parsed once, and one that cannot be read is as good as none.
 
     The teachers of rows are planned with them, also where the expansion is a part of a suite that lacks them.
@@ -118,6 +123,7 @@ def make_plan(expansion: Expansion, store: Store, workers: int, selection: Selec
         store: what has been trained.
         workers: how many run at once, for the total.
         selection: which cells are asked for; None: all that the suite lacks.
+        room: how many cells a worker may train at once.
     """
     selection = selection or Selection()
     artefacts = {t.id: t for t in (*expansion.artefacts, *(row.teacher for row in expansion.rows if row.teacher))}
@@ -133,6 +139,9 @@ def make_plan(expansion: Expansion, store: Store, workers: int, selection: Selec
     chosen = {row.id for row in expansion.rows if selection.takes(row)}
     running, remark = _running(needed, store)
     costs = Costs(_alike(expansion, records, store) if needed else ())
+    open_cells = [planned for planned in (*artefacts.values(), *rows.values()) if planned.id in needed]
+    groups = Groups.of(room, open_cells, lambda planned: costs.peak(planned.cell))
+    together = groups.sizes(in_order(open_cells), workers)
 
     def row(planned: PlannedCell) -> PlanRow:
         record, other = records.get(planned.id), others.get(planned.id, ())
@@ -143,7 +152,8 @@ def make_plan(expansion: Expansion, store: Store, workers: int, selection: Selec
         state, reason = _state(planned, record, unreadable.get(planned.id), needed, other)
         if planned.id in running:
             state, reason = "running", "a runner is at it"
-        return PlanRow(planned, state, reason, costs.estimate(planned.cell), True, other if _is_done(record) else ())
+        other = other if _is_done(record) else ()
+        return PlanRow(planned, state, reason, costs.estimate(planned.cell), True, other, together[planned.id])
 
     return Plan(
         artefacts=tuple(map(row, artefacts.values())),
@@ -153,6 +163,7 @@ def make_plan(expansion: Expansion, store: Store, workers: int, selection: Selec
         records=records,
         unreadable=unreadable,
         remark=remark,
+        groups=groups,
     )
 
 
@@ -190,40 +201,11 @@ def weights_exist(planned: PlannedCell, store: Store) -> bool:
     return planned.cell.regime != "alone" or os.path.isfile(WorkFolder.of(store.root, planned.id).weights)
 
 
-class Costs:
-    """What cells took in a store, as an estimate for cells like them: same benchmark, protocol, pair and regime."""
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._alike: dict[tuple[str | None, ...], list[float]] = defaultdict(list)
-        for record in records:
-            seconds = _seconds(record)
-            if record.status == "ok" and seconds:
-                for key in _keys(record.cell):
-                    self._alike[key].append(seconds)
-
-    def estimate(self, cell: Cell) -> float | None:
-        """Median seconds of finished cells with the same method, or else with any method; None: there are none."""
-        found = next((self._alike[key] for key in _keys(cell) if key in self._alike), None)
-        return statistics.median(found) if found else None
-
-
 def _alike(expansion: Expansion, own: Mapping[str, Record], store: Store) -> Iterable[Record]:
     """Records in the store with a protocol of this suite; the others are not even parsed."""
     digests = [planned.cell.protocol_digest for planned in expansion.cells]
     others = [cell for cell in store.ids() if cell not in own and store.mentions(cell, digests)]
     return [*own.values(), *store.records(others)[0].values()]
-
-
-def _keys(cell: Cell) -> list[tuple[str | None, ...]]:
-    own = canonical_json({name: network.model_dump(mode="json") for name, network in cell.networks.items()})
-    setting = (cell.benchmark, cell.protocol_digest, cell.teacher, cell.student, cell.regime, own)
-    stretch = cell.stretch.model_dump_json() if cell.stretch else ""
-    return [(*setting, cell.method_name, stretch), setting]
-
-
-def _seconds(record: Record) -> float:
-    phases = (record.cost.setup_s, record.cost.train_s, record.cost.eval_s)
-    return sum(phase for phase in phases if phase is not None)
 
 
 def _is_done(record: Record | None) -> bool:
@@ -264,7 +246,7 @@ def _state(
     return "to do", "no record"
 
 
-def _row_json(row: PlanRow) -> dict[str, Any]:
+def _row_json(row: PlanRow, groups: Groups) -> dict[str, Any]:
     cell = row.planned.cell
     return {
         "id": row.planned.id,
@@ -279,4 +261,6 @@ def _row_json(row: PlanRow) -> dict[str, Any]:
         "seconds": row.seconds,
         "open": row.open,
         "other_code": list(row.other_code),
+        "together": row.together if row.open else None,
+        "why_alone": groups.reasons.get(row.planned.id),
     }

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.records.store import Store
+from suites.plan.groups import Groups
 from suites.plan.plan import Plan, PlanRow
 from suites.work.folder import WorkFolder
 
@@ -29,8 +30,9 @@ def show_plan(console: Console, plan: Plan, title: str) -> None:
     blocks: dict[str, list[PlanRow]] = defaultdict(list)
     for row in (*plan.artefacts, *plan.rows):
         blocks[row.planned.block].append(row)
+    with_groups = any(row.together > 1 for row in plan.open)
     for block, rows in blocks.items():
-        console.print(_block(block, rows))
+        console.print(_block(block, rows, plan.groups if with_groups else None))
     _show_checkpoints(console, plan)
     console.print(Text.assemble(*_counts(plan), "\n", _total(plan)))
     show_other_code(console, plan)
@@ -82,20 +84,31 @@ def _show_checkpoints(console: Console, plan: Plan) -> None:
         console.print(Text(str(checkpoint)), soft_wrap=True)
 
 
-def _block(title: str, rows: list[PlanRow]) -> Table:
+def _block(title: str, rows: list[PlanRow], formed: Groups | None) -> Table:
+    """One table; with groups it tells how many cells are trained together."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
-    for name in ("row", "pair", "seeds", "state", "time", "why"):
+    for name in ("row", "pair", "seeds", "state", "time", *(["together"] if formed else []), "why"):
         table.add_column(name, justify="right" if name == "time" else "left", overflow="fold")
-    groups: dict[tuple[str, ...], list[PlanRow]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[PlanRow]] = defaultdict(list)
     for row in rows:
-        groups[(row.planned.label, row.planned.cell.pair, row.state, row.reason)].append(row)
-    for (label, pair, state, reason), members in groups.items():
+        alike[(row.planned.label, row.planned.cell.pair, row.state, row.reason)].append(row)
+    for (label, pair, state, reason), members in alike.items():
         seeds = " ".join(str(row.planned.cell.seed) for row in members)
         known = [row.seconds for row in members if row.seconds is not None]
         unknown = "unknown" if members[0].open else ""
         time = duration(sum(known)) if known else unknown
-        table.add_row(Text(label), Text(pair), seeds, Text(state, style=_STYLES[state]), time, Text(reason))
+        together = [Text(_together(members, formed))] if formed else []
+        table.add_row(Text(label), Text(pair), seeds, Text(state, style=_STYLES[state]), time, *together, Text(reason))
     return table
+
+
+def _together(members: list[PlanRow], groups: Groups) -> str:
+    """How many cells are trained together, the cells of a row included; why they are alone, where that is a choice."""
+    sizes = sorted({row.together for row in members if row.open})
+    if not sizes:
+        return ""
+    reason = groups.reasons.get(members[0].planned.id)
+    return f"alone: {reason}" if reason else " or ".join(map(str, sizes))
 
 
 def _counts(plan: Plan) -> list[str | tuple[str, str]]:

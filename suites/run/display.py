@@ -26,18 +26,23 @@ from suites.work.folder import WorkFolder
 class _Active:
     planned: PlannedCell
     folder: WorkFolder
-    since: float = field(default_factory=time.monotonic)
+    together: int
+    since: float = field(default_factory=lambda: time.monotonic())
     first_share: float | None = None
 
     def look(self, estimate: float | None) -> tuple[dict[str, Any], float | None]:
-        """The worker's latest report, and seconds to go: from the pace so far, or else from cells like it."""
+        """The worker's latest report, and seconds until it is done: from the pace so far, or else from cells like it.
+
+        Args:
+            estimate: seconds of a worker that the cell takes, those of others that are trained beside it left out.
+        """
         found = self.folder.progress()
         if found and self.first_share is None:  # a resumed cell's share at the first look is not 0
             self.first_share, self.since = _share(found), time.monotonic()
         elapsed, gained = time.monotonic() - self.since, _share(found) - (self.first_share or 0.0)
         if gained > 0:
             return found, elapsed * (1 - _share(found)) / gained
-        return found, max(estimate - elapsed, 0.0) if estimate is not None else None
+        return found, max(estimate * self.together - elapsed, 0.0) if estimate is not None else None
 
 
 class LiveDisplay:
@@ -65,16 +70,16 @@ class LiveDisplay:
             self._active.clear()
         self._live.stop()
 
-    def started(self, planned: PlannedCell, folder: WorkFolder) -> None:
-        """A cell's training began."""
+    def started(self, planned: PlannedCell, folder: WorkFolder, together: int = 1) -> None:
+        """A cell's training began; its worker trains so many cells, itself included."""
         with self._lock:
-            self._active[planned.id] = _Active(planned, folder)
+            self._active[planned.id] = _Active(planned, folder, together)
 
     def ended(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
         """An attempt ended, or the cell was settled without one."""
         with self._lock:
-            self._active.pop(planned.id, None)
-            self._tally.count(planned, status, seconds)
+            active = self._active.pop(planned.id, None)
+            self._tally.count(planned, status, seconds / active.together if active else seconds)
         if status not in DONE or reason:
             self._live.console.print(_problem(planned, status, reason))
 
@@ -86,7 +91,7 @@ class LiveDisplay:
     def _picture(self) -> RenderableType:
         tally, running = self._tally, list(self._active.values())
         looks = [active.look(tally.estimate(active.planned)) for active in running]
-        left = tally.remaining({active.planned.id: look[1] for active, look in zip(running, looks, strict=True)})
+        left = tally.remaining({a.planned.id: (look[1], a.together) for a, look in zip(running, looks, strict=True)})
         head = Text.assemble(
             (self._title, "bold"),
             "   ",
@@ -128,9 +133,9 @@ class PlainDisplay:
     def __exit__(self, *_: object) -> None:
         """Nothing is left to draw."""
 
-    def started(self, planned: PlannedCell, folder: WorkFolder) -> None:
-        """A cell's training began."""
-        self._line(f"start  {planned.id}  {_name(planned)}")
+    def started(self, planned: PlannedCell, folder: WorkFolder, together: int = 1) -> None:
+        """A cell's training began; its worker trains so many cells, itself included."""
+        self._line(f"start  {planned.id}  {_name(planned)}" + (f"  one of {together}" if together > 1 else ""))
 
     def ended(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
         """An attempt ended, or the cell was settled without one."""
@@ -184,16 +189,21 @@ class _Tally:
         row = self._open.get(planned.id)
         return self._took.get(_kind(planned), row.seconds if row else None)
 
-    def remaining(self, running: Mapping[str, float | None]) -> float | None:
-        """Seconds until all is done, given those of the cells that run; None while too little is known."""
-        waiting = [self.estimate(row.planned) for cell, row in self._open.items() if cell not in running]
+    def remaining(self, running: Mapping[str, tuple[float | None, int]]) -> float | None:
+        """Seconds until all is done; None while too little is known.
+
+        Args:
+            running: id of each cell that runs to the seconds until it is done, and how many its worker trains.
+        """
+        waiting = [(self.estimate(row.planned), 1) for cell, row in self._open.items() if cell not in running]
         everything = [*running.values(), *waiting]
-        known = [seconds for seconds in everything if seconds is not None]
+        known = [seconds / together for seconds, together in everything if seconds is not None]
         if not known:
             return None
         mean = sum(known) / len(known)
-        each = [mean if seconds is None else seconds for seconds in everything]
-        return max(sum(each) / self._workers, max(each))
+        each = [(mean * together if seconds is None else seconds, together) for seconds, together in everything]
+        work = sum(seconds / together for seconds, together in each)
+        return max(work / self._workers, *(seconds for seconds, _ in each))
 
 
 def _kind(planned: PlannedCell) -> tuple[str, ...]:

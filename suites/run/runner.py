@@ -6,18 +6,18 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
-from results.records.schema import Attempt, Record
 from results.records.store import Store
-from suites.executors.base import Ending, Executor, Handle, Job
-from suites.plan.plan import DONE, Plan, weights_exist
-from suites.run.verdict import Verdict, judge, make_record
-from suites.spec.code import code_of, differing
+from suites.executors.base import Ending, Executor, Handle, Job, Member
+from suites.plan.plan import Plan
+from suites.run.ledger import Ledger
+from suites.run.summary import Display, Summary
+from suites.run.verdict import Verdict, judge
+from suites.run.waiting import Waiting
 from suites.spec.expand import PlannedCell
-from suites.spec.protocols import resolved
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.locks import CellLock, acquire
 from suites.work.options import RunOptions
@@ -28,44 +28,22 @@ PATIENCE_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 
 
-class Display(Protocol):
-    """What is told about a run while it goes on."""
+@dataclass(frozen=True)
+class _Taken:
+    """A cell that is trained, its lock held by this process and by the worker."""
 
-    def started(self, planned: PlannedCell, folder: WorkFolder) -> None:
-        """A cell's training began."""
-
-    def ended(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
-        """An attempt at a cell ended, or the cell was settled without one; status ``retry``: it is tried again."""
-
-
-@dataclass
-class Summary:
-    """What became of a run.
-
-    Attributes:
-        statuses: cell id to the status of its record, as far as the run came.
-        interrupted: it was stopped by a signal.
-    """
-
-    statuses: dict[str, str] = field(default_factory=dict)
-    interrupted: bool = False
-
-    @property
-    def failed(self) -> list[str]:
-        """Ids of the cells that are not done."""
-        return [cell for cell, status in self.statuses.items() if status not in DONE]
-
-    @property
-    def exit_code(self) -> int:
-        """0: all done; 1: some cells failed; 130: interrupted."""
-        return 130 if self.interrupted else int(bool(self.failed))
+    planned: PlannedCell
+    folder: WorkFolder
+    lock: CellLock
 
 
 @dataclass
 class _Running:
-    planned: PlannedCell
-    folder: WorkFolder
-    lock: CellLock
+    """A job, and those of its cells that have no verdict yet."""
+
+    members: list[_Taken]
+    together: int
+    since: float
     handle: Handle
 
 
@@ -73,7 +51,7 @@ class Runner:
     """Trains a suite's cells on an executor and writes their records.
 
     Args:
-        plan: what is to be trained.
+        plan: what is to be trained, and together with what.
         store: where records go.
         executor: where workers run.
         options: what workers are told.
@@ -92,14 +70,8 @@ class Runner:
     ) -> None:
         self._store, self._executor, self._options, self._display = store, executor, options, display
         self._fail_fast = fail_fast
-        self._before, self._unreadable = plan.records, plan.unreadable
-        # One seed of everything before the next seed: a table that is stopped early compares all methods.
-        self._waiting = sorted(
-            (row.planned for row in plan.open),
-            key=lambda planned: (planned.cell.regime != "alone", planned.cell.seed),
-        )
+        self._ledger, self._waiting = Ledger(plan, store), Waiting(plan, executor.slots)
         self._running: list[_Running] = []
-        self._attempts: dict[str, list[Attempt]] = {}
         self._stop = 0  # how often this process was asked to
         self._inside = False
         self.summary = Summary({row.planned.id: "ok" for row in plan.cells if not row.open})
@@ -124,7 +96,7 @@ class Runner:
             finally:
                 self._executor.close()
                 for running in self._running:  # what a failure or an executor that ends jobs later has left here
-                    running.lock.release()
+                    _release(running.members)
                 self._running = []
         self.summary.interrupted = bool(self._stop)
         return self.summary
@@ -133,94 +105,137 @@ class Runner:
         """Collect what has ended and start what can start; whether anything happened."""
         happened = False
         for running in list(self._running):
-            ending = self._executor.poll(running.handle)
-            if ending is not None:
-                self._conclude(running, ending)
-                happened = True
+            happened |= self._collect(running)
         if self._fail_fast and self.summary.failed:
-            self._waiting = []
-        for planned in list(self._waiting):
-            if len(self._running) >= self._executor.slots or self._stop:
-                break
-            happened |= self._consider(planned)
+            self._waiting.clear()
+        if len(self._running) < self._executor.slots:
+            most = self._waiting.share(lambda planned: self._teacher(planned) is not None)
+            for planned in self._waiting:
+                if len(self._running) >= self._executor.slots or self._stop:
+                    break
+                happened |= self._consider(planned, most)
         return happened
 
-    def _consider(self, planned: PlannedCell) -> bool:
-        """Start a waiting cell, or settle it where that needs no training; whether either happened."""
-        teacher = self.summary.statuses.get(planned.teacher.id) if planned.teacher else "ok"
-        if teacher is None:
-            return False
-        lock = acquire(self._store.root, planned.id)
-        if lock is None:
-            return False  # another runner is at it; its record is looked at once the lock is free
+    def _collect(self, running: _Running) -> bool:
+        """Conclude a job that has ended, or those cells of a group that are done before it; whether there was any."""
+        ending = self._executor.poll(running.handle)
+        if ending is not None:
+            self._conclude_all(running, running.members, ending)
+            return True
+        done = [member for member in running.members if member.folder.outcome()] if running.together > 1 else []
+        for member in done:
+            self._conclude(running, member, Ending(0, time.monotonic() - running.since))
+        return bool(done)
+
+    def _consider(self, planned: PlannedCell, most: int) -> bool:
+        """Start a waiting cell and others with it, or settle it where that needs no training; whether either happened.
+
+        Args:
+            planned: the cell.
+            most: how many may be started together.
+        """
+        members: list[_Taken] = []
+
+        def take(cell: PlannedCell) -> bool:
+            taken = self._take(cell)
+            members.extend([taken] if taken else [])
+            return taken is not None
+
+        try:
+            if take(planned):
+                self._waiting.gather(planned, most, take)
+                self._start(members)
+        except BaseException:
+            _release(members)
+            raise
+        return bool(members) or planned.id in self.summary.statuses
+
+    def _take(self, planned: PlannedCell) -> _Taken | None:
+        """Take a cell out of those that wait, its lock held; None: it stays, or it is settled without training."""
+        teacher = self._teacher(planned)
+        lock = acquire(self._store.root, planned.id) if teacher is not None else None
+        if teacher is None or lock is None:
+            if teacher is not None:  # another runner is at it; its record is looked at once the lock is free
+                self._waiting.is_elsewhere(planned)
+            return None
         self._waiting.remove(planned)
         try:
             if not self._settle(planned, teacher):
-                self._start(planned, lock)
-                return True
+                return _Taken(planned, self._folder(planned), lock)
         except BaseException:
             lock.release()
             raise
         lock.release()
-        return True
+        return None
+
+    def _teacher(self, planned: PlannedCell) -> str | None:
+        """What became of a cell's teacher; None while that is not known."""
+        return self.summary.statuses.get(planned.teacher.id) if planned.teacher else "ok"
 
     def _settle(self, planned: PlannedCell, teacher: str) -> bool:
         """Deal with a cell that needs no training (any more); whether it was one."""
-        folder = self._folder(planned)
-        record = self._record(planned)
-        news = record is not None and record != self._before.get(planned.id) and record.status != "interrupted"
-        if record is not None and news and (record.status != "ok" or weights_exist(planned, self._store)):
-            self._tell(planned, record.status, record.reason, 0.0)
+        if news := self._ledger.news(planned):
+            self._tell(planned, news.status, news.reason, 0.0)
             return True
-        outcome = folder.outcome()
-        if outcome and outcome.get("status") in DONE and self._takes_up(planned, record, outcome):
+        if outcome := self._ledger.left_behind(planned, self._folder(planned)):
             self._write(planned, judge(Ending(0, 0.0), outcome), outcome, float(outcome.get("seconds", 0.0)))
             return True
         if teacher != "ok" and planned.teacher:
-            failed = self._record(planned.teacher)
+            failed = self._ledger.record(planned.teacher)
             reason = failed.reason if failed else "no record"
             told = f"teacher {planned.cell.teacher} failed: {teacher}: {reason}"
             self._write(planned, Verdict("error", told), None, 0.0)
             return True
         return False
 
-    def _takes_up(self, planned: PlannedCell, record: Record | None, outcome: dict[str, Any]) -> bool:
-        """Whether an outcome that was left behind is news: its runner ended before it could write the record."""
-        if record is None or record.status not in DONE:
-            return True
-        return bool(differing(record.code, outcome.get("code", {}))) and outcome["code"] == code_of(planned.cell)
-
-    def _start(self, planned: PlannedCell, lock: CellLock) -> None:
-        folder = self._folder(planned)
-        folder.forget_outcome()
-        folder.assign(Assignment(cell=planned.cell, protocol=planned.protocol, options=self._options))
-        self._display.started(planned, folder)
-        self._inside = True
+    def _start(self, members: list[_Taken]) -> None:
+        first = members[0].planned
+        for member in members:
+            planned, folder = member.planned, member.folder
+            folder.forget_outcome()
+            folder.assign(Assignment(cell=planned.cell, protocol=planned.protocol, options=self._options))
+            if planned is not first:
+                folder.note(f"trained together with {first.id}; what the worker prints: adm logs {first.id}")
+            self._display.started(planned, folder, len(members))
+        job = Job(
+            first.cell.task,
+            tuple(Member(member.folder, member.lock.descriptor) for member in members),
+            first.protocol.recipe.kernels,
+        )
+        self._inside, since = True, time.monotonic()
         try:
-            kernels = planned.protocol.recipe.kernels
-            handle = self._executor.start(Job(planned.id, planned.cell.task, folder, lock.descriptor, kernels))
+            handle = self._executor.start(job)
         finally:
             self._inside = False
-        self._running.append(_Running(planned, folder, lock, handle))
+        self._running.append(_Running(members, len(members), since, handle))
 
-    def _conclude(self, running: _Running, ending: Ending) -> None:
-        """Write the record of an attempt that ended, or put the cell back when the machine failed it."""
-        outcome = running.folder.outcome()
-        verdict = judge(ending, outcome)
-        if self._stop and verdict.infrastructure:  # the signal that stopped this process may have reached the worker
-            verdict = Verdict("interrupted", verdict.reason)
-        planned = running.planned
-        attempts = self._attempts.setdefault(planned.id, [])
+    def _conclude_all(self, running: _Running, members: list[_Taken], ending: Ending) -> None:
+        """Take leave of a job that has ended, with a verdict on some of the cells that had none yet."""
         self._running.remove(running)
         try:
-            if verdict.infrastructure and len(attempts) < RETRIES:
-                attempts.append(_attempt(verdict, outcome, ending.seconds))
-                self._waiting.insert(0, planned)
+            for member in list(members):
+                self._conclude(running, member, ending)
+        finally:
+            _release(running.members)
+
+    def _conclude(self, running: _Running, member: _Taken, ending: Ending) -> None:
+        """Write the record of an attempt that ended, or put the cell back when it may not be its own fault."""
+        planned, outcome = member.planned, member.folder.outcome()
+        verdict = judge(ending, outcome, running.together)
+        # The signal that stopped this process may have reached the worker.
+        if self._stop and (verdict.infrastructure or verdict.of_group):
+            verdict = Verdict("interrupted", verdict.reason)
+        running.members.remove(member)
+        try:
+            again = verdict.infrastructure and self._ledger.attempts(planned) < RETRIES
+            if verdict.of_group or again:
+                self._ledger.failed(planned, verdict, outcome, ending.seconds)
+                self._waiting.put_back(planned, max(running.together // 2, 1))
                 self._display.ended(planned, "retry", verdict.reason, ending.seconds)
             else:
                 self._write(planned, verdict, outcome, ending.seconds)
         finally:
-            running.lock.release()
+            member.lock.release()
 
     def _interrupt_all(self) -> None:
         """End what runs, with a last checkpoint of each worker that can be asked for one."""
@@ -238,40 +253,18 @@ class Runner:
     def _interrupted(self, running: _Running) -> None:
         """Take up how a job ended, if it has; an interrupted attempt leaves a record only where there is none yet."""
         ending = self._executor.poll(running.handle)
-        if ending is None:  # of an executor that ends jobs later: the cell is resumed from its checkpoint
+        if ending is None:  # of an executor that ends jobs later: the cells are resumed from their checkpoints
             return
-        if running.folder.outcome() is not None or self._record(running.planned) is None:
-            self._conclude(running, ending)
-        else:
-            self._running.remove(running)
-            running.lock.release()
+        told = [m for m in running.members if m.folder.outcome() is not None or self._ledger.record(m.planned) is None]
+        self._conclude_all(running, told, ending)
 
     def _write(self, planned: PlannedCell, verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> None:
-        earlier = self._before.get(planned.id)
-        attempts = [*(earlier.attempts if earlier else ()), *self._attempts.get(planned.id, ())]
-        made = record = make_record(planned, verdict, outcome, [*attempts, _attempt(verdict, outcome, seconds)])
-        if earlier is not None and earlier.status == "ok":
-            if made.status in DONE:
-                self._store.keep_replaced(earlier)
-            else:  # a score is not lost for an attempt that gave none
-                record = earlier.model_copy(update={"attempts": made.attempts})
-        if planned.id in self._unreadable and self._record(planned) is None:
-            self._store.set_aside(planned.id)
-        self._store.write_protocol(planned.cell.protocol_digest, resolved(planned.cell.protocol, planned.protocol))
-        self._store.write_record(record)
-        folder = self._folder(planned)
-        folder.forget_outcome()
-        if made.status in DONE:
-            folder.tidy()
+        made = self._ledger.write(planned, verdict, outcome, seconds)
         self._tell(planned, made.status, made.reason, seconds)
 
     def _tell(self, planned: PlannedCell, status: str, reason: str | None, seconds: float) -> None:
         self.summary.statuses[planned.id] = status
         self._display.ended(planned, status, reason, seconds)
-
-    def _record(self, planned: PlannedCell) -> Record | None:
-        """The cell's record as it is now; None also where it cannot be read."""
-        return self._store.records([planned.id])[0].get(planned.id)
 
     def _folder(self, planned: PlannedCell) -> WorkFolder:
         return WorkFolder.of(self._store.root, planned.id)
@@ -294,6 +287,6 @@ class Runner:
                 signal.signal(number, handler)
 
 
-def _attempt(verdict: Verdict, outcome: dict[str, Any] | None, seconds: float) -> Attempt:
-    reason = verdict.reason or (outcome or {}).get("remark")
-    return Attempt(status=verdict.status, reason=reason, seconds=round(seconds, 3))
+def _release(members: list[_Taken]) -> None:
+    for member in members:
+        member.lock.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,21 +24,38 @@ class Verdict:
         status: of the record to be.
         reason: for people; None when all is well.
         infrastructure: the machine failed rather than the experiment, so another attempt makes sense.
+        of_group: it may be due to another cell that was trained beside this one, so fewer are to be tried together.
     """
 
     status: str
     reason: str | None
     infrastructure: bool = False
+    of_group: bool = False
 
 
-def judge(ending: Ending, outcome: dict[str, Any] | None) -> Verdict:
-    """Status and reason of an attempt, from what the worker left or else from how it ended."""
+def judge(ending: Ending, outcome: dict[str, Any] | None, together: int = 1) -> Verdict:
+    """Status and reason of an attempt at a cell, from what the worker left for it or else from how the worker ended.
+
+    Args:
+        ending: of the worker.
+        outcome: the cell's.
+        together: how many cells the worker trained.
+    """
+    found = _judge(ending, outcome, together)
+    if together == 1 or found.status == "interrupted" or (outcome is not None and found.status != "oom"):
+        return found
+    others = "another" if together == 2 else f"{together - 1} others"
+    return replace(found, reason=f"{found.reason}; trained together with {others}", of_group=True)
+
+
+def _judge(ending: Ending, outcome: dict[str, Any] | None, together: int) -> Verdict:
     if outcome is not None:
         return Verdict(str(outcome.get("status", "error")), outcome.get("reason"))
     if ending.stopped:
         return Verdict("interrupted", "stopped before it was done; run the suite again to go on")
     if ending.timed_out:
-        return Verdict("timeout", f"ended after {ending.seconds:.0f} s, the limit for one cell")
+        limit = "the limit for one cell" if together == 1 else f"the limit for {together} cells"
+        return Verdict("timeout", f"ended after {ending.seconds:.0f} s, {limit}")
     if ending.out_of_memory:
         return Verdict("oom", "ended by the system for lack of memory")
     if ending.code is None:

@@ -68,6 +68,18 @@ class WorkFolder:
         """The weights of a teacher that was trained together with the student."""
         return self.path / TEACHER_WEIGHTS
 
+    def note(self, line: str) -> None:
+        """Add a line to the log, which a worker adds to as well.
+
+        Raises:
+            AdmError: it cannot be written.
+        """
+        try:
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"{line}\n")
+        except OSError as error:
+            raise AdmError(why_not_written(self.log, error)) from error
+
     def assign(self, assignment: Assignment) -> None:
         """Write ``cell.json``."""
         self._write("cell.json", assignment.model_dump(mode="json"))

@@ -118,7 +118,7 @@ class Round:
         log_file = self._logs / f"{len(list(self._logs.iterdir())):03d}.txt"
         with log_file.open("wb") as log:
             return subprocess.Popen(
-                [*command, "--executor", "noted", "--device", "cpu", "--workers", str(slots)],
+                [*command, "--executor", "noted", "--device", "cpu", "--workers", str(slots), "--group", "1"],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

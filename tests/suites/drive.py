@@ -1,4 +1,4 @@
-"""Runs a suite with the test worker: ``python drive.py SUITE_FILE STORE WORKERS``; exits as ``adm run`` does.
+"""Runs a suite with the test worker: ``python drive.py SUITE_FILE STORE WORKERS [GROUP]``; exits as ``adm run`` does.
 
 And what tests look at afterwards: records.
 """
@@ -16,10 +16,12 @@ from results.records.store import Store
 from suites.executors.base import Job
 from suites.executors.local import LocalExecutor
 from suites.executors.slots import Slot, slots
+from suites.plan.groups import Room
 from suites.plan.plan import make_plan
 from suites.plan.selection import Selection
 from suites.run.display import PlainDisplay
-from suites.run.runner import Runner, Summary
+from suites.run.runner import Runner
+from suites.run.summary import Summary
 from suites.spec.expand import PlannedCell, expand
 from suites.work.options import RunOptions
 
@@ -55,10 +57,11 @@ def drive(
     timeout: float | None = None,
     fail_fast: bool = False,
     selection: Selection | None = None,
+    group: int = 1,
 ) -> Summary:
-    """Run a suite file with the test worker on CPU slots."""
+    """Run a suite file with the test worker on CPU slots, so many cells in a worker at most."""
     expansion, records = expand(str(suite)), Store(store)
-    plan = make_plan(expansion, records, workers, selection)
+    plan = make_plan(expansion, records, workers, selection, Room(group))
     executor = ShortTraining(slots("cpu", workers), timeout)
     options = RunOptions(device="cpu", store=store)
     display = PlainDisplay(plan, expansion.suite.title, Console(file=sys.stdout, width=200, highlight=False))
@@ -80,7 +83,7 @@ def record(suite: Path, store: Path, method: str, seed: int = 0, regime: str = "
 
 if __name__ == "__main__":
     try:
-        summary = drive(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+        summary = drive(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), group=int([*sys.argv, "1"][4]))
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,8 @@
 """A worker whose training is a short sum, with the accidents that the tests ask for; run as a module.
 
-``behaviour.json`` in the store maps ``method/seed`` to an accident; ``starts.txt`` gets a line per training begun, and
-``epochs.txt`` one per epoch trained.
+``behaviour.json`` in the store maps ``method/seed`` to an accident; ``starts.txt`` gets a line per training begun,
+``workers.txt`` the process that does it, and ``epochs.txt`` one per epoch trained. The cells of a group are trained one
+after the other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def train(
 ) -> dict[str, Any]:
     """A chain of hashes, one link per epoch, checkpointed after each; its end decides the score."""
     note(options.store / "starts.txt", cell.id)
+    note(options.store / "workers.txt", f"{os.getpid()} {cell.id}")
     accident(behaviour(cell, options.store), work, options.store)
     checkpoint, state, done = work / "checkpoint.pt", cell.id, 0
     if checkpoint.exists():

@@ -15,7 +15,7 @@ from conftest import ROOT
 from rich.console import Console
 
 from results.records.store import Store
-from suites.executors.base import Ending, Job
+from suites.executors.base import Ending, Job, Member
 from suites.executors.local import LocalExecutor
 from suites.executors.slots import Slot, slots
 from suites.plan.plan import make_plan
@@ -57,7 +57,7 @@ def job(tmp_path: Path) -> Iterator[Callable[[str], Job]]:
 
         def make(name: str) -> Job:
             (tmp_path / name).mkdir()
-            return Job(name, "classification", WorkFolder(tmp_path / name), lock.fileno())
+            return Job("classification", (Member(WorkFolder(tmp_path / name), lock.fileno()),))
 
         yield make
 
@@ -76,7 +76,7 @@ def test_workers_are_waited_for_while_the_libraries_load(
     endings: list[Ending | None] = []
     wait_for(lambda: endings.append(executor.poll(one)) or endings[-1] is not None)
     assert endings[-1] is not None and endings[-1].code == 5
-    assert one.job.folder.log.read_text() == "True\n" and two.job.folder.log.read_text() == ""
+    assert one.job.log.read_text() == "True\n" and two.job.log.read_text() == ""
 
 
 def test_a_time_limit_holds_while_the_libraries_load(
@@ -87,6 +87,18 @@ def test_a_time_limit_holds_while_the_libraries_load(
     wait_for(lambda: (ending := hasty.poll(handle)) is not None and ending.timed_out)
     hasty.close()
     assert time.monotonic() - began < IMPORT_SECONDS / 4
+
+
+def test_cells_that_are_trained_together_have_as_many_times_the_limit(
+    executor: LocalExecutor, job: Callable[[str], Job]
+) -> None:
+    hasty = QuickWorkers(slots("cpu", 1), timeout=0.3)
+    members = tuple(job(name).members[0] for name in ("one", "two", "three"))
+    handle = hasty.start(Job("classification", members))
+    endings: list[Ending | None] = []
+    wait_for(lambda: endings.append(hasty.poll(handle)) or endings[-1] is not None)
+    hasty.close()
+    assert endings[-1] is not None and endings[-1].timed_out and endings[-1].seconds > 3 * 0.3
 
 
 def test_an_interrupt_ends_a_run_while_the_libraries_load(executor: LocalExecutor, suite: Path, store: Path) -> None:
@@ -114,6 +126,6 @@ def test_each_cell_gets_the_kernels_of_its_recipe(
     for kernels in ("portable", "native", "portable"):
         handle = executor.start(replace(job(f"{kernels}-{len(told)}"), kernels=kernels))
         wait_for(lambda handle=handle: executor.poll(handle) is not None)
-        told[kernels] = handle.job.folder.log.read_text()
+        told[kernels] = handle.job.log.read_text()
     executor.close()
     assert told == {"portable": ":4096:8 False\n", "native": "None False\n"}

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ from conftest import ROOT
 
 from suites.executors.nursery import Nursery
 from suites.executors.slots import Slot, slots
-from suites.work.locks import acquire, is_held
+from suites.plan.groups import LARGEST
+from suites.work.locks import acquire, held
 from tests.processes import alive, wait_for
 
 Start = Callable[..., int]
@@ -49,9 +50,9 @@ def nursery(tmp_path: Path, script: Callable[[str], str]) -> Iterator[Nursery]:
 def start(nursery: Nursery, tmp_path: Path) -> Start:
     """Starts a module in the nursery, with ``<name>.txt`` for its log."""
 
-    def begin(module: str, *arguments: str, name: str = "log", lock: int | None = None, **environment: str) -> int:
+    def begin(module: str, *arguments: str, name: str = "log", locks: Sequence[int] = (), **environment: str) -> int:
         with (tmp_path / f"{name}.txt").open("ab") as log:
-            return nursery.start(module, arguments, environment, log, log.fileno() if lock is None else lock)
+            return nursery.start(module, arguments, environment, log, locks)
 
     return begin
 
@@ -103,20 +104,22 @@ def test_a_worker_has_the_imports_and_its_own_group_environment_and_log(
         assert alive(int(arguments[2]))  # the nursery
 
 
-def test_a_lock_is_held_by_its_worker_alone_and_as_long_as_that_lives(
+def test_locks_are_held_by_their_worker_alone_and_as_long_as_that_lives(
     nursery: Nursery, start: Start, script: Callable[[str], str], tmp_path: Path
 ) -> None:
     module = script("time.sleep(600)")
-    workers = {}
-    for cell in ("a", "b"):
-        lock = acquire(tmp_path, cell)
-        assert lock is not None
-        workers[cell] = start(module, lock=lock.descriptor)
-        lock.release()
-    assert is_held(tmp_path, "a") and is_held(tmp_path, "b") and not nursery.has_ended(workers["a"])
-    assert nursery.end(workers["a"]) == -signal.SIGKILL
-    assert not is_held(tmp_path, "a") and is_held(tmp_path, "b")
-    assert nursery.end(workers["b"]) == -signal.SIGKILL
+    workers = []
+    cells = ["a"], [f"b{number}" for number in range(LARGEST)]
+    for own in cells:
+        locks = [lock for cell in own if (lock := acquire(tmp_path, cell)) is not None]
+        workers.append(start(module, locks=[lock.descriptor for lock in locks]))
+        for lock in locks:
+            lock.release()
+    assert held(tmp_path, [*cells[0], *cells[1]]) == {"a", *cells[1]} and not nursery.has_ended(workers[0])
+    assert nursery.end(workers[0]) == -signal.SIGKILL
+    assert held(tmp_path, [*cells[0], *cells[1]]) == {*cells[1]} and len(cells[1]) == LARGEST
+    assert nursery.end(workers[1]) == -signal.SIGKILL
+    assert held(tmp_path, [*cells[0], *cells[1]]) == set()
 
 
 def test_what_a_worker_started_ends_with_it(
@@ -147,7 +150,7 @@ def test_a_nursery_that_does_not_answer_counts_as_ended(
     monkeypatch.setattr("suites.executors.nursery._PATIENCE", 0.5)
     with (tmp_path / "log.txt").open("ab") as log:
         nursery = Nursery([], {}, log)
-        worker = nursery.start(script("print(sys.argv[-1], flush=True); time.sleep(600)"), [], {}, log, log.fileno())
+        worker = nursery.start(script("print(sys.argv[-1], flush=True); time.sleep(600)"), [], {}, log, [])
     wait_for(lambda: bool((tmp_path / "log.txt").read_text()))
     assert not nursery.has_ended(worker)
     os.kill(int((tmp_path / "log.txt").read_text()), signal.SIGSTOP)

@@ -48,7 +48,8 @@ class Counting(Executor):
 
     def start(self, job):
         began = time.monotonic()
-        run_cell(job.folder)
+        for member in job.members:
+            run_cell(member.folder)
         self.count += 1
         return Ended(job, Ending(0, time.monotonic() - began))
 
@@ -134,8 +135,9 @@ def test_an_executor_of_another_file_may_not_take_a_name(tmp_path: Path) -> None
     [
         (("--timeout", "5"), "--timeout needs --executor local"),
         (("--workers", "2"), "--workers 2 needs --executor local"),
+        (("--group", "2"), "--group 2 needs --executor local: a worker of 'inline' trains one cell"),
     ],
-    ids=["timeout", "workers"],
+    ids=["timeout", "workers", "group"],
 )
 def test_what_an_executor_cannot_do_is_refused(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
     assert words in refusal("run", "smoke", "--executor", "inline", "--store", tmp_path, *options)

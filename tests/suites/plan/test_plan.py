@@ -19,13 +19,15 @@ def expansion(suite: Path) -> Expansion:
     return expand(str(suite))
 
 
-def finish(planned: PlannedCell, store: Path, status: str = "ok", seconds: float = 10.0) -> None:
+def finish(
+    planned: PlannedCell, store: Path, status: str = "ok", seconds: float = 10.0, peak_mb: float | None = None
+) -> None:
     """The record that the cell's training would have left; of a teacher, its weights as well."""
     attempt = Attempt(status=status, reason=None if status == "ok" else "it went wrong", seconds=seconds)
     content = {"scores": {"student": {"top1": 50.0}}} if status == "ok" else {}
     made = Record(
         id=planned.id, cell=planned.cell, status=status, reason=attempt.reason, attempts=[attempt],
-        cost=Cost(train_s=seconds), **content,
+        cost=Cost(train_s=seconds, peak_memory_mb=peak_mb), **content,
         primary={"metric": "top1", "higher_is_better": True, "unit": "%", "selection": "last"} if content else None,
     )  # fmt: skip
     Store(store).write_record(made)

@@ -51,7 +51,7 @@ def test_what_is_removed_changes_no_result(finished: Path, suite: Path) -> None:
     before, tables = scores(finished), adm("report", "mine", "--store", finished).out
     assert f"\n{finished}: removed " in adm("clean", "--store", finished, "--yes").out
     left = {path.name for path in finished.iterdir()}
-    assert left == {"records", "suites", "protocols", "starts.txt", "epochs.txt"}
+    assert left == {"records", "suites", "protocols", "starts.txt", "workers.txt", "epochs.txt"}
     assert (finished / "records" / ".new.json.0a1b2c3d.tmp").exists()  # somebody may be writing it
     assert adm("clean", "--store", finished).out == f"{finished}: nothing can go\n"
     assert scores(finished) == before and adm("report", "mine", "--store", finished).out == tables

@@ -89,6 +89,37 @@ def test_what_is_left_is_told_from_cells_like_it_and_from_those_that_do_not_run(
     assert "about 11 min 40 s to go" in shown(display)
 
 
+def test_cells_that_are_trained_together_take_one_worker(
+    suite: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offline cells take 100 s each, so two together 200 s; the worker's pace says it as well."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    expansion = expand(str(suite))
+    for row in (*expansion.artefacts, *(row for row in expansion.rows if row.cell.regime == "online")):
+        finish(row, store)
+    offline = [row for row in expansion.rows if row.cell.regime == "offline"]
+    finish(offline[0], store, seconds=100.0)
+    plan = make_plan(expansion, Store(store), 1)
+    display = LiveDisplay(plan, "mine", terminal())
+    assert "about 5 min to go" in shown(display)
+    for planned in offline[1:3]:
+        display.started(planned, WorkFolder.of(store, planned.id), 2)
+    assert "about 5 min to go" in shown(display) and shown(display).count(" 3 min 20 s\n") == 2
+    clock[0] += 20.0
+    for planned in offline[1:3]:
+        WorkFolder.of(store, planned.id).report({"epoch": 1, "epochs": 12})
+    shown(display)
+    clock[0] += 40.0
+    for planned in offline[1:3]:
+        WorkFolder.of(store, planned.id).report({"epoch": 3, "epochs": 12})
+    assert shown(display).count(" 3 min\n") == 2 and "about 4 min 40 s to go" in shown(display)
+    clock[0] += 120.0
+    for planned in offline[1:3]:
+        display.ended(planned, "ok", None, 180.0)
+    assert "about 1 min 30 s to go" in shown(display)  # half of what the two took
+
+
 def test_the_pace_of_a_resumed_cell_begins_at_the_first_look(
     plan: Plan, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +195,7 @@ def test_elsewhere_there_is_a_line_for_each_start_and_end(plan: Plan, store: Pat
     with display:
         display.started(planned, WorkFolder.of(store, planned.id))
         display.ended(planned, "error", "no disk", 61.0)
+        display.started(planned, WorkFolder.of(store, planned.id), 3)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[0] == "mine: 0/9 done" and lines[1].startswith(f"start  {planned.id}")
-    assert lines[2].endswith("1 min 1 s  [1/9]: no disk")
+    assert lines[2].endswith("1 min 1 s  [1/9]: no disk") and lines[3] == f"{lines[1]}  one of 3"
