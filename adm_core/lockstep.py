@@ -19,7 +19,7 @@ from torch import Tensor
 from adm_core import train
 from adm_core.batch import Batch
 from adm_core.errors import AdmError, Stopped
-from adm_core.meter import Stretch, TurnMeter
+from adm_core.meter import Span, TurnMeter
 from adm_core.seeds import derive
 from adm_core.shared_teacher import SharedTeacher, share_teachers
 from adm_core.show import Shown
@@ -113,7 +113,7 @@ class Lockstep:
                 self._each(self._at(epoch), lambda member: member.trainer.check())
                 self._meter.turn(_NOBODY)
             if stop or due:
-                self._end_stretch()
+                self._end_span()
             if stop:
                 self._stop(epoch)
             if due:
@@ -122,7 +122,7 @@ class Lockstep:
             if not self._at(epoch):
                 return
         self._each(self._at(epoch), lambda member: member.trainer.check())
-        self._end_stretch()
+        self._end_span()
 
     def _save(self) -> None:
         self._each(self._members, lambda member: member.trainer.save())
@@ -175,8 +175,8 @@ class Lockstep:
             member.peak_mb = max(member.peak_mb or 0.0, peak - others)
             self._meter.turn(_NOBODY)
 
-    def _end_stretch(self) -> None:
-        """Tell each member what the stretch would have taken it alone, and how much of that was spent once for all."""
+    def _end_span(self) -> None:
+        """Tell each member what the span would have taken it alone, and how much of that was spent once for all."""
         own: dict[_Member, list[float]] = {member: [] for member in self._members}
         together = dict.fromkeys(own, 0.0)
         shared: dict[Hashable, float] = {}
@@ -191,8 +191,8 @@ class Lockstep:
                 together[whose] += part
         for member, steps in own.items():
             if steps:
-                stretch = Stretch(sum(steps) / 1000, steps, member.peak_mb, together[member] / 1000)
-                member.trainer.progress.took(stretch)
+                span = Span(sum(steps) / 1000, steps, member.peak_mb, together[member] / 1000)
+                member.trainer.progress.took(span)
 
     def _at(self, epoch: int) -> list[_Member]:
         """The members that have not ended an epoch, counted from 0, which those before have."""

@@ -17,10 +17,12 @@ _PROCESS = Path("/proc/self")
 _Mark = float | torch.cuda.Event
 _RESET_PEAK = "5"
 """What Linux's ``clear_refs`` takes to set the peak of the resident set to what is resident now (proc(5))."""
+_UNCOUNTED_MB = 8.0
+"""MiB by which Linux's count of what is resident may be late, as every thread counts for itself first."""
 
 
-class Stretch(NamedTuple):
-    """What a stretch of training took.
+class Span(NamedTuple):
+    """What a span of training took.
 
     Attributes:
         seconds: from its beginning to its end.
@@ -36,11 +38,11 @@ class Stretch(NamedTuple):
 
 
 class Meter:
-    """Measures stretches of training without waiting for the device between steps.
+    """Measures spans of training without waiting for the device between steps.
 
     Memory is what torch has allocated on a GPU; on a CPU the resident set of the process, which Linux measures anew for
-    every stretch; what was freed before the first is given back then. Elsewhere it has one peak since the process
-    began, which only the first stretch can tell: evaluation would be in any later one.
+    every span; what was freed before the first is given back then. Elsewhere, and in containers that don't let it, a
+    process has one peak since it began: it is that of a span in which it grew, and tells nothing of any other.
 
     Args:
         device: where training happens.
@@ -49,17 +51,17 @@ class Meter:
     def __init__(self, device: torch.device) -> None:
         self._device, self._on_gpu = device, device.type == "cuda"
         self._began, self._marks = 0.0, list[_Mark]()
-        self._measurable = True
+        self._peak_before = 0.0
 
     def begin(self) -> None:
-        """A stretch begins."""
+        """A span begins."""
         first = not self._marks
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             if first:
                 _give_back_freed_memory()
-            self._measurable = _reset_peak() or first
+            self._peak_before = _peak_before()
         self._marks.clear()
         self._began = time.perf_counter()
         self.step()
@@ -68,21 +70,16 @@ class Meter:
         """A step has been taken, or handed to the device."""
         self._marks.append(_mark(self._device))
 
-    def end(self) -> Stretch:
-        """What the stretch took; waits for the device."""
+    def end(self) -> Span:
+        """What the span took; waits for the device."""
         if self._on_gpu:
             torch.cuda.synchronize(self._device)
-        seconds = time.perf_counter() - self._began
-        return Stretch(seconds, [_between(*pair) for pair in itertools.pairwise(self._marks)], self._peak())
-
-    def _peak(self) -> float | None:
-        if self._on_gpu:
-            return torch.cuda.max_memory_allocated(self._device) / 2**20
-        return _peak_of_process() if self._measurable else None
+        seconds, peak = time.perf_counter() - self._began, _peak_since(self._peak_before, self._device)
+        return Span(seconds, [_between(*pair) for pair in itertools.pairwise(self._marks)], peak)
 
 
 class TurnMeter:
-    """Measures a stretch of training that several take in turns, each turn apart, without waiting for the device.
+    """Measures a span of training that several take in turns, each turn apart, without waiting for the device.
 
     Args:
         device: where training happens.
@@ -91,10 +88,10 @@ class TurnMeter:
     def __init__(self, device: torch.device) -> None:
         self._device, self._on_gpu = device, device.type == "cuda"
         self._turns: list[tuple[Hashable, _Mark]] = []
-        self._measurable = False
+        self._peak_before = 0.0
 
     def begin(self) -> None:
-        """A stretch begins."""
+        """A span begins."""
         self._turns = [("", _mark(self._device))]
 
     def turn(self, whose: Hashable) -> None:
@@ -117,13 +114,11 @@ class TurnMeter:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             _give_back_freed_memory()
-            self._measurable = _reset_peak()
+            self._peak_before = _peak_before()
 
     def peak(self) -> float | None:
         """The peak since then, MiB, as :class:`Meter` tells it; None where it cannot be told."""
-        if self._on_gpu:
-            return torch.cuda.max_memory_allocated(self._device) / 2**20
-        return _peak_of_process() if self._measurable else None
+        return _peak_since(self._peak_before, self._device)
 
 
 def _mark(device: torch.device) -> _Mark:
@@ -148,23 +143,38 @@ def _give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _reset_peak() -> bool:
-    """Let the peak of the process's resident set be what is resident now, where the system can."""
+def _peak_before() -> float:
+    """MiB that the peak of the process's resident set exceeds if it is of what comes now: 0 where it can be reset."""
     try:
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
     except OSError:
-        return False
-    return True
+        return _peak_of_process()
+    peak, now = _resident("VmHWM"), _resident("VmRSS")
+    was_reset = peak is not None and now is not None and peak - now < _UNCOUNTED_MB
+    return 0.0 if was_reset else _peak_of_process()
+
+
+def _peak_since(before: float, device: torch.device) -> float | None:
+    """MiB: on a GPU the peak since it was reset; on a CPU that of the process, None where it has not grown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = _peak_of_process()
+    return peak if peak > before else None
 
 
 def _peak_of_process() -> float:
     """The peak of the process's resident set in MiB, since it was reset."""
+    peak = _resident("VmHWM")
+    if peak is not None:
+        return peak
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _resident(what: str) -> float | None:
+    """What Linux's ``/proc/self/status`` tells of the process's resident set, MiB; None on other systems."""
     try:
         lines = (_PROCESS / "status").read_text().splitlines()
     except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{what}:")), None)

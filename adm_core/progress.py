@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adm_core.errors import Diverged
-from adm_core.meter import Stretch
+from adm_core.meter import Span
 from adm_core.outcome import Outcome
 from adm_core.taps import Network
 
@@ -88,12 +88,12 @@ class Progress:
             else:
                 self.sums[name], self.counts[name] = value.double(), 1
 
-    def took(self, stretch: Stretch) -> None:
-        """Take in what a stretch of steps took."""
-        self.seconds += stretch.seconds
-        self.shared += stretch.shared
-        self.step_ms += stretch.step_ms
-        peaks = [peak for peak in (self.peak_mb, stretch.peak_mb) if peak is not None]
+    def took(self, span: Span) -> None:
+        """Take in what a span of steps took."""
+        self.seconds += span.seconds
+        self.shared += span.shared
+        self.step_ms += span.step_ms
+        peaks = [peak for peak in (self.peak_mb, span.peak_mb) if peak is not None]
         self.peak_mb = max(peaks, default=None)
 
     def check_finite(self, steps_per_epoch: int, epochs: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
@@ -22,6 +23,7 @@ Tap = Annotated[str, AfterValidator(_one_map)]
 """The type of a setting that names one place; groups of several maps are for ``tuple[str, ...]``."""
 
 
+@functools.cache
 def _validator(settings: type[Any]) -> TypeAdapter[Any]:
     hints = get_type_hints(settings, include_extras=True)
     columns: dict[str, Any] = {f.name: (hints[f.name], f.default) for f in fields(settings)}

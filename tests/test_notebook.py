@@ -41,7 +41,7 @@ def test_every_block_runs_and_gives_the_committed_tables(tmp_path: Path, monkeyp
     assert list(table.index) == list(shown.index)
     np.testing.assert_allclose(table[["mean", "std"]], shown[["top1", "top1_std"]], rtol=1e-12)
     differences = found["paired"].groupby("block").mean().stack().dropna()
-    assert len(differences) == shown.top1_delta.count() == 9
+    assert len(differences) == shown.top1_delta.count() == len(shown) - 2  # of each regime's baseline there is none
     np.testing.assert_allclose(differences, shown.top1_delta.dropna().loc[differences.index], rtol=1e-9)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     assert set(found["lines"].columns) == set(shown[shown.regime == "online"].index.get_level_values("label"))

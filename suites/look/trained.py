@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.method import Method
 from adm_core.taps import Network
@@ -13,7 +12,7 @@ from adm_core.task import Task
 from results.records.schema import Cell
 from results.records.store import Store
 from suites.spec.expand import teacher_cell
-from suites.spec.method_settings import settings_of
+from suites.spec.method_settings import method_of
 from suites.spec.networks import sha256
 from suites.work.folder import WorkFolder
 from suites.work.options import RunOptions
@@ -83,7 +82,7 @@ class TrainedCells:
 def _deploying(cell: Cell) -> Method | None:
     """The cell's method where it deploys something else than the student; a method that is not at hand does not."""
     try:
-        method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
+        method = method_of(cell)
     except AdmError:
         return None
     return method if method.card.deployed != "student" else None

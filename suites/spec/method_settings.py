@@ -11,7 +11,7 @@ from adm_core.compose import parts_of
 from adm_core.errors import AdmError, nearest, unknown
 from adm_core.method import Method
 from results.records.identity import canonical_json
-from results.records.schema import MethodPart
+from results.records.schema import Cell, MethodPart
 from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings, Suite
 from suites.spec.networks import OwnNetworks
 from tasks import catalogue
@@ -134,6 +134,15 @@ def at_default(method: type[Method], settings: Mapping[str, object]) -> tuple[st
 def settings_of(part: MethodPart) -> dict[str, Any]:
     """The settings of a method that a cell names, as :func:`adm_core.registry.create` takes them."""
     return dict(part.settings)
+
+
+def method_of(cell: Cell) -> Method:
+    """The method that a cell names, with its settings.
+
+    Raises:
+        AdmError: no such method, or it has no such settings any more.
+    """
+    return registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:

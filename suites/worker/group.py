@@ -13,7 +13,7 @@ from adm_core.shared_teacher import share_teachers
 from adm_core.task import Task
 from suites.worker.opening import Teacher, initial_teacher, open_task, pick_device
 from suites.worker.stopping import asked
-from suites.worker.training import Given, Ready, make_ready, method_of, score
+from suites.worker.training import Given, Ready, checked_method, make_ready, score
 
 Conclude = Callable[[str, "dict[str, Any] | Exception"], None]
 """Is told of one cell, by name, what :func:`suites.worker.training.train_cell` returns or raises."""
@@ -58,7 +58,7 @@ def _open(given: Given) -> _Shared:
     """What all have in common, made with the first one's cell."""
     began, cell, recipe = time.perf_counter(), given.cell, given.protocol.recipe
     device = pick_device(given.options.device, recipe.precision, recipe.kernels)
-    task = open_task(cell, given.protocol, device, given.options, method_of(cell).needs)
+    task = open_task(cell, given.protocol, device, given.options, checked_method(cell).needs)
     teacher = initial_teacher(cell, task, given.options)
     return _Shared(task, teacher, time.perf_counter() - began)
 
@@ -66,7 +66,7 @@ def _open(given: Given) -> _Shared:
 def _make_ready(given: Given, shared: _Shared) -> Ready:
     """A member; the time until its first step is that of a cell alone, which would have opened the rest itself."""
     began = time.perf_counter() - shared.seconds
-    return make_ready(given, method_of(given.cell), shared.task, began, shared.teacher)
+    return make_ready(given, checked_method(given.cell), shared.task, began, shared.teacher)
 
 
 def _train(ready: dict[str, Ready], conclude: Conclude) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from adm_core import registry
 from adm_core.compute import training_flops
 from adm_core.errors import Unsupported
 from adm_core.recipe import Protocol
 from adm_core.train import Trainer
 from adm_files import replacing
 from results.records.identity import digest
-from results.records.schema import Cell, MethodPart, Stretched
+from results.records.schema import Cell, Stretched
 from suites.spec.code import code_of
-from suites.spec.method_settings import settings_of
+from suites.spec.method_settings import method_of
 from suites.work.folder import ARTEFACTS
 from suites.work.options import RunOptions
 from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task
@@ -57,27 +57,43 @@ def _flops_of_each(cell: Cell, protocol: Protocol, device: torch.device, options
     for parts in cell.stretch.match if cell.stretch else ():
         other = cell.model_copy(update={"method": parts, "stretch": None})
         try:
-            found[_name(parts)] = _flops(other, protocol, device, options)
+            found[other.method_name] = _flops(other, protocol, device, options)
         except Unsupported:  # its own row says why
             continue
     return found
 
 
-def _flops(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions) -> float:
-    """Operations of a cell's training step on its first batch; counted once for all its seeds."""
+def flops_of(cell: Cell, store: Path, ready: Callable[[], Trainer]) -> float:
+    """Operations of a cell's training step per example; counted once for all its seeds and stretches.
+
+    Args:
+        cell: what trains.
+        store: keeps what was counted.
+        ready: gives its trainer, which is good for nothing else afterwards.
+    """
     science = cell.model_dump(mode="json", exclude={"seed", "stretch", "protocol"})
-    file = options.store / ARTEFACTS / "training-flops" / f"{digest(science | {'code': code_of(cell)})}.json"
+    file = store / ARTEFACTS / "training-flops" / f"{digest(science | {'code': code_of(cell)})}.json"
     if (known := _read(file)) is not None:
         return known
-    method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
-    task = open_task(cell, protocol, device, options, method.needs)
-    networks, identity = initial_networks(cell, task, options)
-    distiller = make_distiller(cell, task, method, networks, options.files)
-    know_teacher(cell, task, method, distiller, identity, options.store)
-    flops = training_flops(Trainer(distiller, task, protocol.recipe, cell.seed), next(iter(task.batches(0, 0))))
+    trainer = ready()
+    flops = training_flops(trainer, next(iter(trainer.task.batches(0, 0)))) / trainer.recipe.batch_size
     with replacing(file) as new:
         new.write_text(json.dumps(flops), encoding="utf-8")
     return flops
+
+
+def _flops(cell: Cell, protocol: Protocol, device: torch.device, options: RunOptions) -> float:
+    """Those of a cell that does not train here."""
+
+    def ready() -> Trainer:
+        method = method_of(cell)
+        task = open_task(cell, protocol, device, options, method.needs)
+        networks, identity = initial_networks(cell, task, options)
+        distiller = make_distiller(cell, task, method, networks, options.files)
+        know_teacher(cell, task, method, distiller, identity, options.store)
+        return Trainer(distiller, task, protocol.recipe, cell.seed)
+
+    return flops_of(cell, options.store, ready)
 
 
 def _read(file: Path) -> float | None:
@@ -86,7 +102,3 @@ def _read(file: Path) -> float | None:
         return float(json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _name(parts: tuple[MethodPart, ...]) -> str:
-    return "+".join(part.name for part in parts)

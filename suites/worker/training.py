@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from adm_core import registry
 from adm_core.compose import parts_of
-from adm_core.compute import training_flops
 from adm_core.errors import AdmError
 from adm_core.method import Method
 from adm_core.progress import Trained
@@ -24,13 +23,13 @@ from adm_core.train import Trainer
 from adm_files import copy_mode
 from results.records.schema import Cell, Stretched
 from suites.spec.code import code_of
-from suites.spec.method_settings import settings_of
+from suites.spec.method_settings import method_of
 from suites.work.folder import CHECKPOINT, EXPORT, TEACHER_WEIGHTS, WEIGHTS, finite
 from suites.work.options import RunOptions
 from suites.worker.opening import Teacher, initial_networks, know_teacher, make_distiller, open_task, pick_device
 from suites.worker.provenance import environment
 from suites.worker.stopping import asked
-from suites.worker.stretching import stretched
+from suites.worker.stretching import flops_of, stretched
 from suites.worker.weights import check_savable, save_weights
 from tasks import catalogue
 
@@ -59,7 +58,7 @@ def train_cell(
     """
     began = time.perf_counter()
     device = pick_device(options.device, protocol.recipe.precision, protocol.recipe.kernels)
-    method = method_of(cell)
+    method = checked_method(cell)
     protocol, longer = stretched(cell, protocol, device, options)
     task = open_task(cell, protocol, device, options, method.needs)
     ready = make_ready(Given(cell, protocol, work, options, report, longer), method, task, began)
@@ -98,13 +97,13 @@ class Ready:
     setup_s: float
 
 
-def method_of(cell: Cell) -> Method:
-    """The cell's method.
+def checked_method(cell: Cell) -> Method:
+    """The cell's method, of the version that the cell asks for.
 
     Raises:
-        AdmError: here it is of another version.
+        AdmError: here it is of another.
     """
-    method = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
+    method = method_of(cell)
     _check_versions(cell, method)
     return method
 
@@ -152,7 +151,7 @@ def score(ready: Ready, trained: Trained) -> dict[str, Any]:
         "curves": finite(_epoch_first(trained)),
         "weights": weights,
         "teacher": _scored(ready.teacher, scores.get("teacher", {}).get(task.metric)),
-        "cost": times | dict(task.costs) | _cost(trainer, trained),
+        "cost": times | dict(task.costs) | _cost(cell, trainer, trained, given.options.store),
         "stretched": given.stretched and given.stretched.model_dump(),
         "capabilities": sorted(trainer.distiller.method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
@@ -186,12 +185,12 @@ def _epoch_first(trained: Trained) -> dict[str, list[float | None]]:
     return {"epoch": trained.curves.get("epoch", [])} | trained.curves
 
 
-def _cost(trainer: Trainer, trained: Trained) -> dict[str, Any]:
+def _cost(cell: Cell, trainer: Trainer, trained: Trained, store: Path) -> dict[str, Any]:
     """What training took; the last use of the trainer."""
     distiller, task, batch_size = trainer.distiller, trainer.task, trainer.recipe.batch_size
     steps, example = max(trained.steps, 1), task.example()
-    flops: dict[str, float] = {role: _flops(network, example) for role, network in trained.networks.items()}
-    flops["training"] = training_flops(trainer, next(iter(task.batches(0, 0)))) / batch_size
+    flops: dict[str, float | None] = {role: _flops(network, example) for role, network in trained.networks.items()}
+    flops["training"] = _counted(cell, trainer, store)
     return {
         "train_s": trained.seconds,
         "step_ms": trained.step_ms,
@@ -204,6 +203,15 @@ def _cost(trainer: Trainer, trained: Trained) -> dict[str, Any]:
         },
         "flops": flops,
     }
+
+
+def _counted(cell: Cell, trainer: Trainer, store: Path) -> float | None:
+    """Operations of a training step per example; None where they cannot be counted, as what is trained is not lost."""
+    try:
+        return flops_of(cell, store, lambda: trainer)
+    except Exception:  # an operation that torch's counter cannot take, or no memory for a further step
+        traceback.print_exc()
+        return None
 
 
 def _parameters(module: torch.nn.Module) -> int:

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from adm_core import source
-from adm_core.errors import AdmError
 from adm_core.taps import Network
 from adm_core.task import TaskContext
-from adm_files import replacing
 from tasks import artefacts
 
 
@@ -72,12 +70,13 @@ class KnownScores:
             return judge()
         state = network.module.state_dict()
         what = "|".join((self._what, split, network.name, repr(network.module), *state))
-        path = folder / "scores" / f"{artefacts.digest(what, state.values())}.json"
-        known = _read(path)
-        if known is None:
-            known = judge()
-            _write(path, known)
-        return known
+        path = folder / "scores" / f"{artefacts.digest(what, state.values())}.safetensors"
+        known = artefacts.read(path)
+        if known is not None:
+            return Judged(json.loads(known[1]), known[0]["named"])
+        found = judge()
+        artefacts.write(path, {"named": found.named}, json.dumps(found.scores))
+        return found
 
 
 @functools.cache
@@ -85,20 +84,3 @@ def _code() -> str:
     """SHA-256 of the code that predicts and judges."""
     folder = Path(__file__).parent
     return source.of_core() + source.of_folders((folder, folder.parent / "datasets"))
-
-
-def _read(path: Path) -> Judged | None:
-    """What a file tells; None where there is none, or it is damaged, so that it is made anew."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return Judged(dict(told["scores"]), torch.tensor(told["named"], dtype=torch.int64))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write(path: Path, found: Judged) -> None:
-    try:
-        with replacing(path) as new:
-            new.write_text(json.dumps({"scores": found.scores, "named": found.named.tolist()}), encoding="utf-8")
-    except OSError as error:
-        raise AdmError(f"artefact {path} could not be written: {error}") from error

@@ -192,13 +192,13 @@ def test_a_stretch_is_science(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("methods", "told"),
     [
-        ("none, {method: none, stretch: match}", r"'none \(stretch=match\)' is to train as long as the dearest other"),
+        ("{method: none, stretch: match}", r"'none \(stretch=match\)' is to train as long as the dearest other"),
+        ("none, {method: none, stretch: match}", "and there is no other; add methods, or give a factor"),
         ("none, {method: none, stretch: 1}", "stretch"),
         ("none, {method: none, stretch: .inf}", "stretch"),
         ("none, {method: none, stretch: most}", "stretch"),
     ],
 )
 def test_a_stretch_that_says_nothing_is_refused(tmp_path: Path, methods: str, told: str) -> None:
-    methods = methods if "match" not in methods else "{method: none, stretch: match}"
     with pytest.raises(AdmError, match=told):
         rows(tmp_path, methods)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,21 @@ def test_where_nothing_that_it_is_to_match_runs_it_is_skipped_with_the_reason(st
     cell = row.cell.model_copy(update={"stretch": Stretch(match=((MethodPart(name="rdd", version=1),),))})
     with pytest.raises(Unsupported, match="none of the 1 methods that it is to match runs on resnet14w16s2 > resnet8"):
         stretching.stretched(cell, row.protocol, stretching.torch.device("cpu"), RunOptions(device="cpu", store=store))
+
+
+def test_a_trained_cell_whose_operations_cannot_be_counted_is_kept(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> float:
+        raise NotImplementedError("an operation of its own")
+
+    monkeypatch.setattr(stretching, "training_flops", refuse)
+    row = expand(str(store / "mine.yaml")).rows[0].teacher
+    assert row is not None
+    other = row.cell.model_copy(update={"seed": 5})
+    shutil.rmtree(store / "artefacts" / "training-flops", ignore_errors=True)
+    work = WorkFolder.of(store, other.id)
+    work.path.mkdir(parents=True, exist_ok=True)
+    made = train_cell(other, row.protocol, work.path, RunOptions(device="cpu", store=store), lambda _: None)
+    assert made["cost"]["flops"]["training"] is None and made["scores"]["student"]["top1"] is not None
+    assert "an operation of its own" in capsys.readouterr().err

@@ -41,5 +41,5 @@ def test_students_tell_the_digest_of_their_teachers_record_and_share_its_scores(
         assert record["cost"]["step_ms"] > 0 and record["cost"]["peak_memory_mb"] > 0
     scores = [record["scores"]["teacher"] for record in students]
     assert scores[0] == scores[1] and scores[0]["top1"] == teacher["scores"]["student"]["top1"]
-    kept = list((tmp_path / "runs" / "artefacts" / "scores").glob("*.json"))
+    kept = list((tmp_path / "runs" / "artefacts" / "scores").glob("*.safetensors"))
     assert len(kept) == 2  # one for each split
