@@ -18,7 +18,7 @@ CALLS = 8
 
 
 @pytest.mark.parametrize("words", ["--help", "list methods", "list networks", "plan quick"])
-def test_a_command_answers_at_once(benchmark, capsys, tmp_path, words):
+def test_a_command_answers_at_once(benchmark, tell, tmp_path, words):
     took = []
 
     def call() -> None:
@@ -29,6 +29,4 @@ def test_a_command_answers_at_once(benchmark, capsys, tmp_path, words):
 
     benchmark.pedantic(call, rounds=CALLS)
     best = min(took)
-    benchmark.extra_info.update(best_s=round(best, 3), calls=CALLS)
-    with capsys.disabled():
-        print(f"\nadm {words}: {best:.2f} s (best of {CALLS})")
+    tell(f"`adm {words}`", f"{best:.2f} s", best_s=best, calls=CALLS)

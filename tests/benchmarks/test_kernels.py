@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from adm_core import cpu, kernels
+from adm_core import kernels
 
 STEPS, ROUNDS = 24, 2
 TASKS = ("classification", "segmentation", "diffusion")
@@ -46,7 +46,7 @@ def step_seconds(task: str) -> float:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_portable_kernels_cost_little(benchmark, capsys, task):
+def test_portable_kernels_cost_little(benchmark, tell, task):
     best: dict[str, tuple[float, str]] = {}
     for _ in range(ROUNDS):
         for choice in ("portable", "native"):
@@ -58,7 +58,8 @@ def test_portable_kernels_cost_little(benchmark, capsys, task):
             best[choice] = min(best.get(choice, (took, capability)), (took, capability))
     (portable, narrow), (native, wide) = best["portable"], best["native"]
     benchmark.pedantic(step_seconds, (task,), rounds=1)
-    benchmark.extra_info.update(portable_ms=1000 * portable, native_ms=1000 * native, ratio=portable / native)
-    with capsys.disabled():
-        print(f"\n{task}: portable ({narrow}) {1000 * portable:.1f} ms, native ({wide}) {1000 * native:.1f} ms, "
-              f"ratio {portable / native:.2f}; {cpu.told().get('model name')}")  # fmt: skip
+    tell(
+        f"portable kernels ({narrow}) against native ones ({wide}), {task}",
+        f"{portable / native:.2f} × the time ({1000 * native:.1f} → {1000 * portable:.1f} ms)",
+        portable_ms=1000 * portable, native_ms=1000 * native,
+    )  # fmt: skip

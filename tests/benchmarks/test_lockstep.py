@@ -25,7 +25,7 @@ from tasks.classification.batches import InMemoryBatches
 from tests.benchmarks.test_data_path import MEAN, STD
 from tests.benchmarks.test_step import CLASSES, SGD, FixedTask, build, cifar_like
 
-METHODS = ("none", "kd", "dkd", "dist", "fitnet", "at", "crd", "ofd")
+METHODS = ("none", "kd", "fitnet", "at", "dkd", "dist", "adm", "kd+adm", "dkd+adm", "crd", "simkd", "ofd")
 STEPS, BATCH = 1, 16
 RECIPE = Recipe(epochs=3, batch_size=BATCH, optimizer=SGD)
 
@@ -72,15 +72,14 @@ def refuse(name: str, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("pair", [("resnet32x4", "resnet8x4"), ("resnet56", "resnet20")], ids=" > ".join)
-def test_lockstep_against_one_by_one(benchmark, capsys, pair: tuple[str, str]) -> None:
+def test_lockstep_against_one_by_one(benchmark, tell, pair: tuple[str, str]) -> None:
     torch.set_num_threads(1)
     keep_freed_memory()  # as every worker does
     alone = one_by_one(pair)
     lockstep = benchmark.pedantic(lambda: in_lockstep(pair), rounds=1)
-    each, ratio = 1000 / STEPS / len(METHODS), alone / lockstep
-    benchmark.extra_info.update(alone_s=round(alone, 2), lockstep_s=round(lockstep, 2), ratio=round(ratio, 2))
-    with capsys.disabled():
-        print(
-            f"\n{len(METHODS)} methods of {' > '.join(pair)}, a step of each: one by one {each * alone:.0f} ms, "
-            f"in lockstep {each * lockstep:.0f} ms, {ratio:.2f} times as fast"
-        )
+    each = 1000 / STEPS / len(METHODS)
+    tell(
+        f"{len(METHODS)} offline methods of {' > '.join(pair)} in lockstep against one by one, batch {BATCH}",
+        f"{lockstep / alone:.2f} × the time (a step of each {each * alone:.0f} → {each * lockstep:.0f} ms)",
+        headline=True, alone_s=alone, lockstep_s=lockstep,
+    )  # fmt: skip

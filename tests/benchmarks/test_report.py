@@ -64,7 +64,7 @@ def store(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("table", ["scores", "cost"])
-def test_report_of_ten_thousand_records(benchmark, capsys, store, table):
+def test_report_of_ten_thousand_records(benchmark, tell, store, table):
     took = []
 
     def call() -> None:
@@ -76,6 +76,5 @@ def test_report_of_ten_thousand_records(benchmark, capsys, store, table):
         assert "method-49" in done.stdout
 
     benchmark.pedantic(call, rounds=3)
-    benchmark.extra_info.update(best_s=round(min(took), 2), records=METHODS * PAIRS * SEEDS)
-    with capsys.disabled():
-        print(f"\nadm report --table {table} of {METHODS * PAIRS * SEEDS:,} records: {min(took):.2f} s (best of 3)")
+    count = METHODS * PAIRS * SEEDS
+    tell(f"`adm report --table {table}` of {count:,} records", f"{min(took):.2f} s", best_s=min(took), records=count)

@@ -1,0 +1,105 @@
+"""The tables of speed, made of what pytest-benchmark writes, between two marks of a page."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_spec = importlib.util.spec_from_file_location("speed", ROOT / "docs" / "speed.py")
+assert _spec is not None and _spec.loader is not None
+speed = importlib.util.module_from_spec(_spec)
+sys.modules["speed"] = speed
+_spec.loader.exec_module(speed)
+
+MARKED = f"before\n{speed.BEGIN}old\n{speed.END}after\n"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/speed.md"):
+        (tmp_path / page).write_text(MARKED)
+    return tmp_path
+
+
+def run_of(file: Path, day: str, *rows: dict) -> Path:
+    """A file as pytest-benchmark writes it, with what :mod:`tests.benchmarks.conftest` adds."""
+    machine = {"processor": "a CPU", "kernels": "AVX2", "torch": "2.14.1", "cpu": {"count": 2}}
+    made = [{"fullname": f"test_{n}", "extra_info": {"rows": [row]}} for n, row in enumerate(rows)]
+    file.write_text(json.dumps({"machine_info": machine, "datetime": f"{day}T10:00:00", "benchmarks": made}))
+    return file
+
+
+def row(what: str, result: str, headline: bool = False) -> dict:
+    return {"what": what, "result": result, "headline": headline, "figures": {}}
+
+
+def test_both_tables_are_written_between_the_marks(root):
+    file = run_of(root / "a.json", "2026-11-26", row("a step", "2 ms", headline=True), row("a command", "0.1 s"))
+    speed.main([file], root)
+    measured = "Measured on a CPU (AVX2), 2 cores, torch 2.14.1, 2026-11-26.\n\n| what | measured |\n| :--- | ---: |\n"
+    table = f"before\n{speed.BEGIN}{measured}| a step | 2 ms |\n"
+    assert (root / "README.md").read_text() == f"{table}{speed.END}after\n"
+    assert (root / "docs/speed.md").read_text() == f"{table}| a command | 0.1 s |\n{speed.END}after\n"
+
+
+def test_a_later_run_takes_the_place_of_an_earlier_and_says_where_it_was(root):
+    first = run_of(root / "a.json", "2026-11-25", row("a", "1 ms", headline=True), row("b", "2 ms"), row("c", "3 ms"))
+    later = run_of(root / "b.json", "2026-11-26", row("a", "4 ms", headline=True))
+    speed.main([first, later], root)
+    page = (root / "docs/speed.md").read_text()
+    assert "| a | 4 ms (a CPU (AVX2), 2 cores, torch 2.14.1, 2026-11-26) |" in page and "1 ms" not in page
+    assert "| b | 2 ms |" in page and "2026-11-25.\n" in page
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("{}", "not a --benchmark-json file"),
+        ("no JSON", "not a --benchmark-json file"),
+        ('{"machine_info": {"processor": "", "kernels": "", "torch": "", "cpu": {}}, "datetime": "", "benchmarks": []}',
+         "no benchmark told anything"),
+    ],
+    ids=["another JSON", "no JSON", "no benchmarks"],
+)  # fmt: skip
+def test_what_is_not_of_a_benchmark_is_refused(root, file, said):
+    (root / "a.json").write_text(file)
+    with pytest.raises(SystemExit, match=said):
+        speed.main([root / "a.json"], root)
+    assert (root / "README.md").read_text() == MARKED
+
+
+def test_pages_without_marks_and_runs_without_headlines_are_refused(root):
+    file = run_of(root / "a.json", "2026-11-26", row("a", "1 ms"))
+    with pytest.raises(SystemExit, match="nothing of this is for the README"):
+        speed.main([file], root)
+    (root / "docs/speed.md").write_text("no marks\n")
+    with pytest.raises(SystemExit, match="a table belongs between the lines"):
+        speed.main([run_of(root / "b.json", "2026-11-26", row("a", "1 ms", headline=True))], root)
+
+
+def test_a_real_benchmark_tells_its_row_and_its_machine(tmp_path):
+    file = tmp_path / "made.json"
+    words = [
+        "-m",
+        "pytest",
+        "tests/benchmarks/test_cli_latency.py",
+        "-k",
+        "help",
+        "--benchmark-only",
+        f"--benchmark-json={file}",
+    ]
+    subprocess.run([sys.executable, *words, "-p", "no:xdist"], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (told,) = speed.rows_of([file])
+    assert told.what == "`adm --help`" and told.result.endswith(" s") and " cores, torch " in told.where
+
+
+def test_the_committed_pages_have_the_marks_that_the_tables_belong_between():
+    for page in ("README.md", "docs/speed.md"):
+        text = (ROOT / page).read_text()
+        assert text.count(speed.BEGIN) == text.count(speed.END) == 1
+        assert text.index(speed.BEGIN) < text.index(speed.END)
