@@ -47,7 +47,7 @@ def make_settings(method: str, settings: type[Any], given: dict[str, Any]) -> An
             raise unknown("setting", key, known, where=f"method '{method}'")
     try:
         # As JSON, where strict means that a list is a list, 2 is a number, and true or "2" is not.
-        checked = _validator(settings).validate_json(json.dumps(given))
+        checked = _validator(settings).validate_json(json.dumps(given))  # type: ignore[arg-type]  # mypy takes no class for hashable
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

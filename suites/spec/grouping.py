@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from adm_core import registry
 from results.records.schema import Cell
 from suites.spec.expand import PlannedCell, teacher_cell
-from suites.spec.method_settings import settings_of
+from suites.spec.method_settings import method_of
 
 GroupKey = tuple[str | int | bool | None, ...]
 """What the members of a group have in common."""
@@ -36,7 +35,7 @@ def key_of(cell: Cell) -> GroupKey | None:
     """
     if _reason(cell):
         return None
-    needs = registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method}).needs
+    needs = method_of(cell).needs
     trained, own = teacher_cell(cell), cell.networks.get(cell.teacher or "")
     return (
         cell.task,
