@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adm_core import train
 from adm_core.batch import Batch
+from adm_core.compiling import begin_step
 from adm_core.errors import AdmError, Stopped
 from adm_core.meter import Span, TurnMeter
 from adm_core.seeds import derive
@@ -141,6 +142,8 @@ class Lockstep:
     def _step(self, batch: Batch, number: int) -> None:
         """The step of those that have not taken it."""
         due = [member for member in self._members if member.step == number]
+        if self._recipe.compile:
+            begin_step()
         shown: dict[SharedTeacher | None, list[Shown]] = {None: []}
         for teacher in dict.fromkeys(member.teacher for member in due if member.teacher):
             try:

@@ -66,7 +66,7 @@ def backward(outcome: Outcome, optimizer: torch.optim.Optimizer, chunks: int, sc
         scaler: of fp16 losses.
     """
     if not isinstance(optimizer, GroupedSGD):
-        total = outcome.total / chunks
+        total = outcome.total / chunks if chunks > 1 else outcome.total
         (scaler.scale(total) if scaler else total).backward()
         return
     groups = list(outcome.groups.items())

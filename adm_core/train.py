@@ -22,6 +22,7 @@ from torch import nn
 from adm_core import checkpoint
 from adm_core.averaging import MovingAverage
 from adm_core.batch import Batch
+from adm_core.compiling import begin_step, compiled
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.losses.spatial import share_of
@@ -93,6 +94,8 @@ class Trainer:
             raise AdmError(f"precision {recipe.precision} needs a GPU, not {self.device}; use fp32 or bf16")
         if recipe.selection == "best-validation" and not task.has_validation:
             raise AdmError("selection best-validation needs a validation split; set data.validation in the protocol")
+        if recipe.compile:
+            distiller.showing.forward = compiled(recipe.compile, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
         self.optimizers = make_optimizers(distiller, recipe)
         self.peaks = [float(group["lr"]) for group in self._groups()]
@@ -130,6 +133,8 @@ class Trainer:
             batch: the whole of it.
             shown: what the frozen teacher shows on each of its micro-batches; none: it is run here.
         """
+        if self.recipe.compile and not shown:
+            begin_step()
         step = self.progress.step
         done = step / (self.recipe.epochs * self.task.steps_per_epoch)
         factor = self.recipe.schedule.factor(step / self.task.steps_per_epoch, self.recipe.epochs)

@@ -77,9 +77,9 @@ class LocalExecutor(Executor):
         """As many slots as asked for, or one per GPU or core.
 
         Raises:
-            AdmError: ``cuda`` where there is no GPU.
+            AdmError: what :func:`suites.executors.slots.slots` refuses.
         """
-        return cls(slots(options.device, options.workers), options.timeout)
+        return cls(slots(options.device, options.workers, options.per_gpu), options.timeout)
 
     def start(self, job: Job) -> Handle:
         """Have a worker started on a free slot, which :meth:`poll` does where what it needs is still being imported.
