@@ -59,7 +59,7 @@ class DiffusionTask(GenerativeTask):
         dataset = str(self.spec["dataset"])
         opened = open_splits(
             settings,
-            lambda split: datasets.load(dataset, split, self._roots, context.download),
+            lambda split: datasets.load(dataset, split, self._roots, context.download, context.artefacts),
             self.benchmark,
             int(self.spec["classes"]),
         )
