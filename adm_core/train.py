@@ -59,18 +59,22 @@ class Trainer:
         recipe: how to train.
         seed: of the run; initialisation is the caller's.
         checkpoint_file: where to keep the checkpoint; an existing one is resumed. None: no checkpoints.
-        checkpoint_seconds: time between two checkpoints, whatever the length of an epoch: a stop costs at most that
-            and one step.
+        checkpoint_seconds: least time between two checkpoints, whatever the length of an epoch; it is longer where the
+            last one took more than ``checkpoint_share`` of it. A kill costs at most that time and one step. 0: after
+            every step, whatever that takes.
         report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``.
         asked_to_stop: looked at after each step; once it is true, a checkpoint is kept and :class:`Stopped` raised.
         code: part to SHA-256 of its source; the checkpoint holds it, and one of other code is not gone on from.
 
     Attributes:
         remark: why training started over although there was a checkpoint; None where it did not.
+        checkpoint_share: most of its time that checkpoints may take, but for the first one.
 
     Raises:
         AdmError: the recipe asks for what the device cannot do, or the checkpoint is damaged.
     """
+
+    checkpoint_share = 0.02
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class Trainer:
         self.averages = {role: MovingAverage(n.module, recipe.ema or 0.0) for role, n in averaged.items()}
         self.best_state: dict[str, Any] | None = None
         self.progress = Progress()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._save_took = time.monotonic(), 0.0
 
     @property
     def done(self) -> bool:
@@ -209,7 +213,10 @@ class Trainer:
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        return self.file is not None and time.monotonic() - self._saved_at >= self.checkpoint_seconds
+        if self.file is None or not self.checkpoint_seconds:
+            return self.file is not None
+        passed = time.monotonic() - self._saved_at
+        return passed >= max(self.checkpoint_seconds, self._save_took / self.checkpoint_share)
 
     def _update(self) -> None:
         """One step of every optimiser on the gradients that there are."""
@@ -263,6 +270,7 @@ class Trainer:
         """Keep a checkpoint, where there is a place for one."""
         if self.file is None:
             return
+        began = time.monotonic()
         checkpoint.save(self.file, self.progress.state() | {
             "distiller": self.distiller.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -271,6 +279,7 @@ class Trainer:
             "code": self.code,
         })  # fmt: skip
         self._saved_at = time.monotonic()
+        self._save_took = self._saved_at - began
 
     def resume(self) -> None:
         """Take up the checkpoint, if there is one of this code.

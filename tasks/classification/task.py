@@ -33,12 +33,8 @@ if TYPE_CHECKING:
     from tasks.classification.folder_batches import FolderBatches
 
 EVALUATION_BATCH = 500
-_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
-
-
-def benchmarks() -> dict[str, dict[str, Any]]:
-    """Every classification benchmark, ``name@version`` to its entry in ``benchmarks.yaml``."""
-    return read_mapping(_BENCHMARKS)
+_BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))
+"""Read with this module, so that workers forked from a process that has imported it need not do it again."""
 
 
 class ClassificationTask(Task):
@@ -215,15 +211,15 @@ class ClassificationTask(Task):
 
 def _specification(context: TaskContext) -> dict[str, Any]:
     """The entry of the benchmark, as ``benchmarks.yaml`` has it."""
-    own, known = context.own, benchmarks()
+    own = context.own
     if own is not None:
         return {
             "title": own.name, "classes": own.classes, "image_size": own.image_size, "in_memory": False,
             "mean": own.mean, "std": own.std, "metric": {"name": "top1", "higher_is_better": True, "unit": "%"},
         }  # fmt: skip
-    if context.benchmark not in known:
-        raise unknown("benchmark", context.benchmark, known)
-    return known[context.benchmark]
+    if context.benchmark not in _BENCHMARKS:
+        raise unknown("benchmark", context.benchmark, _BENCHMARKS)
+    return _BENCHMARKS[context.benchmark]
 
 
 def _load(context: TaskContext, spec: Mapping[str, Any], split: Split) -> Any:

@@ -30,7 +30,7 @@ from tasks.segmentation.networks.segmentor import Segmentor
 
 EVALUATION_BATCH = 16
 compat.load()  # with this module, so that workers forked from a process that has imported it need not do it again
-_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
+_BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))  # likewise
 
 
 class SegmentationTask(Task):
@@ -47,11 +47,10 @@ class SegmentationTask(Task):
 
     def __init__(self, context: TaskContext) -> None:
         context.check_needs()
-        known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol = context.benchmark, context.protocol
-        if self.benchmark not in known:
-            raise unknown("benchmark", self.benchmark, known)
-        self.spec = known[self.benchmark]
+        if self.benchmark not in _BENCHMARKS:
+            raise unknown("benchmark", self.benchmark, _BENCHMARKS)
+        self.spec = _BENCHMARKS[self.benchmark]
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.device, self.classes = context.device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
