@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from adm_core.losses.spatial import share_of
 from adm_core.meter import Meter
 from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
+from adm_core.pace import Pace
 from adm_core.progress import Progress, Trained
 from adm_core.recipe import Recipe
 from adm_core.seeds import derive, sow
@@ -59,22 +59,19 @@ class Trainer:
         recipe: how to train.
         seed: of the run; initialisation is the caller's.
         checkpoint_file: where to keep the checkpoint; an existing one is resumed. None: no checkpoints.
-        checkpoint_seconds: least time between two checkpoints, whatever the length of an epoch; it is longer where the
-            last one took more than ``checkpoint_share`` of it. A kill costs at most that time and one step. 0: after
-            every step, whatever that takes.
+        checkpoint_seconds: least time between two checkpoints, as :class:`adm_core.pace.Pace` takes it, whatever the
+            length of an epoch: a kill costs at most the time between two and one step.
         report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``.
         asked_to_stop: looked at after each step; once it is true, a checkpoint is kept and :class:`Stopped` raised.
         code: part to SHA-256 of its source; the checkpoint holds it, and one of other code is not gone on from.
 
     Attributes:
         remark: why training started over although there was a checkpoint; None where it did not.
-        checkpoint_share: most of its time that checkpoints may take, but for the first one.
+        pace: of checkpoints.
 
     Raises:
         AdmError: the recipe asks for what the device cannot do, or the checkpoint is damaged.
     """
-
-    checkpoint_share = 0.02
 
     def __init__(
         self,
@@ -89,7 +86,7 @@ class Trainer:
         code: Mapping[str, str] | None = None,
     ) -> None:
         self.distiller, self.task, self.recipe, self.seed = distiller, task, recipe, seed
-        self.file, self.checkpoint_seconds, self.report = checkpoint_file, checkpoint_seconds, report
+        self.file, self.pace, self.report = checkpoint_file, Pace(checkpoint_seconds), report
         self.asked_to_stop, self.code = asked_to_stop, dict(code or {})
         self.remark: str | None = None
         self.device = next(distiller.parameters()).device
@@ -105,7 +102,6 @@ class Trainer:
         self.averages = {role: MovingAverage(n.module, recipe.ema or 0.0) for role, n in averaged.items()}
         self.best_state: dict[str, Any] | None = None
         self.progress = Progress()
-        self._saved_at, self._save_took = time.monotonic(), 0.0
 
     @property
     def done(self) -> bool:
@@ -213,10 +209,7 @@ class Trainer:
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        if self.file is None or not self.checkpoint_seconds:
-            return self.file is not None
-        passed = time.monotonic() - self._saved_at
-        return passed >= max(self.checkpoint_seconds, self._save_took / self.checkpoint_share)
+        return self.file is not None and self.pace.is_due()
 
     def _update(self) -> None:
         """One step of every optimiser on the gradients that there are."""
@@ -270,16 +263,14 @@ class Trainer:
         """Keep a checkpoint, where there is a place for one."""
         if self.file is None:
             return
-        began = time.monotonic()
-        checkpoint.save(self.file, self.progress.state() | {
-            "distiller": self.distiller.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "averages": {role: average.state_dict() for role, average in self.averages.items()},
-            "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
-            "code": self.code,
-        })  # fmt: skip
-        self._saved_at = time.monotonic()
-        self._save_took = self._saved_at - began
+        with self.pace.keeping():
+            checkpoint.save(self.file, self.progress.state() | {
+                "distiller": self.distiller.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "averages": {role: average.state_dict() for role, average in self.averages.items()},
+                "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
+                "code": self.code,
+            })  # fmt: skip
 
     def resume(self) -> None:
         """Take up the checkpoint, if there is one of this code.

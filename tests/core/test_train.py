@@ -81,7 +81,7 @@ def saves(monkeypatch, *arguments, checkpoint_seconds, save_takes=0.0, **options
         "adm_core.train.checkpoint.save",
         lambda *given: (write(*given), clock.__setitem__(0, clock[0] + save_takes)),
     )
-    monkeypatch.setattr("adm_core.train.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("adm_core.pace.time.monotonic", lambda: clock[0])
     made = trainer(*arguments, checkpoint_seconds=checkpoint_seconds, **options)
     step, save = made.step, made.save
     monkeypatch.setattr(made, "step", lambda batch: (step(batch), clock.__setitem__(0, clock[0] + 1.0)))
