@@ -75,6 +75,7 @@ class Lockstep:
             theirs = (trainer.recipe, trainer.seed, trainer.task.steps_per_epoch)
             if theirs != (self._recipe, self._seed, self._per_epoch):
                 raise AdmError(f"'{name}' trains by another recipe, seed or number of steps than the group's first")
+            trainer.pace.share /= len(trainers)
         teachers = share_teachers([trainer.distiller for trainer in trainers.values()])
         pairs = zip(trainers.items(), teachers, strict=True)
         self._members = [_Member(name, trainer, teacher) for (name, trainer), teacher in pairs]

@@ -151,7 +151,7 @@ class LocalExecutor(Executor):
         if slot.on_gpu or sys.platform != "linux":
             return ()
         # torch._dynamo: the first optimiser imports it
-        return "suites.worker.training", "torch._dynamo", f"tasks.{job.task}.task"
+        return "suites.worker.training", "torch._dynamo", "tasks.datasets.kept", f"tasks.{job.task}.task"
 
     def _nursery(self, modules: tuple[str, ...], kernels: Kernels, slot: Slot, log: IO[bytes]) -> Nursery:
         """One per task: what another task imports is neither in a worker's memory nor in its measured peak.
