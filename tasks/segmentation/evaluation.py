@@ -79,7 +79,6 @@ def evaluate(
 def predict(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tensor:
     """Predicted classes int64 [B, H, W] of images [B, 3, H, W] (RGB, 0..255), by MMSegmentation's inference."""
     from mmengine.config import ConfigDict
-    from mmseg.structures import SegDataSample
 
     model = network.model
     model.test_cfg = ConfigDict(
@@ -90,24 +89,27 @@ def predict(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tens
     network.eval()
     size = tuple(images.shape[2:])
     about = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
-    samples = [SegDataSample(metainfo=dict(about)) for _ in range(len(images))]
     with torch.inference_mode():
-        found = model.predict(network.normalised(images), samples)
-    return torch.cat([sample.pred_sem_seg.data for sample in found])
+        # Of images as they are, neither padded nor mirrored, the most likely class is all that its predict() adds, and
+        # it takes images one by one and resizes each to the size it has.
+        logits: Tensor = model.inference(network.normalised(images), [about] * len(images))
+        return logits.argmax(1)
 
 
 def areas(predicted: Tensor, labels: Tensor, classes: int) -> Areas:
-    """Pixels per class of one batch, by MMSegmentation's ``IoUMetric``; void pixels are left out.
+    """Pixels per class of one batch, as MMSegmentation's ``IoUMetric`` has them; void pixels are left out.
+
+    They are counted in integers: ``IoUMetric`` counts in float32, where a class ends at 2^24 pixels of a batch.
 
     Args:
         predicted: classes int64 [B, H, W].
         labels: uint8 [B, H, W].
         classes: K.
     """
-    from mmseg.evaluation import IoUMetric
-
-    found = IoUMetric.intersect_and_union(predicted, labels.to(predicted), classes, VOID)
-    return Areas(*(area.double() for area in found))
+    pairs = (labels.long() * classes + predicted).masked_fill_(labels == VOID, classes**2)
+    confusion = pairs.flatten().bincount(minlength=classes**2 + 1)[:-1].view(classes, classes).double().cpu()
+    right, found, there = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
+    return Areas(right, found + there - right, found, there)
 
 
 def scores(found: Areas, classes: tuple[str, ...]) -> dict[str, float | None]:
