@@ -81,6 +81,8 @@ class Distiller(nn.Module):
         self.showing = Showing(kind, task_loss, taps, needs.head)
         self.part_precision = PartPrecision()
         self.parts = nn.ModuleDict(self._build(example, cut)).to(example[0].device) if self.active else nn.ModuleDict()
+        if not example[0].is_contiguous():  # then feature maps are channels last, and so are the weights they meet
+            self.parts.to(memory_format=torch.channels_last)
         if regime == "offline" and self.teacher is not None:
             self.teacher.eval().requires_grad_(False)
             self.networks["teacher"] = frozen_copy(networks["teacher"], taps)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adm_core import train
 from adm_core.batch import Batch
+from adm_core.compiling import begin_step
 from adm_core.errors import AdmError, Stopped
 from adm_core.meter import Span, TurnMeter
 from adm_core.seeds import derive
@@ -74,6 +75,7 @@ class Lockstep:
             theirs = (trainer.recipe, trainer.seed, trainer.task.steps_per_epoch)
             if theirs != (self._recipe, self._seed, self._per_epoch):
                 raise AdmError(f"'{name}' trains by another recipe, seed or number of steps than the group's first")
+            trainer.pace.share /= len(trainers)
         teachers = share_teachers([trainer.distiller for trainer in trainers.values()])
         pairs = zip(trainers.items(), teachers, strict=True)
         self._members = [_Member(name, trainer, teacher) for (name, trainer), teacher in pairs]
@@ -141,6 +143,8 @@ class Lockstep:
     def _step(self, batch: Batch, number: int) -> None:
         """The step of those that have not taken it."""
         due = [member for member in self._members if member.step == number]
+        if self._recipe.compile:
+            begin_step()
         shown: dict[SharedTeacher | None, list[Shown]] = {None: []}
         for teacher in dict.fromkeys(member.teacher for member in due if member.teacher):
             try:

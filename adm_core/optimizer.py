@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,13 +66,42 @@ def backward(outcome: Outcome, optimizer: torch.optim.Optimizer, chunks: int, sc
         scaler: of fp16 losses.
     """
     if not isinstance(optimizer, GroupedSGD):
-        total = outcome.total / chunks
+        total = outcome.total / chunks if chunks > 1 else outcome.total
         (scaler.scale(total) if scaler else total).backward()
         return
     groups = list(outcome.groups.items())
     for name, total in groups:
         (total / chunks).backward(retain_graph=name != groups[-1][0])
         optimizer.collect(name)
+
+
+def update(
+    optimizers: Sequence[torch.optim.Optimizer],
+    roles: Iterable[Iterable[torch.nn.Parameter]],
+    clip_norm: float | None,
+    scaler: GradScaler | None,
+) -> None:
+    """One step of every optimiser on the gradients that there are, which are gone then.
+
+    Args:
+        optimizers: of a run.
+        roles: the parameters of each role.
+        clip_norm: largest norm of a role's gradients, to which larger ones are brought; None: any.
+        scaler: of fp16 losses.
+    """
+    if clip_norm:
+        for optimizer in optimizers if scaler else ():
+            scaler.unscale_(optimizer)  # type: ignore[union-attr]
+        for parameters in roles:
+            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    for optimizer in optimizers:
+        if scaler:
+            scaler.step(optimizer)
+        else:
+            optimizer.step()
+        optimizer.zero_grad()
+    if scaler:
+        scaler.update()
 
 
 class GroupedSGD(torch.optim.Optimizer):

@@ -50,23 +50,29 @@ def collect(
         grouped: whether task and distillation are summed apart as well.
 
     Raises:
-        AdmError: a term is no scalar tensor, trains nothing, or is for a network that there is none of; or there is
-            nothing to train on.
+        AdmError: a term or a value to log is no scalar tensor, or such a value is not where the losses are; a term
+            trains nothing, or is for a network that there is none of; or there is nothing to train on.
     """
-    total, terms = tasks["student"].new_zeros(()), {}
+    terms: dict[str, Tensor] = {}
+    parts: list[Tensor] = []
     groups: dict[str, Tensor] = {}
     for name, weight, term, group in _weighted(method, losses, tasks, auxiliary):
         terms[name] = term.detach()
         if weight == 0:
             continue
-        part = term if weight is None else weight * term
-        total = total + part
+        part = term if weight in (None, 1) else weight * term
+        parts.append(part)
         if grouped:
             groups[group] = groups[group] + part if group in groups else part
+    total = sum(parts[1:], parts[0]) if parts else tasks["student"].new_zeros(())
     if torch.is_grad_enabled() and not total.requires_grad:
         raise AdmError(
             f"method '{method}': nothing to train on in this step: all task losses have weight 0, without a term"
         )
+    for name, value in losses.log.items():
+        _check_scalar(f"method '{method}': log value '{name}'", value)
+        if value.device != total.device:
+            raise AdmError(f"method '{method}': log value '{name}' must be on {total.device}, not {value.device}")
     return Outcome(total, terms, {name: value.detach() for name, value in losses.log.items()}, groups)
 
 
@@ -95,8 +101,12 @@ def _weighted(
 
 def _check_term(method: str, role: str, name: str, term: Tensor) -> None:
     where = f"method '{method}': {role} term '{name}'"
-    if not isinstance(term, Tensor) or term.dim() != 0:
-        shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
-        raise AdmError(f"{where} must be a scalar tensor, not {shape}")
+    _check_scalar(where, term)
     if torch.is_grad_enabled() and not term.requires_grad:
         raise AdmError(f"{where} does not depend on any trainable weight, so it would train nothing")
+
+
+def _check_scalar(where: str, value: Tensor) -> None:
+    if not isinstance(value, Tensor) or value.dim() != 0:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise AdmError(f"{where} must be a scalar tensor, not {shape}")

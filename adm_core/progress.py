@@ -56,7 +56,7 @@ class Progress:
         curves: one value per epoch: ``epoch``, ``lr``, ``train.*``, ``log.*``, ``validation.*``.
         best: best validation score so far, larger is better; None before the first.
         best_epoch: its epoch, counted from 1.
-        sums: of every term since the epoch began.
+        sums: of every term since the epoch began, float64; those of the terms that came last are views of one tensor.
         counts: how many values each sum holds.
         shared: seconds of those above that were spent once for all members of a group.
     """
@@ -72,21 +72,31 @@ class Progress:
     counts: dict[str, int] = field(default_factory=dict)
     shared: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._together = torch.zeros(0)
+
     @property
     def epochs(self) -> int:
         """How many epochs have been ended: evaluated, and noted in the curves."""
         return len(self.curves.get("epoch", ()))
 
     def add(self, outcome: Outcome) -> None:
-        """Take in the terms of a forward pass."""
+        """Take in the terms of a forward pass, by two operations of the device however many they are."""
         values = {f"train.{name}": value for name, value in outcome.terms.items()}
         values |= {f"log.{name}": value for name, value in outcome.log.items()}
-        for name, value in values.items():
-            if name in self.sums:
-                self.sums[name] += value
-                self.counts[name] += 1
-            else:
-                self.sums[name], self.counts[name] = value.double(), 1
+        names = tuple(values)
+        if names != self._names:
+            self._sum_together(names, next(iter(values.values())).device)
+        self._together += torch.stack(list(values.values()))
+        for name in names:
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def _sum_together(self, names: tuple[str, ...], device: torch.device) -> None:
+        """Move the sums of some terms, from 0 where there is none yet, into one tensor."""
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        self._names, self._together = names, torch.stack([self.sums.get(name, zero) for name in names])
+        self.sums |= dict(zip(names, self._together.unbind(), strict=True))
 
     def took(self, span: Span) -> None:
         """Take in what a span of steps took."""
@@ -110,8 +120,11 @@ class Progress:
 
     def means(self) -> dict[str, float | None]:
         """The mean of every term since the epoch began; the sums begin anew."""
-        means: dict[str, float | None] = {name: float(s) / self.counts[name] for name, s in self.sums.items()}
-        self.sums, self.counts = {}, {}
+        sums = torch.stack(list(self.sums.values())).tolist() if self.sums else []
+        means: dict[str, float | None] = {
+            name: value / self.counts[name] for name, value in zip(self.sums, sums, strict=True)
+        }
+        self.sums, self.counts, self._names = {}, {}, ()
         return means
 
     def note(self, epoch: int, values: Mapping[str, float | None]) -> None:
@@ -125,7 +138,9 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        numbers = {key: value for key, value in self.__dict__.items() if key not in ("sums", "step_ms")}
+        numbers = {
+            key: value for key, value in self.__dict__.items() if key[0] != "_" and key not in ("sums", "step_ms")
+        }
         times = torch.tensor(self.step_ms, dtype=torch.float32)
         return {"progress": json.dumps(numbers), "sums": self.sums, "step_ms": times}
 

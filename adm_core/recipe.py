@@ -86,6 +86,9 @@ class Recipe(_Frozen):
             neither tf32 nor fp16.
         kernels: ``portable``: on a CPU those that all x86 processors with AVX2 have, so that numbers do not follow from
             the machine, on a GPU deterministic ones; ``native``: the fastest that there are.
+        compile: whether networks run compiled by ``torch.compile`` in training steps, or ``reduce-overhead``, on a GPU
+            replayed as CUDA graphs too. Numbers are the same to rounding, but for dropout, which draws others; the code
+            is made for the machine at hand, so it asks for native kernels.
         clip_norm: largest gradient norm of one network (student and teacher are clipped apart); None: no clipping.
         ema: decay of the exponential moving average of weights that is evaluated; None: the weights themselves.
         optimizer: for every network and for the parts a method trains.
@@ -101,6 +104,7 @@ class Recipe(_Frozen):
     accumulate: int = Field(1, gt=0)
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     kernels: Kernels = "portable"
+    compile: bool | Literal["reduce-overhead"] = False
     clip_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     optimizer: Optimizer
@@ -114,6 +118,12 @@ class Recipe(_Frozen):
     def _divisible(self) -> Recipe:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_for_this_machine(self) -> Recipe:
+        if self.compile and self.kernels == "portable":
+            raise ValueError("compile makes code for the machine at hand; it goes with kernels: native")
         return self
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ class SharedTeacher:
             distiller.networks["teacher"] = self._network
         taps = tuple(dict.fromkeys(tap for showing in each for tap in showing.taps))
         self._showing = Showing(first.kind, first.task_loss, taps, any(showing.head for showing in each))
+        self._showing.forward = first.forward
         self._extra = any(distiller.needs.extra_view for distiller in distillers)
 
     def show(self, batch: Batch, seed: int) -> Shown:

@@ -7,18 +7,34 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adm_core import align
 from adm_core.batch import Batch
 from adm_core.branches import Branch
 from adm_core.card import PredictionKind
+from adm_core.errors import AdmError
 from adm_core.losses.spatial import masked_mean
 from adm_core.taps import Network, check_fired, record
 from adm_core.view import View
 
 TaskLoss = Callable[[Tensor, Batch], Tensor]
 """(prediction, batch) → loss per example [B] or per position of the target [B, H, W], not reduced."""
+Forward = Callable[..., Tensor]
+"""(module, the taps that are recorded, inputs ...) → prediction."""
+
+
+def run(module: nn.Module, listened: tuple[str, ...], *inputs: Tensor) -> Tensor:
+    """A network's prediction; compiled, it holds for the very taps with which it was compiled.
+
+    Raises:
+        AdmError: a tap has no name.
+    """
+    # Torch does not compile anew where other modules have hooks than before, but where a value differs that was read.
+    if "" in listened:
+        raise AdmError("a tap must have a name")
+    prediction: Tensor = module(*inputs)
+    return prediction
 
 
 @dataclass(frozen=True)
@@ -42,10 +58,14 @@ class Showing:
         task_loss: the task's loss per element.
         taps: what the method reads.
         head: whether it applies the networks' classifiers.
+
+    Attributes:
+        forward: what runs the networks, :func:`run` or that compiled.
     """
 
     def __init__(self, kind: PredictionKind, task_loss: TaskLoss, taps: Sequence[str], head: bool) -> None:
         self.kind, self.task_loss, self.taps, self.head = kind, task_loss, tuple(taps), head
+        self.forward: Forward = run
 
     def show(
         self,
@@ -69,7 +89,7 @@ class Showing:
         further = dict(network.auxiliary) if auxiliary else {}
         listened = tuple(dict.fromkeys((*self.taps, *further, *(branch.after for branch in branches))))
         with torch.set_grad_enabled(torch.is_grad_enabled() and gradients), record(network, listened) as seen:
-            prediction = network.module(inputs, *batch.conditions).float()
+            prediction = self.forward(network.module, listened, inputs, *batch.conditions).float()
         check_fired(network, listened, seen)
         weighted = [
             weight * masked_mean(self.task_loss(seen[tap].float(), batch), batch.mask)

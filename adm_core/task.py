@@ -171,7 +171,7 @@ class Task(ABC):
         return None
 
     def data_digest(self) -> str | None:
-        """What identifies the data trained and scored on; None where that would mean to read every file."""
+        """What identifies the data trained and scored on, without reading through sets of files; None: nothing does."""
         return None
 
 

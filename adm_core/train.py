@@ -10,24 +10,24 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from adm_core import checkpoint
 from adm_core.averaging import MovingAverage
 from adm_core.batch import Batch
+from adm_core.compiling import begin_step, compiled
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.losses.spatial import share_of
 from adm_core.meter import Meter
-from adm_core.optimizer import backward, make_optimizers
+from adm_core.optimizer import backward, make_optimizers, update
 from adm_core.outcome import Outcome
+from adm_core.pace import Pace
 from adm_core.progress import Progress, Trained
 from adm_core.recipe import Recipe
 from adm_core.seeds import derive, sow
@@ -59,14 +59,15 @@ class Trainer:
         recipe: how to train.
         seed: of the run; initialisation is the caller's.
         checkpoint_file: where to keep the checkpoint; an existing one is resumed. None: no checkpoints.
-        checkpoint_seconds: time between two checkpoints, whatever the length of an epoch: a stop costs at most that
-            and one step.
+        checkpoint_seconds: least time between two checkpoints, as :class:`adm_core.pace.Pace` takes it, whatever the
+            length of an epoch: a kill costs at most the time between two and one step.
         report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``.
         asked_to_stop: looked at after each step; once it is true, a checkpoint is kept and :class:`Stopped` raised.
         code: part to SHA-256 of its source; the checkpoint holds it, and one of other code is not gone on from.
 
     Attributes:
         remark: why training started over although there was a checkpoint; None where it did not.
+        pace: of checkpoints.
 
     Raises:
         AdmError: the recipe asks for what the device cannot do, or the checkpoint is damaged.
@@ -85,7 +86,7 @@ class Trainer:
         code: Mapping[str, str] | None = None,
     ) -> None:
         self.distiller, self.task, self.recipe, self.seed = distiller, task, recipe, seed
-        self.file, self.checkpoint_seconds, self.report = checkpoint_file, checkpoint_seconds, report
+        self.file, self.pace, self.report = checkpoint_file, Pace(checkpoint_seconds), report
         self.asked_to_stop, self.code = asked_to_stop, dict(code or {})
         self.remark: str | None = None
         self.device = next(distiller.parameters()).device
@@ -93,6 +94,8 @@ class Trainer:
             raise AdmError(f"precision {recipe.precision} needs a GPU, not {self.device}; use fp32 or bf16")
         if recipe.selection == "best-validation" and not task.has_validation:
             raise AdmError("selection best-validation needs a validation split; set data.validation in the protocol")
+        if recipe.compile:
+            distiller.showing.forward = compiled(recipe.compile, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
         self.optimizers = make_optimizers(distiller, recipe)
         self.peaks = [float(group["lr"]) for group in self._groups()]
@@ -101,7 +104,6 @@ class Trainer:
         self.averages = {role: MovingAverage(n.module, recipe.ema or 0.0) for role, n in averaged.items()}
         self.best_state: dict[str, Any] | None = None
         self.progress = Progress()
-        self._saved_at = time.monotonic()
 
     @property
     def done(self) -> bool:
@@ -130,6 +132,8 @@ class Trainer:
             batch: the whole of it.
             shown: what the frozen teacher shows on each of its micro-batches; none: it is run here.
         """
+        if self.recipe.compile and not shown:
+            begin_step()
         step = self.progress.step
         done = step / (self.recipe.epochs * self.task.steps_per_epoch)
         factor = self.recipe.schedule.factor(step / self.task.steps_per_epoch, self.recipe.epochs)
@@ -142,7 +146,7 @@ class Trainer:
                 outcome: Outcome = self.distiller(chunk, done, self.generator, part, *shown[part : part + 1])
             backward(outcome, self.optimizers[0], self.recipe.accumulate, self.scaler)
             self.progress.add(outcome)
-        self._update()
+        update(self.optimizers, self.distiller.trained.values(), self.recipe.clip_norm, self.scaler)
         sow(self.device, self.generator.initial_seed(), "after step")
         self.distiller.after_step()
         for average in self.averages.values():
@@ -209,23 +213,7 @@ class Trainer:
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        return self.file is not None and time.monotonic() - self._saved_at >= self.checkpoint_seconds
-
-    def _update(self) -> None:
-        """One step of every optimiser on the gradients that there are."""
-        if self.recipe.clip_norm:
-            for optimizer in self.optimizers if self.scaler else ():
-                self.scaler.unscale_(optimizer)  # type: ignore[union-attr]
-            for parameters in self.distiller.trained.values():
-                nn.utils.clip_grad_norm_(parameters, self.recipe.clip_norm)
-        for optimizer in self.optimizers:
-            if self.scaler:
-                self.scaler.step(optimizer)
-            else:
-                optimizer.step()
-            optimizer.zero_grad()
-        if self.scaler:
-            self.scaler.update()
+        return self.file is not None and self.pace.is_due()
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -263,14 +251,14 @@ class Trainer:
         """Keep a checkpoint, where there is a place for one."""
         if self.file is None:
             return
-        checkpoint.save(self.file, self.progress.state() | {
-            "distiller": self.distiller.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "averages": {role: average.state_dict() for role, average in self.averages.items()},
-            "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
-            "code": self.code,
-        })  # fmt: skip
-        self._saved_at = time.monotonic()
+        with self.pace.keeping():
+            checkpoint.save(self.file, self.progress.state() | {
+                "distiller": self.distiller.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "averages": {role: average.state_dict() for role, average in self.averages.items()},
+                "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
+                "code": self.code,
+            })  # fmt: skip
 
     def resume(self) -> None:
         """Take up the checkpoint, if there is one of this code.

@@ -50,6 +50,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Cells at once; default: one per GPU, or one per CPU core.")
 ]
+PerGpu = Annotated[
+    int | None,
+    typer.Option("--per-gpu", min=1, help="Cells at once on each GPU, which share its memory equally; default: 1."),
+]
 GroupSize = Annotated[
     int | None,
     typer.Option(

@@ -16,6 +16,7 @@ from suites.cli.arguments import (
     GroupSize,
     MethodFiles,
     Only,
+    PerGpu,
     Retry,
     StoreFolder,
     SuiteName,
@@ -33,6 +34,7 @@ def plan(
     suite: SuiteName,
     store: StoreFolder = DEFAULT_STORE,
     workers: Workers = None,
+    per_gpu: PerGpu = None,
     group: GroupSize = None,
     device: DeviceChoice = Device.auto,
     method_file: MethodFiles = None,
@@ -45,7 +47,7 @@ def plan(
 
     Example: adm plan quick
     """
-    made, title, _ = _make(suite, store, workers, device, method_file, only, retry, fresh, group)
+    made, title, _ = _make(suite, store, workers, device, method_file, only, retry, fresh, group, per_gpu)
     if as_json:
         say(json.dumps(made.as_json(), indent=1))
         return
@@ -108,6 +110,7 @@ def _make(
     retry: Retry = None,
     fresh: Fresh = False,
     group: GroupSize = None,
+    per_gpu: PerGpu = None,
 ) -> tuple[Plan, str, Store]:
     from results.records.store import Store
     from suites.executors.memory import worker_memory
@@ -120,7 +123,7 @@ def _make(
     expansion = expand(suite, absolute(method_file))
     records = Store(store)
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
-    count = expected(device.value, workers)
+    count = expected(device.value, workers, per_gpu)
     made = make_plan(expansion, records, count, selection, Room(group, worker_memory(device.value, count)))
     earlier = len(records.of_earlier_schemas())
     if earlier:

@@ -16,6 +16,7 @@ from suites.cli.arguments import (
     GroupSize,
     MethodFiles,
     Only,
+    PerGpu,
     Retry,
     StoreFolder,
     SuiteName,
@@ -47,6 +48,7 @@ def run(
     store: StoreFolder = DEFAULT_STORE,
     executor: Annotated[str, typer.Option(help="Where cells are trained: adm list executors.")] = "local",
     workers: Workers = None,
+    per_gpu: PerGpu = None,
     group: GroupSize = None,
     device: DeviceChoice = Device.auto,
     data_root: DataRoots = None,
@@ -77,7 +79,7 @@ def run(
 
     files = absolute(method_file)
     expansion = expand(suite, files)
-    place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, timeout))
+    place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, per_gpu, timeout))
     records = Store(store.absolute())
     _check_schema(records, str(store))
     options = RunOptions(

@@ -77,11 +77,13 @@ class ExecutorOptions:
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: how many jobs at once; None: as many as fit.
+        per_gpu: how many jobs at once on each GPU; None: one, or what ``workers`` makes of it.
         timeout: seconds for each cell of a job, after which the job is ended; None: never.
     """
 
     device: str = "auto"
     workers: int | None = None
+    per_gpu: int | None = None
     timeout: float | None = None
 
 

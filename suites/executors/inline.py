@@ -40,12 +40,13 @@ class InlineExecutor(Executor):
         """One slot in this process.
 
         Raises:
-            AdmError: several workers, or a timeout.
+            AdmError: several workers, in all or on a GPU, or a timeout.
         """
         if options.timeout is not None:
             raise AdmError("--timeout needs --executor local: a cell in this process cannot be ended from outside")
-        if options.workers not in (None, 1):
-            raise AdmError(f"--workers {options.workers} needs --executor local: inline trains one cell at a time")
+        for option, count in {"--workers": options.workers, "--per-gpu": options.per_gpu}.items():
+            if count not in (None, 1):
+                raise AdmError(f"{option} {count} needs --executor local: inline trains one cell at a time")
         return cls()
 
     def start(self, job: Job) -> Handle:

@@ -77,9 +77,9 @@ class LocalExecutor(Executor):
         """As many slots as asked for, or one per GPU or core.
 
         Raises:
-            AdmError: ``cuda`` where there is no GPU.
+            AdmError: what :func:`suites.executors.slots.slots` refuses.
         """
-        return cls(slots(options.device, options.workers), options.timeout)
+        return cls(slots(options.device, options.workers, options.per_gpu), options.timeout)
 
     def start(self, job: Job) -> Handle:
         """Have a worker started on a free slot, which :meth:`poll` does where what it needs is still being imported.
@@ -151,7 +151,7 @@ class LocalExecutor(Executor):
         if slot.on_gpu or sys.platform != "linux":
             return ()
         # torch._dynamo: the first optimiser imports it
-        return "suites.worker.training", "torch._dynamo", f"tasks.{job.task}.task"
+        return "suites.worker.training", "torch._dynamo", "tasks.datasets.kept", f"tasks.{job.task}.task"
 
     def _nursery(self, modules: tuple[str, ...], kernels: Kernels, slot: Slot, log: IO[bytes]) -> Nursery:
         """One per task: what another task imports is neither in a worker's memory nor in its measured peak.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from suites.executors.gpus import gpus
 
-_LEFT_FREE = 0.1
+LEFT_FREE = 0.1
 """Share of the memory that no worker is to count on."""
 
 
@@ -21,11 +21,11 @@ def worker_memory(device: str, workers: int) -> float | None:
     devices = [] if device == "cpu" else gpus()
     if not devices:
         available = available_memory()
-        return None if available is None else available / workers * (1 - _LEFT_FREE)
+        return None if available is None else available / workers * (1 - LEFT_FREE)
     known = [gpu.memory for gpu in devices if gpu.memory is not None]
     if len(known) < len(devices):
         return None
-    return min(known) / 2**20 / math.ceil(workers / len(devices)) * (1 - _LEFT_FREE)
+    return min(known) / 2**20 / math.ceil(workers / len(devices)) * (1 - LEFT_FREE)
 
 
 def available_memory() -> float | None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adm_core.cpu import cores
 from adm_core.errors import AdmError
 from suites.executors.gpus import gpus
+from suites.executors.memory import LEFT_FREE
 from suites.worker.entry import THREADS
+
+_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Where torch is told how to allocate memory: the old name, which hides the new one where it is set, and the new."""
 
 
 @dataclass(frozen=True)
@@ -28,30 +35,48 @@ class Slot:
         return self.environment.get("CUDA_VISIBLE_DEVICES") != ""
 
 
-def expected(device: str, workers: int | None = None) -> int:
+def expected(device: str, workers: int | None = None, per_gpu: int | None = None) -> int:
     """How many slots :func:`slots` would give, for plans: also where it would refuse."""
-    return workers or (0 if device == "cpu" else len(gpus())) or cores()
+    return workers or (0 if device == "cpu" else len(gpus()) * (per_gpu or 1)) or cores()
 
 
-def slots(device: str, workers: int | None = None) -> list[Slot]:
+def slots(device: str, workers: int | None = None, per_gpu: int | None = None) -> list[Slot]:
     """Where workers run.
+
+    Several on one GPU may each take an equal share of its memory: one that needs more fails alone.
 
     Args:
         device: ``cpu``; ``cuda``; ``auto`` takes GPUs where there are any.
-        workers: how many; default: one per GPU, or one per core.
+        workers: how many; default: ``per_gpu`` per GPU, or one per core.
+        per_gpu: how many on each GPU; default: one.
 
     Raises:
-        AdmError: ``cuda`` where there is no GPU, or fewer than one worker.
+        AdmError: a GPU is asked for where there is none, workers are counted twice, or fewer than one.
     """
-    if workers is not None and workers < 1:
-        raise AdmError(f"--workers {workers}: at least 1")
+    for option, count in {"--workers": workers, "--per-gpu": per_gpu}.items():
+        if count is not None and count < 1:
+            raise AdmError(f"{option} {count}: at least 1")
+    if workers and per_gpu:
+        raise AdmError(f"--workers {workers} and --per-gpu {per_gpu}: give one of them, both say how many run at once")
     devices = [] if device == "cpu" else gpus()
     if device == "cuda" and not devices:
         raise AdmError("--device cuda: no GPU can be seen here (adm doctor shows what can); use --device cpu")
+    if per_gpu and not devices:
+        why = "cells are trained on the CPU" if device == "cpu" else "no GPU can be seen here"
+        raise AdmError(f"--per-gpu {per_gpu}: {why}; use --workers, or another --device")
     if devices:
-        count = workers or len(devices)
-        threads = str(max(1, cores() // count))
-        chosen = [i % len(devices) for i in range(count)]
-        return [Slot(f"GPU {i}", {"CUDA_VISIBLE_DEVICES": devices[i].id, "OMP_NUM_THREADS": threads}) for i in chosen]
+        return _on_gpus([gpu.id for gpu in devices], workers or len(devices) * (per_gpu or 1))
     one_thread = dict.fromkeys(THREADS, "1")
     return [Slot(f"CPU {i}", {"CUDA_VISIBLE_DEVICES": "", **one_thread}) for i in range(workers or cores())]
+
+
+def _on_gpus(devices: Sequence[str], count: int) -> list[Slot]:
+    """Slots that take turns in the GPUs, and share the cores."""
+    common = {"OMP_NUM_THREADS": str(max(1, cores() // count))}
+    together = math.ceil(count / len(devices))
+    if together > 1:
+        share = f"per_process_memory_fraction:{(1 - LEFT_FREE) / together:.4f}"
+        name = next((known for known in _ALLOCATOR if known in os.environ), _ALLOCATOR[-1])
+        common[name] = ",".join(filter(None, (os.environ.get(name), share)))
+    chosen = [i % len(devices) for i in range(count)]
+    return [Slot(f"GPU {i}", {"CUDA_VISIBLE_DEVICES": devices[i], **common}) for i in chosen]

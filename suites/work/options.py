@@ -20,7 +20,7 @@ class RunOptions(BaseModel):
         folders: digest of the files of a suite's own benchmark to the folder of each of its splits.
         trusted: SHA-256 of the checkpoints whose code may be run.
         store: the store, where teachers' weights lie.
-        checkpoint_seconds: time between two checkpoints.
+        checkpoint_seconds: least time between two checkpoints; longer where they would take 2 % of the time or more.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

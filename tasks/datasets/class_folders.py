@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,17 @@ class ImageFiles(LabelledSet):
     def take(self, index: Indices) -> Self:
         """The examples at the positions ``index`` [M], in that order."""
         return type(self)(tuple(self.files[i] for i in index), self.labels[index], self.classes)
+
+    def digest(self) -> str:
+        """sha256 (hex) over class names, and class, name and size of every file, none of which is read; taken once."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        found = hashlib.sha256("\0".join(self.classes).encode())
+        for file, label in zip(self.files, self.labels, strict=True):
+            found.update(f"\0{label}/{os.path.basename(file)}\0{os.path.getsize(file)}".encode())
+        return found.hexdigest()
 
     def read(self, position: int) -> Any:
         """One image, decoded by Pillow to RGB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -104,7 +105,11 @@ class ImageSet(LabelledSet):
             raise AdmError(f"image set: masks must hold 0 and 1 only, not {masks.max()}")
 
     def digest(self) -> str:
-        """sha256 (hex) over images, labels, class names and masks: equal for equal content only."""
+        """sha256 (hex) over images, labels, class names and masks: equal for equal content only; taken once."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
         parts: list[NDArray[Any]] = [self.images, self.labels, *([] if self.masks is None else [self.masks])]
         found = hashlib.sha256("\0".join(self.classes).encode())
         for part in parts:

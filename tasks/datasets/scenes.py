@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -53,8 +55,8 @@ class SegmentationSet(Protocol):
     def carve(self, size: float, seed: int = 0) -> tuple[Self, Self]:
         """Split into (train, validation) at random, order kept; a share if a float, a number of images if an int."""
 
-    def digest(self) -> str | None:
-        """sha256 (hex) of the content; None where that would mean to read every file."""
+    def digest(self) -> str:
+        """sha256 (hex) of the content; of files that are not read through, of their names and sizes."""
 
 
 class _Selectable(ABC):
@@ -150,7 +152,11 @@ class Scenes(_Selectable):
         return replace(self, images=self.images[index], labels=self.labels[index], names=names)
 
     def digest(self) -> str:
-        """sha256 (hex) over images, labels and class names, not over colours and image names."""
+        """sha256 (hex) over images, labels and class names, not over colours and image names; taken once."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
         found = hashlib.sha256("\0".join(self.classes).encode())
         for part in (self.images, self.labels):
             found.update(f"|{part.dtype.str}{part.shape}|".encode())
@@ -218,8 +224,17 @@ class SceneFiles(_Selectable):
         """The examples at the positions ``index`` [M], in that order."""
         return replace(self, pairs=tuple(self.pairs[i] for i in index))
 
-    def digest(self) -> None:
-        """None: the files are not read through."""
+    def digest(self) -> str:
+        """sha256 (hex) over class names, raw ids, and names and sizes of the files, which are not read; taken once."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        found = hashlib.sha256("\0".join(self.classes).encode())
+        found.update("".join(f"|{raw}:{label}" for raw, label in sorted(self.ids.items())).encode())
+        for file in itertools.chain.from_iterable(self.pairs):
+            found.update(f"\0{file.name}\0{file.stat().st_size}".encode())
+        return found.hexdigest()
 
     def in_memory(self) -> Scenes:
         """The whole set, read at once.

@@ -28,6 +28,7 @@ class Source:
             there are, reading no image; None where the public release does.
         fetcher: ``module:function`` that downloads into a root; None where the publisher offers no download.
         splits: the splits it has of its own.
+        decoded: whether reading it means to decode thousands of files, so that the result is worth keeping.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     classes: str | None = None
     fetcher: str | None = None
     splits: tuple[Split, ...] = ("train", "test")
+    decoded: bool = False
 
     @property
     def embedded(self) -> bool:

@@ -27,7 +27,8 @@ from tasks.diffusion.networks.denoiser import Denoiser
 from tasks.diffusion.networks.inheritance import inherit
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
 
-_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
+_BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))
+"""Read with this module, so that workers forked from a process that has imported it need not do it again."""
 
 
 class DiffusionTask(GenerativeTask):
@@ -46,11 +47,10 @@ class DiffusionTask(GenerativeTask):
 
     def __init__(self, context: TaskContext) -> None:
         context.check_needs(own_views=False)
-        known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol, device = context.benchmark, context.protocol, context.device
-        if self.benchmark not in known:
-            raise unknown("benchmark", self.benchmark, known)
-        self.spec, self.device = known[self.benchmark], device
+        if self.benchmark not in _BENCHMARKS:
+            raise unknown("benchmark", self.benchmark, _BENCHMARKS)
+        self.spec, self.device = _BENCHMARKS[self.benchmark], device
         self.settings = settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
@@ -59,7 +59,7 @@ class DiffusionTask(GenerativeTask):
         dataset = str(self.spec["dataset"])
         opened = open_splits(
             settings,
-            lambda split: datasets.load(dataset, split, self._roots, context.download),
+            lambda split: datasets.load(dataset, split, self._roots, context.download, context.artefacts),
             self.benchmark,
             int(self.spec["classes"]),
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from adm_core.task import Scores
 from tasks.datasets.scenes import VOID
 from tasks.segmentation.batches import Scored
+from tasks.segmentation.class_maps import MapReader, MapWriter
 from tasks.segmentation.data_settings import Sliding
 from tasks.segmentation.networks.segmentor import Segmentor
 
@@ -25,9 +26,21 @@ class Areas(NamedTuple):
     labelled: Tensor
 
 
+class Evaluation(NamedTuple):
+    """Scores by role and metric, and the class maps of the teacher as :mod:`.class_maps` packs them, where asked."""
+
+    scores: Scores
+    teacher: Tensor | None
+
+
 def evaluate(
-    networks: Mapping[str, Segmentor], batches: Iterable[Scored], classes: tuple[str, ...], sliding: Sliding | None
-) -> Scores:
+    networks: Mapping[str, Segmentor],
+    batches: Iterable[Scored],
+    classes: tuple[str, ...],
+    sliding: Sliding | None,
+    teacher: Tensor | None = None,
+    pack: bool = False,
+) -> Evaluation:
     """Metrics of each network, one pass over the images.
 
     Beside a teacher the student also has ``agreement``, the share in percent of labelled pixels on which both name the
@@ -38,29 +51,34 @@ def evaluate(
         batches: from :func:`tasks.segmentation.batches.evaluation_batches`.
         classes: their names.
         sliding: windows; None: the whole image at once.
+        teacher: class maps of a teacher that was evaluated before and so is not among the networks.
+        pack: whether the maps of one that is are wanted.
     """
     none = torch.zeros(len(classes), dtype=torch.float64)
     totals = {role: Areas(none, none, none, none) for role in networks}
+    before, packing = MapReader(teacher) if teacher is not None else None, MapWriter()
     same = labelled = 0
     for batch in batches:
         predicted = {role: predict(network, batch.images, sliding) for role, network in networks.items()}
         for role, found in predicted.items():
             new = areas(found, batch.labels, len(classes))
             totals[role] = Areas(*(total + area for total, area in zip(totals[role], new, strict=True)))
-        if "teacher" in predicted:
+        theirs = before.next(batch.labels.shape).to(batch.labels.device) if before else predicted.get("teacher")
+        if theirs is not None:
             valid = batch.labels != VOID
-            same += int(((predicted["student"] == predicted["teacher"]) & valid).sum())
+            same += int(((predicted["student"] == theirs) & valid).sum())
             labelled += int(valid.sum())
+        if pack:
+            packing.add(predicted["teacher"])
     result: Scores = {role: scores(total, classes) for role, total in totals.items()}
-    if "teacher" in networks:
+    if before or "teacher" in networks:
         result["student"]["agreement"] = 100 * same / labelled
-    return result
+    return Evaluation(result, packing.packed() if pack else None)
 
 
 def predict(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tensor:
     """Predicted classes int64 [B, H, W] of images [B, 3, H, W] (RGB, 0..255), by MMSegmentation's inference."""
     from mmengine.config import ConfigDict
-    from mmseg.structures import SegDataSample
 
     model = network.model
     model.test_cfg = ConfigDict(
@@ -71,24 +89,27 @@ def predict(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tens
     network.eval()
     size = tuple(images.shape[2:])
     about = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
-    samples = [SegDataSample(metainfo=dict(about)) for _ in range(len(images))]
     with torch.inference_mode():
-        found = model.predict(network.normalised(images), samples)
-    return torch.cat([sample.pred_sem_seg.data for sample in found])
+        # Of images as they are, neither padded nor mirrored, the most likely class is all that its predict() adds, and
+        # it takes images one by one and resizes each to the size it has.
+        logits: Tensor = model.inference(network.normalised(images), [about] * len(images))
+        return logits.argmax(1)
 
 
 def areas(predicted: Tensor, labels: Tensor, classes: int) -> Areas:
-    """Pixels per class of one batch, by MMSegmentation's ``IoUMetric``; void pixels are left out.
+    """Pixels per class of one batch, as MMSegmentation's ``IoUMetric`` has them; void pixels are left out.
+
+    They are counted in integers: ``IoUMetric`` counts in float32, where a class ends at 2^24 pixels of a batch.
 
     Args:
         predicted: classes int64 [B, H, W].
         labels: uint8 [B, H, W].
         classes: K.
     """
-    from mmseg.evaluation import IoUMetric
-
-    found = IoUMetric.intersect_and_union(predicted, labels.to(predicted), classes, VOID)
-    return Areas(*(area.double() for area in found))
+    pairs = (labels.long() * classes + predicted).masked_fill_(labels == VOID, classes**2)
+    confusion = pairs.flatten().bincount(minlength=classes**2 + 1)[:-1].view(classes, classes).double().cpu()
+    right, found, there = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
+    return Areas(right, found + there - right, found, there)
 
 
 def scores(found: Areas, classes: tuple[str, ...]) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pprint
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,6 @@ def save(network: Segmentor, folder: Path, classes: tuple[str, ...], palette: tu
         palette: their colours.
         sliding: windows for inference; None: the whole image at once.
     """
-    from mmengine.config import Config
-
     folder.mkdir(parents=True, exist_ok=True)
     test: dict[str, Any] = {"mode": "whole"}
     if sliding:
@@ -39,8 +38,19 @@ def save(network: Segmentor, folder: Path, classes: tuple[str, ...], palette: tu
         "test_pipeline": pipeline,
         "test_dataloader": {"dataset": {"type": "BaseSegDataset", "pipeline": pipeline}},
     }
-    Config(config).dump(folder / CONFIG)
+    # Not by Config.dump, whose formatter takes half a second, twice in every cell.
+    lines = (f"{key} = {pprint.pformat(value, width=119, sort_dicts=False)}\n" for key, value in _plain(config).items())
+    with replacing(folder / CONFIG) as new:
+        new.write_text("".join(lines), encoding="utf-8")
     state = {key: value.detach().cpu() for key, value in network.model.state_dict().items()}
     meta = {"dataset_meta": {"classes": list(classes), "palette": [list(colour) for colour in palette]}}
     with replacing(folder / CHECKPOINT) as new:
         torch.save({"state_dict": state, "meta": meta}, new)
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in Python's own dictionaries, lists and tuples."""
+    from mmengine.config import Config
+
+    plain: dict[str, Any] = Config(config).to_dict()
+    return plain

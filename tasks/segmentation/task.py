@@ -23,13 +23,14 @@ from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.scenes import VOID
 from tasks.datasets.splits import open_splits
+from tasks.known_scores import Judged, KnownScores
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
 from tasks.segmentation.networks.segmentor import Segmentor
 
 EVALUATION_BATCH = 16
 compat.load()  # with this module, so that workers forked from a process that has imported it need not do it again
-_BENCHMARKS = Path(__file__).with_name("benchmarks.yaml")
+_BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))  # likewise
 
 
 class SegmentationTask(Task):
@@ -46,19 +47,18 @@ class SegmentationTask(Task):
 
     def __init__(self, context: TaskContext) -> None:
         context.check_needs()
-        known: dict[str, dict[str, Any]] = read_mapping(_BENCHMARKS)
         self.benchmark, protocol = context.benchmark, context.protocol
-        if self.benchmark not in known:
-            raise unknown("benchmark", self.benchmark, known)
-        self.spec = known[self.benchmark]
+        if self.benchmark not in _BENCHMARKS:
+            raise unknown("benchmark", self.benchmark, _BENCHMARKS)
+        self.spec = _BENCHMARKS[self.benchmark]
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
         self.device, self.classes = context.device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])
-        name, roots, download = str(self.spec["dataset"]), context.data_roots, context.download
+        name, given = str(self.spec["dataset"]), (context.data_roots, context.download, context.artefacts)
         opened = open_splits(
-            self.settings, lambda split: datasets.load(name, split, roots, download), self.benchmark, self.classes
+            self.settings, lambda split: datasets.load(name, split, *given), self.benchmark, self.classes
         )
         self.train, self.validation, self.test = opened
         views = 2 if context.needs.views == "own" else 1
@@ -69,6 +69,7 @@ class SegmentationTask(Task):
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
+        self.known = KnownScores(context, self.data_digest)
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
         """Build one network for this benchmark's classes, on the device.
@@ -106,14 +107,26 @@ class SegmentationTask(Task):
     def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
         """IoU of each network on ``validation`` or ``test``, on labels at their own size.
 
-        ``test`` is the validation split where the protocol's ``data.scored`` says so.
+        ``test`` is the validation split where the protocol's ``data.scored`` says so. A frozen teacher is evaluated
+        once for all cells.
         """
         chosen = self.validation if split == "validation" else self.test
         if chosen is None:
             raise AdmError("this protocol has no validation split; set data.validation")
         modules = {role: _segmentor(network) for role, network in evaluated.items()}
+        teacher = evaluated.get("teacher")
+        known = self.known.find(teacher, split) if teacher else None
+        if known:
+            del modules["teacher"]
+        keep = teacher is not None and known is None and self.known.keeps(teacher)
         batches = evaluation_batches(chosen, EVALUATION_BATCH, self.device)
-        return evaluation.evaluate(modules, batches, chosen.classes, self.settings.sliding)
+        maps = known.named if known else None
+        found = evaluation.evaluate(modules, batches, chosen.classes, self.settings.sliding, maps, keep)
+        if known:
+            return found.scores | {"teacher": known.scores}
+        if teacher and found.teacher is not None:
+            self.known.keep(teacher, split, Judged(found.scores["teacher"], found.teacher))
+        return found.scores
 
     def object_examples(self, count: int) -> Iterator[ObjectExamples]:
         """Images of the split that is scored with the pixels of their object classes, always the same ones in order.
@@ -144,10 +157,10 @@ class SegmentationTask(Task):
         """The training images, whose pixels have labels and which themselves have none."""
         return Facts(len(self.train), self.classes, None, self.steps, self.batch_size)
 
-    def data_digest(self) -> str | None:
-        """Digest of what is trained and scored on; None for sets of files, which are not read through."""
-        parts = [split.digest() for split in (self.train, self.validation, self.test) if split is not None]
-        return None if None in parts else "-".join(str(part)[:12] for part in parts)
+    def data_digest(self) -> str:
+        """Digest of what is trained and scored on; of sets of files that of their names and sizes."""
+        splits = (self.train, self.validation, self.test)
+        return "-".join(split.digest()[:12] for split in splits if split is not None)
 
 
 def _segmentor(network: Network) -> Segmentor:

@@ -166,9 +166,9 @@ def test_our_loop_adds_little_to_the_bare_step(benchmark, capsys):
         print(f"\nstep of {' > '.join(pair)}: bare {step:.1f} ms, our loop adds {added:.2f} ms: {overhead:+.1f} %")
 
 
-def plain_loop(pair: tuple[str, str], images: ImageSet) -> Round:
+def plain_loop(pair: tuple[str, str], images: ImageSet, device: str = "cpu") -> Round:
     """One epoch of KD as the toolkits write it: NCHW, a DataLoader with two workers, the loss read after each step."""
-    teacher, student = (build(name, torch.contiguous_format).module for name in pair)
+    teacher, student = (build(name, torch.contiguous_format).module.to(device) for name in pair)
     loader = DataLoader(PerImage(images), BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     teacher.eval()
@@ -177,6 +177,7 @@ def plain_loop(pair: tuple[str, str], images: ImageSet) -> Round:
     def epoch() -> None:
         total = 0.0
         for x, y in loader:
+            x, y = x.to(device), y.to(device)
             optimizer.zero_grad()
             with torch.no_grad():
                 target = teacher(x)

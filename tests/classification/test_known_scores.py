@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,9 @@ class Counted(ClassificationTask):
 
     asked: tuple[str, ...] = ()
 
-    def _predict(self, network: Network, split: object) -> tuple[torch.Tensor, torch.Tensor]:
-        self.asked = (*self.asked, network.name)
-        return super()._predict(network, split)
+    def _predict(self, networks: Mapping[str, Network], split: object) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        self.asked = (*self.asked, *(network.name for network in networks.values()))
+        return super()._predict(networks, split)
 
 
 def opened(artefacts: Path | None, **data: object) -> Counted:
@@ -49,7 +50,7 @@ def test_a_frozen_teacher_is_judged_once_by_all_cells_to_the_same_scores(tmp_pat
     plain = opened(None)
     expected = plain.evaluate(pair(plain), split)
     assert first.evaluate(pair(first), split) == expected
-    assert first.asked == ("resnet8w8s2",) * times + ("resnet14w16s2",) * times
+    assert first.asked == ("resnet8w8s2", "resnet14w16s2") * times
     assert first.evaluate(pair(first), split) == expected
     another = opened(tmp_path)
     assert another.evaluate(pair(another), split) == expected and "agreement" in expected["student"]

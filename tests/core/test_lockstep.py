@@ -10,7 +10,7 @@ import weakref
 import pytest
 import torch
 
-from adm_core import registry
+from adm_core import checkpoint, registry
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
 from adm_core.lockstep import Lockstep
@@ -319,3 +319,18 @@ def test_memory_of_one_member_is_not_told_of_another():
     assert working["at"] > little["at"] + 200 and keeping["at"] > little["at"] + 200
     assert working["kd"] < little["kd"] + 100 and keeping["kd"] < little["kd"] + 100
     assert abs(alone("kd").trained().peak_mb - little["kd"]) < 100
+
+
+def test_the_checkpoints_of_all_members_together_take_as_little_as_those_of_one(tmp_path, monkeypatch):
+    clock, kept, write, step = [0.0], [], checkpoint.save, Trainer.step
+    monkeypatch.setattr("adm_core.pace.time.monotonic", lambda: clock[0])
+
+    def tick(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr(Trainer, "step", lambda *given: (step(*given), tick(0.5)))
+    monkeypatch.setattr(checkpoint, "save", lambda path, state: (write(path, state), tick(0.1), kept.append(clock[0])))
+    members = group(("none", "kd"), task=ToyTask(50), whole=recipe(epochs=1), folder=tmp_path, checkpoint_seconds=5.0)
+    Lockstep(members, refuse).run()
+    # Two networks at 0.1 s each: 10 s from one pair of checkpoints to the next are 2 %.
+    assert len(kept) == 2 * 5 and 0.1 * len(kept[2:]) <= 0.02 * (clock[0] - kept[1]) + 0.1

@@ -8,10 +8,11 @@ from torch import nn
 
 from adm_core import registry
 from adm_core.critic import SpectralConv
+from adm_core.distiller import Distiller
 from adm_core.method import Losses, Method, MethodCard, Needs
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.testing.checks import FORMS, setup_that_suits
-from adm_core.testing.networks import EXAMPLES
+from adm_core.testing.networks import EXAMPLES, task_loss, tiny_facts, tiny_network
 from adm_core.testing.setup import Setup
 from tests.core.toy import NoisyTask, denoising_trainer, trainer, weights
 
@@ -148,3 +149,14 @@ def test_a_spectral_norm_is_taken_in_float32():
     bias, *how = layer.bias, layer.stride, layer.padding
     assert torch.equal(exact, torch.conv2d(x, weight, bias, *how))
     assert torch.equal(low, torch.conv2d(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), *how))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_convolutions_of_a_method_have_the_layout_of_the_maps_that_they_meet(layout):
+    networks = {"student": tiny_network(8), "teacher": tiny_network(12, 1)}
+    for network in networks.values():
+        network.module.to(memory_format=layout)
+    example = torch.zeros(2, 3, 16, 16).contiguous(memory_format=layout)
+    made = Distiller(networks, registry.create("mgd"), "offline", task_loss, "class_logits", (example,), tiny_facts())
+    kernels = [p for p in made.parts.parameters() if p.dim() == 4 and p.shape[2] > 1]
+    assert kernels and all(p.is_contiguous(memory_format=layout) for p in kernels)

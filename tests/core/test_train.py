@@ -74,10 +74,14 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path, monkeypatch, name, sto
     assert expected.curves == result.curves
 
 
-def saves(monkeypatch, *arguments, checkpoint_seconds, **options):
+def saves(monkeypatch, *arguments, checkpoint_seconds, save_takes=0.0, **options):
     """At which steps a run keeps checkpoints, when each step takes a second."""
-    clock, kept = [0.0], []
-    monkeypatch.setattr("adm_core.train.time.monotonic", lambda: clock[0])
+    clock, kept, write = [0.0], [], checkpoint.save
+    monkeypatch.setattr(
+        "adm_core.train.checkpoint.save",
+        lambda *given: (write(*given), clock.__setitem__(0, clock[0] + save_takes)),
+    )
+    monkeypatch.setattr("adm_core.pace.time.monotonic", lambda: clock[0])
     made = trainer(*arguments, checkpoint_seconds=checkpoint_seconds, **options)
     step, save = made.step, made.save
     monkeypatch.setattr(made, "step", lambda batch: (step(batch), clock.__setitem__(0, clock[0] + 1.0)))
@@ -94,6 +98,16 @@ def test_checkpoints_are_kept_by_time_whatever_the_length_of_an_epoch(tmp_path, 
     assert saves(monkeypatch, whole, task=task, checkpoint_file=file, checkpoint_seconds=7.0) == [7, 14, 21, 28]
     assert saves(monkeypatch, whole, task=task, checkpoint_file=tmp_path / "d.pt", checkpoint_seconds=99.0) == []
     assert not (tmp_path / "d.pt").exists()
+
+
+def test_checkpoints_that_take_long_are_kept_less_often(tmp_path, monkeypatch):
+    """After the first, whose time nobody knows before, they take 2 % at most, whatever their size."""
+    given = {"task": ToyTask(steps_per_epoch=50), "checkpoint_file": tmp_path / "c.pt", "checkpoint_seconds": 7.0}
+    assert saves(monkeypatch, recipe(epochs=1), save_takes=0.1, **given) == [7, 14, 21, 28, 35, 42, 49]
+    (tmp_path / "c.pt").unlink()
+    assert saves(monkeypatch, recipe(epochs=1), save_takes=0.25, **given) == [7, 20, 33, 46]
+    (tmp_path / "c.pt").unlink()
+    assert saves(monkeypatch, recipe(epochs=1), save_takes=0.8, **given) == [7, 47]
 
 
 @pytest.mark.parametrize("selection", ["last", "best-validation"])

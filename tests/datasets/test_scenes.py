@@ -1,6 +1,7 @@
 """Segmentation sets: what they accept, how files are paired and decoded, and the subsets cut from them."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,7 +78,17 @@ def test_files_are_cut_as_scenes_are(tmp_path):
     names = [[part.name(i) for i in range(len(part))] for part in (whole.limit(3), *whole.carve(0.3, seed=5))]
     expected = [positions(part) for part in (scenes.limit(3), *scenes.carve(0.3, seed=5))]
     assert names == [[f"{i:02}.png" for i in part] for part in expected]
-    assert whole.digest() is None
+
+
+def test_the_digest_of_files_sees_their_names_sizes_and_ids(tmp_path):
+    whole = files(*(write(tmp_path, f"{i:02}") for i in range(3)))
+    others = whole.limit(2), replace(whole, ids={**whole.ids, 9: 0}), replace(whole, classes=("ground", "bush"))
+    assert len({whole.digest(), *(other.digest() for other in others)}) == 4
+    assert files(*(write(tmp_path / "copy", f"{i:02}") for i in range(3))).digest() == whole.digest()
+    before = whole.digest()
+    with whole.pairs[0][0].open("ab") as file:
+        file.write(b" ")
+    assert replace(whole).digest() != before
 
 
 def test_the_digest_sees_pixels_labels_and_classes_only():

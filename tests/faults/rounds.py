@@ -115,10 +115,11 @@ class Round:
     def _launch(self, slots: int = 2) -> Runner:
         self._logs.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "tests.faults.command", "run", str(self.suite), "--store", str(self.store)]
+        alone = self.dice.choice(([], ["--group", "1"]))  # offline cells of a seed together, or each by itself
         log_file = self._logs / f"{len(list(self._logs.iterdir())):03d}.txt"
         with log_file.open("wb") as log:
             return subprocess.Popen(
-                [*command, "--executor", "noted", "--device", "cpu", "--workers", str(slots), "--group", "1"],
+                [*command, "--executor", "noted", "--device", "cpu", "--workers", str(slots), *alone],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,4 +1,4 @@
-"""``python -m tests.faults.worker WORKDIR``: ``suites.worker``, which notes every step that it has taken.
+"""``python -m tests.faults.worker WORKDIR ...``: ``suites.worker``, which notes every step that it has taken.
 
 ``STORE/steps/CELL/`` gets one file per process, with a line for each step: the time, as ``time.monotonic`` tells it,
 and the number of the step; and a last one, ``ended STATUS``, once the outcome is safe on disk.
@@ -6,21 +6,21 @@ and the number of the step; and a last one, ``ended STATUS``, once the outcome i
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from adm_core.batch import Batch
+from adm_core.pace import Pace
 from adm_core.progress import Trained
-from adm_core.recipe import Protocol
+from adm_core.show import Shown
 from adm_core.train import Trainer
-from results.records.schema import Cell
 from suites.work.folder import WorkFolder
-from suites.work.options import RunOptions
 from suites.worker import training
 from suites.worker.entry import main
 from suites.worker.stopping import heed_requests
@@ -30,15 +30,20 @@ CHECKPOINT_SECONDS = 0.25
 
 
 class NotedTrainer(Trainer):
-    """The trainer, each of whose steps is noted once it has been taken; those after training, to count, are not."""
+    """The trainer, with checkpoints in short intervals, each of whose steps is noted; those after training are not."""
 
     over = False
 
-    def step(self, batch: Batch) -> None:
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.pace = Pace(CHECKPOINT_SECONDS)
+        self.pace.share = 1.0  # at intervals as short as these checkpoints take more than they may elsewhere
+
+    def step(self, batch: Batch, shown: Sequence[Shown] = ()) -> None:
         """One step, and its line."""
-        super().step(batch)
-        if not self.over:
-            note(str(self.progress.step))
+        super().step(batch, shown)
+        if not self.over and self.file is not None:
+            note(self.file.parent, str(self.progress.step))
 
     def trained(self) -> Trained:
         """Training is over."""
@@ -46,27 +51,28 @@ class NotedTrainer(Trainer):
         return super().trained()
 
 
-def train(
-    cell: Cell, protocol: Protocol, work: Path, options: RunOptions, report: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """Train the cell as any worker does, with checkpoints in short intervals."""
-    frequent = options.model_copy(update={"checkpoint_seconds": CHECKPOINT_SECONDS})
-    with patch.object(training, "Trainer", NotedTrainer):
-        return training.train_cell(cell, protocol, work, frequent, report)
+class NotedFolder(WorkFolder):
+    """The work folder of a cell, whose outcome is noted."""
+
+    def conclude(self, outcome: dict[str, Any]) -> None:
+        """The outcome, and its line."""
+        super().conclude(outcome)
+        note(self.path, f"ended {outcome['status']}")
 
 
-def note(word: str) -> None:
-    """Append a line to this process's file, in one write; what a kill cuts off is told by the missing end of line."""
-    os.write(notes, f"{time.monotonic():.4f} {word}\n".encode())
+def note(folder: Path, word: str) -> None:
+    """Append a line to this process's file of a cell, in one write; one that a kill cuts off has no end of line."""
+    os.write(_notes(folder), f"{time.monotonic():.4f} {word}\n".encode())
+
+
+@functools.cache
+def _notes(folder: Path) -> int:
+    file = folder.parents[1] / "steps" / folder.name / f"{time.monotonic():.6f}-{os.getpid()}.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
 
 if __name__ == "__main__":
     heed_requests()
-    folder = WorkFolder(Path(sys.argv[1]))
-    file = folder.path.parents[1] / "steps" / folder.path.name / f"{time.monotonic():.6f}-{os.getpid()}.txt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    notes = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    code = main(train=train)
-    if outcome := folder.outcome():
-        note(f"ended {outcome['status']}")
-    sys.exit(code)
+    with patch.object(training, "Trainer", NotedTrainer), patch("suites.worker.entry.WorkFolder", NotedFolder):
+        sys.exit(main())

@@ -124,6 +124,38 @@ def test_a_class_that_nobody_names_or_labels_has_no_score_and_void_is_left_out()
     assert scores == {"miou": 25.0, "macc": 50.0, "aacc": 50.0, "iou/a": 50.0, "iou/b": 0.0, "iou/c": None}
 
 
+def test_the_pixels_of_a_class_are_counted_beyond_float32s_whole_numbers():
+    labels = torch.zeros(1, 4097, 4096, dtype=torch.uint8)
+    found = evaluation.areas(labels.long(), labels, 2)
+    assert [area.tolist() for area in found] == [[4097 * 4096, 0]] * 4 and 4097 * 4096 > 2**24
+
+
+@pytest.mark.parametrize("name", ["pspnet-r18w8", "fcn-r18w8"])
+def test_predicted_classes_are_those_of_mmsegmentations_predict(trained, name):
+    from mmseg.structures import SegDataSample
+
+    task, _ = trained
+    images = next(iter(evaluation_batches(task.test, 4, CPU))).images
+    network = task.network(name).module.eval()
+    found = evaluation.predict(network, images, None)
+    samples = [SegDataSample(metainfo={"ori_shape": (64, 64), "img_shape": (64, 64)}) for _ in images]
+    with torch.inference_mode():
+        theirs = network.model.predict(network.normalised(images), samples)
+    expected = torch.cat([sample.pred_sem_seg.data for sample in theirs])
+    assert torch.equal(found, expected) and expected.unique().numel() > 1
+
+
+def test_areas_are_those_of_mmsegmentations_metric():
+    from mmseg.evaluation import IoUMetric
+
+    generator = torch.Generator().manual_seed(0)
+    predicted = torch.randint(5, (3, 17, 19), generator=generator)
+    labels = torch.randint(5, (3, 17, 19), generator=generator).masked_fill(predicted == 3, VOID)
+    theirs = IoUMetric.intersect_and_union(predicted, labels, 5, VOID)
+    for own, other in zip(evaluation.areas(predicted, labels.to(torch.uint8), 5), theirs, strict=True):
+        assert torch.equal(own, other.double())
+
+
 def test_windows_that_cover_the_whole_image_change_nothing(trained):
     task, result = trained
     network, images = result.networks["student"].module, next(iter(evaluation_batches(task.test, 4, CPU))).images

@@ -6,6 +6,7 @@ The library stands for a machine here: its own errors and constants, with answer
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -158,6 +159,51 @@ def test_workers_are_spread_over_gpus_and_share_the_cores(machine: Machine) -> N
     assert {slot.environment["OMP_NUM_THREADS"] for slot in found} == {str(max(1, cores() // 6))}
     assert [slot.on_gpu for slot in slots("cpu", 2)] == [False, False]
     assert (expected("auto"), expected("cpu"), expected("auto", 3)) == (4, cores(), 3)
+
+
+def test_several_workers_on_each_gpu_share_its_memory(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    found = [slot.environment for slot in slots("auto", per_gpu=3)]
+    assert len(found) == expected("auto", per_gpu=3) == 12
+    assert Counter(each["CUDA_VISIBLE_DEVICES"] for each in found) == dict.fromkeys(
+        ["GPU-1a", "GPU-1b", "MIG-77", "MIG-78"], 3
+    )
+    shares = {each["PYTORCH_ALLOC_CONF"] for each in found}
+    assert shares == {"expandable_segments:True,per_process_memory_fraction:0.3000"}
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")  # the old name, which torch looks at first
+    older = slots("auto", per_gpu=3)[0].environment["PYTORCH_CUDA_ALLOC_CONF"]
+    assert older == "max_split_size_mb:64,per_process_memory_fraction:0.3000"
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF")
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
+    assert {each["PYTORCH_ALLOC_CONF"] for each in (slot.environment for slot in slots("auto", 5))} == {
+        "per_process_memory_fraction:0.4500"
+    }
+    assert not any("PYTORCH_ALLOC_CONF" in slot.environment for slot in slots("auto", per_gpu=1))
+
+
+def test_a_share_of_a_gpu_is_told_where_it_cannot_be(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AdmError, match="--workers 2 and --per-gpu 3: give one of them"):
+        slots("auto", 2, 3)
+    with pytest.raises(AdmError, match="--per-gpu 0: at least 1"):
+        slots("auto", per_gpu=0)
+    with pytest.raises(AdmError, match="--per-gpu 3: cells are trained on the CPU; use --workers"):
+        slots("cpu", per_gpu=3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(AdmError, match="--per-gpu 3: no GPU can be seen here"):
+        slots("auto", per_gpu=3)
+
+
+def test_torch_knows_the_setting_that_gives_a_share(machine: Machine) -> None:
+    """Its parser refuses a key that it does not know; what it does with the memory only a GPU can show."""
+    import torch
+
+    before = torch._C._accelerator_getAllocatorSettings()
+    try:
+        torch._C._accelerator_setAllocatorSettings(slots("auto", per_gpu=3)[0].environment["PYTORCH_ALLOC_CONF"])
+        with pytest.raises(ValueError, match="Unrecognized key"):
+            torch._C._accelerator_setAllocatorSettings("share_of_memory:0.3")
+    finally:
+        torch._C._accelerator_setAllocatorSettings(before or "per_process_memory_fraction:1.0")
 
 
 @pytest.mark.parametrize("named", ["-1", "", " ", "none", "-1,0", "NoDevFiles", "99"])
