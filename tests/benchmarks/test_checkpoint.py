@@ -52,26 +52,24 @@ def spend(suite, store, monkeypatch, **wanted):
             "checkpoints": spent["save"]}  # fmt: skip
 
 
-def told(benchmark, capsys, title, seconds):
-    """Print the parts and note them in the benchmark's file."""
+def told(tell, title, seconds):
+    """Tell the parts' shares."""
     whole = seconds["whole"]
-    parts = {name: f"{took:.2f} s, {100 * took / whole:.1f} %" for name, took in seconds.items() if name != "whole"}
-    benchmark.extra_info.update({name: round(took, 3) for name, took in seconds.items()})
-    with capsys.disabled():
-        print(f"\n{title}: {whole:.1f} s; " + "; ".join(f"{name} {part}" for name, part in parts.items()))
+    parts = [f"{name} {took:.2f} s, {100 * took / whole:.1f} %" for name, took in seconds.items() if name != "whole"]
+    tell(f"{title}: what is not training", f"{'; '.join(parts)}, of {whole:.0f} s", headline=True, **seconds)
 
 
-def test_a_quick_cell_spends_its_time_on_training(benchmark, capsys, tmp_path, monkeypatch):
+def test_a_quick_cell_spends_its_time_on_training(benchmark, tell, tmp_path, monkeypatch):
     """Online ``none`` on digit-scenes; the first seed fills the store."""
     keep_freed_memory()  # as every worker does
     wanted = {"regime": "online", "method": "none"}
     spend("quick", tmp_path, monkeypatch, seed="1", **wanted)
     seconds = benchmark.pedantic(lambda: spend("quick", tmp_path, monkeypatch, seed="0", **wanted), rounds=1)
-    told(benchmark, capsys, "quick, online none", seconds)
+    told(tell, "quick, online none", seconds)
     assert seconds["startup"] < 0.5
 
 
-def test_checkpoints_take_little_of_a_camvid_cell(benchmark, capsys, tmp_path, monkeypatch):
+def test_checkpoints_take_little_of_a_camvid_cell(benchmark, tell, tmp_path, monkeypatch):
     """Online ``dml+adm`` of camvid-smoke, whose checkpoint of two networks with their optimiser is 12 MB."""
     try:
         datasets.require("camvid", datasets.roots_from_environment())
@@ -80,5 +78,5 @@ def test_checkpoints_take_little_of_a_camvid_cell(benchmark, capsys, tmp_path, m
     keep_freed_memory()
     wanted = {"regime": "online", "method": "dml+adm", "seed": "0"}
     seconds = benchmark.pedantic(lambda: spend("seg-camvid-smoke", tmp_path, monkeypatch, **wanted), rounds=1)
-    told(benchmark, capsys, "seg-camvid-smoke, online dml+adm", seconds)
+    told(tell, "seg-camvid-smoke, online dml+adm", seconds)
     assert 0 < seconds["checkpoints"] < 0.02 * seconds["whole"]

@@ -156,7 +156,7 @@ def test_both_loops_have_the_same_losses_and_gradients():
 
 
 @pytest.mark.parametrize(("channels", "side", "batch", "steps"), [(1, 8, 64, 24), (3, 32, 16, 6)])
-def test_our_loop_is_no_slower_than_diffusers_example(benchmark, capsys, channels, side, batch, steps):
+def test_our_loop_is_no_slower_than_diffusers_example(benchmark, tell, channels, side, batch, steps):
     """Teacher and student both train, without distillation."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as every worker does; for both sides
@@ -165,16 +165,16 @@ def test_our_loop_is_no_slower_than_diffusers_example(benchmark, capsys, channel
     best = {name: 1000 * took / steps for name, took in take_turns(sides, rounds=6).items()}
     benchmark.pedantic(lambda: None, rounds=1)
     ratio = best["ours"] / best["diffusers"]
-    benchmark.extra_info.update({f"{name}_ms": round(took, 1) for name, took in best.items()}, ratio=round(ratio, 3))
-    with capsys.disabled():
-        print(
-            f"\nstep of {TEACHER} and {STUDENT}, batch {batch}, {side}x{side}: Diffusers' loop "
-            f"{best['diffusers']:.1f} ms, ours {best['ours']:.1f} ms, ratio {ratio:.3f}"
-        )
+    tell(
+        f"diffusion: a step of {TEACHER} and {STUDENT} together, {side}×{side}, batch {batch}, moving averages "
+        "included, against the loop of Diffusers' training example on Accelerate",
+        f"{ratio:.2f} × its time ({best['diffusers']:.0f} → {best['ours']:.0f} ms)",
+        headline=side == 8, ours_ms=best["ours"], diffusers_ms=best["diffusers"],
+    )  # fmt: skip
     assert ratio <= 1.05
 
 
-def test_methods_add_at_most_a_quarter(benchmark, capsys):
+def test_methods_add_at_most_a_quarter(benchmark, tell):
     """Frozen teacher, 8x8, batch 64, the protocol's own objective."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as every worker does
@@ -191,10 +191,9 @@ def test_methods_add_at_most_a_quarter(benchmark, capsys):
     benchmark.pedantic(lambda: None, rounds=1)
     base = best["none"] + best["teacher"]
     ratios = {method: best[method] / base for method in METHODS}
-    benchmark.extra_info.update({method: round(ratio, 3) for method, ratio in ratios.items()})
-    with capsys.disabled():
-        print(f"\nstep of {TEACHER} > {STUDENT}, batch 64, 8x8; none {best['none']:.1f} ms, teacher's forward "
-              f"{best['teacher']:.1f} ms, together 1")  # fmt: skip
-        for method, ratio in ratios.items():
-            print(f"  {method:14} {best[method]:5.1f} ms  {ratio:.3f}")
+    tell(
+        f"diffusion: {', '.join(f'`{method}`' for method in ratios)} over `none`'s step and the teacher's forward",
+        ", ".join(f"{ratio:.2f}" for ratio in ratios.values()) + " ×",
+        **{name.replace("+", "_"): took for name, took in best.items()},
+    )
     assert max(ratios.values()) <= 1.25, ratios

@@ -175,7 +175,7 @@ def test_the_two_sides_have_the_same_losses():
     torch.testing.assert_close(ours.total, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_our_loop_is_no_slower_than_mmengines(benchmark, capsys, tmp_path):
+def test_our_loop_is_no_slower_than_mmengines(benchmark, tell, tmp_path):
     """CPU time of a whole step, data included."""
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -190,10 +190,12 @@ def test_our_loop_is_no_slower_than_mmengines(benchmark, capsys, tmp_path):
                 best = {side: min(best[side], 1000 * took[side] / STEPS) for side in best}
     benchmark.pedantic(lambda: None, rounds=1)
     ratio = best["ours"] / best["runner"]
-    benchmark.extra_info.update(ours_ms=round(best["ours"], 1), runner_ms=round(best["runner"], 1), ratio=ratio)
-    with capsys.disabled():
-        told = f"MMEngine's Runner {best['runner']:.1f} ms, our loop {best['ours']:.1f} ms, ratio {ratio:.3f}"
-        print(f"\nKD step of {TEACHER} > {STUDENT}, batch {BATCH}, 64x64: {told}")
+    tell(
+        f"segmentation: KD step of {TEACHER} > {STUDENT}, batch {BATCH}, 64×64, against MMEngine's own Runner on the "
+        "same networks, losses and transforms",
+        f"{ratio:.2f} × its time ({best['runner']:.0f} → {best['ours']:.0f} ms)",
+        headline=True, ours_ms=best["ours"], runner_ms=best["runner"],
+    )  # fmt: skip
 
 
 def theirs(network, batches, classes: int) -> list[torch.Tensor]:
@@ -213,7 +215,7 @@ def theirs(network, batches, classes: int) -> list[torch.Tensor]:
     return totals
 
 
-def test_evaluation_is_no_slower_than_mmsegmentations(benchmark, capsys):
+def test_evaluation_is_no_slower_than_mmsegmentations(benchmark, tell):
     """The test split of shape-scenes at batch 16; claim: at most 0.95 of MMSegmentation's time."""
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -234,8 +236,9 @@ def test_evaluation_is_no_slower_than_mmsegmentations(benchmark, capsys):
                 best[side] = min(best[side], time.process_time() - began)
     benchmark.pedantic(lambda: None, rounds=1)
     ratio = best["ours"] / best["mmseg"]
-    benchmark.extra_info.update({f"{side}_s": round(took, 2) for side, took in best.items()}, ratio=round(ratio, 3))
-    with capsys.disabled():
-        print(f"\n{STUDENT} on {len(test)} images: MMSegmentation {best['mmseg']:.2f} s, ours {best['ours']:.2f} s, "
-              f"ratio {ratio:.3f}")  # fmt: skip
+    tell(
+        f"segmentation: {STUDENT} on {len(test)} images scored, against MMSegmentation's inference and IoUMetric",
+        f"{ratio:.2f} × its time ({best['mmseg']:.2f} → {best['ours']:.2f} s)",
+        ours_s=best["ours"], mmseg_s=best["mmseg"],
+    )  # fmt: skip
     assert ratio <= 0.95
