@@ -77,8 +77,7 @@ def run(
     from suites.spec.expand import expand
     from suites.work.options import RunOptions
 
-    files = absolute(method_file)
-    expansion = expand(suite, files)
+    expansion = expand(suite, files := absolute(method_file))
     place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, per_gpu, timeout))
     records = Store(store.absolute())
     _check_schema(records, str(store))

@@ -114,7 +114,7 @@ def _protocols(store: Store, files: Iterable[Path]) -> Iterator[tuple[str, tuple
 
 def _first_digest(protocol: Protocol) -> str:
     """What identified a protocol before schema 2: all values, also those at their defaults, as they were written."""
-    later = {"kernels"}  # keys of recipes that there were not yet
+    later = {"compile", "kernels"}  # keys of recipes that there were not yet
     return digest(protocol.model_dump(mode="json", exclude={"title": True, "source": True, "recipe": later}))
 
 
