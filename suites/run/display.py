@@ -161,11 +161,11 @@ class _Tally:
 
     def __init__(self, plan: Plan) -> None:
         self._workers = plan.workers
-        everything = [row for row in (*plan.artefacts, *plan.rows) if row.state != "not needed"]
+        everything = [row for row in (*plan.artefacts, *plan.rows) if row.state not in ("not needed", "left out")]
         self.total = len(everything)
         self.began = time.monotonic()
         self._open = {row.planned.id: row for row in everything if row.open}
-        self._status = Counter({"ok": self.total - len(self._open)})
+        self._status = Counter("ok" if row.state == "done" else "error" for row in everything if not row.open)
         self._took: dict[tuple[str, ...], float] = {}
 
     @property

@@ -18,6 +18,7 @@ from suite_test_worker import train
 from results.records.store import Store
 from suites.executors.inline import InlineExecutor
 from suites.plan.plan import Plan, make_plan
+from suites.plan.selection import select
 from suites.run.display import LiveDisplay, PlainDisplay, display_for
 from suites.run.runner import Runner
 from suites.spec.expand import PlannedCell, expand
@@ -62,6 +63,19 @@ def test_the_picture_counts_what_is_done_runs_and_failed(plan: Plan, store: Path
     display.started(second, WorkFolder.of(store, second.id))
     display.ended(second, "retry", "killed by signal 9", 1.0)
     assert "1/9 done  0 running  1 failed" in shown(display)
+
+
+def test_cells_that_are_left_out_count_for_nothing_and_failures_that_are_not_tried_again_as_failed(
+    suite: Path, store: Path
+) -> None:
+    expansion = expand(str(suite))
+    first, second, *_ = (row for row in expansion.rows if row.cell.seed == 0)
+    for planned, status in ((first, "ok"), (second, "error")):
+        finish(planned, store, status)
+    chosen = select(expansion, only=["seed=0"], retry=["timeout"], fresh=False)
+    made = make_plan(expansion, Store(store), 2, chosen)
+    others = sum(row.open for row in made.cells)
+    assert f"1/{others + 2} done  0 running  1 failed" in shown(LiveDisplay(made, "mine", terminal()))
 
 
 def test_an_interrupted_cell_has_not_failed(plan: Plan, store: Path) -> None:
