@@ -20,6 +20,8 @@ from typing import Literal
 
 import numpy as np
 
+from results.analysis.statistics import rounded
+
 Sides = Literal[1, 2]
 _Z, _STEP = 8.5, 0.35
 """The ends and the step of the grid over z; φ(8.5) is 1e-16 of φ(0)."""
@@ -29,8 +31,6 @@ _LEFT_OUT = 23.0
 """-ln of the share of the p-value that may lie below the grid over ln s; nothing below e^-35 is looked for."""
 _LEAST = 1e-15
 """No p-value is smaller: what lies below is rounding."""
-_DIGITS = 9
-"""Significant digits kept: what processors may compute otherwise stays out of tables."""
 
 
 def p_value(t: float, rivals: int, df: int, sides: Sides) -> float:
@@ -62,7 +62,7 @@ def p_value(t: float, rivals: int, df: int, sides: Sides) -> float:
     # the complement, so that small p keep their digits
     some = -np.expm1(rivals * np.log1p(-np.minimum(outside, 1 - 1e-16)))
     found = float(np.exp(log_density) * step @ (some @ weights))
-    return float(f"{min(max(found, _LEAST), 1.0):.{_DIGITS}g}")
+    return rounded(min(max(found, _LEAST), 1.0))
 
 
 @lru_cache(maxsize=256)

@@ -47,14 +47,22 @@ def gains_by_seed(block: Block, line: Line) -> dict[int, float]:
     return {seed: gain for seed, gain in gains.items() if gain is not None}
 
 
+def teacher_by_seed(block: Block) -> dict[int, float]:
+    """Seed to the score of the teacher of the baseline row, frozen or, online, learning alone.
+
+    Empty where there is none, or frozen ones of different scores.
+    """
+    if len(block.frozen_teacher) == 1 and block.baseline is not None:
+        return dict.fromkeys(block.baseline.values("student"), block.frozen_teacher[0])
+    return block.solo_teacher
+
+
 def _with_teacher(block: Block, line: Line) -> dict[int, tuple[float, float, float]]:
     """Seed to the scores of a row, the baseline and the teacher; empty where no gain can be measured."""
     baseline = block.baseline
     if baseline is None or block.primary is None or line is baseline or not block.comparable:
         return {}
-    method, none, teacher = line.values("student"), baseline.values("student"), block.solo_teacher
-    if len(block.frozen_teacher) == 1:
-        teacher = dict.fromkeys(none, block.frozen_teacher[0])
+    method, none, teacher = line.values("student"), baseline.values("student"), teacher_by_seed(block)
     # fsum is exact; sum() of floats rounds otherwise from Python 3.12 on, and tables are to be equal to the byte
     seeds = sorted(method.keys() & none.keys() & teacher.keys())
     return {seed: (method[seed], none[seed], teacher[seed]) for seed in seeds}

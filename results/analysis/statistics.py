@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ def normalized_gain(method: float, none: float, teacher: float, higher_is_better
     if (way if higher_is_better else -way) <= 1e-3 * max(abs(teacher), abs(none)):
         return None
     return (method - none) / way
+
+
+def rounded(value: float) -> float:
+    """A value to nine significant digits: what processors may compute otherwise stays out of tables."""
+    return float(f"{value:.{_DIGITS}g}")
 
 
 def ranks(values: Sequence[float], higher_is_better: bool) -> list[float]:

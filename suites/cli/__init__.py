@@ -32,6 +32,7 @@ app.add_typer(listing.app, name="list")
 for command in (planning.plan, running.run, planning.status, planning.logs):
     app.command()(command)
 app.command(cls=reporting.ReportCommand)(reporting.report)
+app.command()(reporting.power)
 app.command()(exporting.export)
 app.command()(comparing.compare)
 app.command()(insight.insight)

@@ -1,8 +1,10 @@
-"""``adm report``."""
+"""``adm report`` and ``adm power``."""
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from suites.cli.arguments import DEFAULT_STORE, StoreFolder, SuiteName
+from suites.cli.arguments import DEFAULT_STORE, AsJson, StoreFolder, SuiteName
 from suites.cli.console import make_console, say
 from suites.cli.stored import reading, stored_suite
 
@@ -88,6 +90,41 @@ def report(
 
         write_atomically(out, _text(found, form, table))
         say(out)
+
+
+def power(
+    suite: SuiteName,
+    store: StoreFolder = DEFAULT_STORE,
+    form: Annotated[Form, typer.Option("--format", help="All but html, which is adm report's.")] = Form.terminal,
+    as_json: AsJson = False,
+) -> None:
+    """Say what each table of a suite can tell: which differences, on how many seeds, and what a seed costs.
+
+    From its records alone: the gap between teacher and lone student, the effect of an established method, the noise,
+    the smallest difference that is told with 80 % probability, and whether training comes to rest.
+
+    Example: adm power quick
+    """
+    from adm_core.errors import AdmError
+
+    if form is Form.html:
+        raise AdmError(f"--format html is the whole page: adm report {suite} --format html --out leaderboard.html")
+    if as_json and form is not Form.terminal:
+        raise AdmError(f"--json and --format {form} contradict each other; leave out one")
+    found = _load(store, suite)
+    _warn(found, suite)
+    say(_power_json(found) if as_json else _text(found, form, "power"), end="\n" if as_json else "")
+
+
+def _power_json(found: Results) -> str:
+    """A list with an object for each table that has a baseline."""
+    from results.analysis.merit import measure
+    from results.tables.power import verdict
+
+    blocks = [block for block in found.blocks if block.baseline is not None]
+    merits = [(block, measure(block)) for block in blocks]
+    lines = [{**block.context, **asdict(merit), "verdict": verdict(block, merit)} for block, merit in merits]
+    return json.dumps(lines, indent=1)
 
 
 def _forbid_contradictions(form: Form, out: Path | None, whole: bool, check: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import resource
 import subprocess
@@ -18,7 +19,7 @@ from tests.results.factory import one_block, write
 
 ROOT = Path(__file__).resolve().parents[3]
 STUDENTS = {"none": (70.0, 71.0, 72.0), "kd": (74.0, 75.5, 76.1), "at": (73.0, None, 75.0)}
-FILES = 13
+FILES = 16
 COMMAND = [sys.executable, str(ROOT / "adm_bench.py"), "report"]
 
 
@@ -53,6 +54,29 @@ def test_the_scores_are_printed_by_default(runs: Path) -> None:
 def test_forms_and_tables(runs: Path, arguments: list[str], words: str) -> None:
     done = report("tiny", "--store", runs, *arguments, cwd=ROOT)
     assert done.code == 0 and words in done.out
+
+
+def test_power_says_what_the_tables_can_tell(runs: Path) -> None:
+    done = adm("power", "tiny", cwd=runs.parent)
+    assert (done.code, done.err) == (0, "")
+    assert "With 3 seeds this table cannot tell differences below" in done.out
+    assert done.out == report("tiny", "--table", "power", cwd=runs.parent).out
+    (line,) = json.loads(adm("power", "tiny", "--json", cwd=runs.parent).out)
+    assert (line["reference"], line["seeds"], line["benchmark"]) == ("kd", 3, "digit-scenes@1")
+    (row,) = csv.DictReader(io.StringIO(adm("power", "tiny", "--format", "csv", cwd=runs.parent).out))
+    assert float(row["smallest"]) == line["smallest"] and line["verdict"][0] in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "html"], "the whole page: adm report tiny --format html --out leaderboard.html"),
+        (["--format", "md", "--json"], "--json and --format md contradict each other"),
+    ],
+)
+def test_power_has_no_page_and_one_form_at_a_time(runs: Path, arguments: list[str], message: str) -> None:
+    done = adm("power", "tiny", *arguments, cwd=runs.parent)
+    assert done.code == 2 and message in done.err
 
 
 def test_csv_on_standard_output_is_nothing_but_csv(runs: Path) -> None:
