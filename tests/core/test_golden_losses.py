@@ -57,7 +57,7 @@ VARIANTS = {"adm": ADM, "kdcl": [{"ensemble": form} for form in ("naive", "linea
 VARIANTS |= {"mlkd": [{"form": "as-released"}, {"standardise": True}]}
 VARIANTS |= {name: [{"standardise": True}] for name in ("kd", "dkd", "nkd")}
 VARIANTS |= {"rld": [{"standardise": True}, *({"correction": form} for form in ("swap", "rc", "lr"))]}
-VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}]}
+VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)

@@ -1,6 +1,7 @@
 """Methods on class logits against literal loops of their formulas: values, and gradients by finite differences."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -370,3 +371,67 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
         found = terms(name, student, teacher, target, exponent=1.0).student
     (slope,) = torch.autograd.grad(sum(found.values()), student)
     assert float(slope.abs().max()) < 1e-9
+
+
+def cells_view(seed, channels, target, side=4):
+    """A network whose classifier is linear on the mean of its last map."""
+    features, weight = numbers(seed, B, channels, side, side), 3 * numbers(seed + 1, K, channels)
+    head = torch.nn.Linear(channels, K, bias=False, dtype=torch.float64).requires_grad_(False)
+    head.weight.copy_(weight)
+    shown = view(head(features.mean((2, 3))), target, last=features.requires_grad_())
+    return replace(shown, head=head)
+
+
+def sdd(student, teacher, target, **settings):
+    method = registry.create("sdd", {"sdd": settings})
+    found = method.losses(student, teacher, make_step(target, 0.5, torch.Generator()))
+    return found.student["cells"], found.student_task
+
+
+def dkd(s, t, y):
+    others = [c for c in range(K) if c != y]
+    return 16 * (kl(two_way(t, [y], 4), two_way(s, [y], 4)) + 8 * kl(within(t, others, 4), within(s, others, 4)))
+
+
+@pytest.mark.parametrize(("base", "literal"), [("kd", lambda s, t, y: kd(s, t, 4)), ("dkd", dkd)])
+def test_sdd_sums_over_cells_twice_where_cell_and_image_differ_in_being_right(base, literal):
+    target = torch.tensor(LABELS)
+    student, teacher = cells_view(0, 3, target), cells_view(2, 4, target)
+    expected, doubled = [], 0
+    for b, y in enumerate(LABELS):
+        for side in (1, 2, 4):
+            size = 4 // side
+            for i in range(side):
+                for j in range(side):
+                    s, t = (
+                        (shown.features["last"][b, :, i * size : (i + 1) * size, j * size : (j + 1) * size].mean((1, 2))
+                         @ shown.head.weight.T).tolist() for shown in (student, teacher)
+                    )  # fmt: skip
+                    differs = (best(t, 1)[0] == y) != (int(teacher.prediction[b].argmax()) == y)
+                    doubled += differs
+                    expected.append((1 + differs) * literal(s, t, y))
+    assert 0 < doubled < len(expected)
+    found, task = sdd(student, teacher, target, base=base, cells=(1, 2, 4), task_weight=0.3)
+    assert float(found.detach()) == pytest.approx(mean(expected), rel=1e-6) and task == 0.3
+    (slope,) = torch.autograd.grad(found, student.features["last"])
+    assert slope.abs().amax((1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize("base", ["kd", "dkd"])
+def test_sdd_of_one_cell_is_its_base(base):
+    target = torch.tensor(LABELS)
+    student, teacher = cells_view(0, 3, target), cells_view(2, 4, target)
+    plain = total(base, student.prediction, teacher.prediction, target)
+    found, _ = sdd(student, teacher, target, base=base, cells=(1,), weight=0.9 if base == "kd" else 1.0)
+    torch.testing.assert_close(found, plain)
+
+
+def test_sdd_says_what_it_cannot_run_on():
+    shapes = {"prediction": (2, K), "last": (2, 3, 4, 4), "head": (K, 3)}
+    method = registry.create("sdd", {"sdd": {"cells": (1, 8)}})
+    assert method.supports(shapes, shapes, "offline") == "the student's last map is smaller than 8×8 cells"
+    without = {key: value for key, value in shapes.items() if key != "head"}
+    assert registry.create("sdd").supports(shapes, without, "offline") == (
+        "the teacher's classifier is no linear layer on the mean of its last map"
+    )
+    assert registry.create("sdd").supports(shapes, shapes, "offline") is None
