@@ -154,6 +154,10 @@ class Step:
         """
         return self.batch.mask
 
+    def ramp(self, share: float) -> float:
+        """A weight that rises linearly from 0 to 1 over the first ``share`` of training; 1 throughout if that is 0."""
+        return min(self.progress / share, 1.0) if share else 1.0
+
     @property
     def noising(self) -> Noising | None:
         """How noisy inputs came about; set where the networks are denoisers."""

@@ -30,3 +30,9 @@ def student_hinge(on_student: Tensor, counts: Tensor | None = None) -> Tensor:
 
 def _mean(scores: Tensor, counts: Tensor | None) -> Tensor:
     return masked_mean(scores, None if counts is None else counts[:, None, None].expand_as(scores))
+
+
+def reversed_gradient(value: Tensor, strength: float) -> Tensor:
+    """The value itself; its gradient is multiplied by ``-strength``, so that what descends a loss lets it ascend."""
+    still = value.detach()
+    return still - strength * (value - still)

@@ -38,6 +38,22 @@ def lower_half(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def relative_difficulty(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+    """``1 - exp(-CE_s / CE_t)``, near 1 where an example is harder for the student (Zhou et al., arXiv:2102.00650).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape.
+        target: class indices [B] or [B, H, W].
+
+    Returns:
+        [B] or [B, H, W], in [0, 1].
+    """
+    own, other = (F.cross_entropy(logits, target, reduction="none") for logits in (student, teacher))
+    return 1 - (-own / (other + 1e-7)).exp()
+
+
+@torch.no_grad()
 def hard_pixels(prediction: Tensor, target: Tensor, mask: Tensor | None, threshold: float, least: float) -> Tensor:
     """Where a network gives the label little probability: bool [B, H, W], false at void pixels.
 

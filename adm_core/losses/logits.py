@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 
 from adm_core.losses.spatial import at_size, masked_mean
 
+NO_MASS = -1e9
+"""Logarithm of no mass; finite, so that no difference of two of them is undefined."""
 
-def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, mask: Tensor | None = None) -> Tensor:
+
+def kl_divergence(
+    student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0, mask: Tensor | None = None
+) -> Tensor:
     """``T² KL(softmax(teacher / T) || softmax(student / T))``, mean over examples (and valid positions).
 
     Hinton et al., arXiv:1503.02531, section 2; the factor T² keeps gradients comparable across temperatures.
@@ -23,11 +28,83 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, ma
     return masked_mean(kl_map(student, teacher, temperature), mask)
 
 
-def kl_map(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def kl_map(student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """The same divergence per example [B] or per position [B, H, W], not reduced."""
     log_s = F.log_softmax(student / temperature, dim=1)
     log_t = F.log_softmax(teacher / temperature, dim=1)
     return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(1)
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """``(z - mean) / std`` over the classes of each example or position, of the same shape.
+
+    Sun et al., arXiv:2403.01427, algorithm 1. The deviation is that of a sample (K - 1), with 1e-7 added as in the
+    authors' code; logits that are all equal become zeros. The order of the classes stays.
+
+    Args:
+        logits: [B, K] or [B, K, H, W].
+    """
+    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+
+
+def log_softmax_of_others(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities at temperature T of all classes but the target's, renormalised; the target's own is -1e9.
+
+    Args:
+        logits: [B, K] or [B, K, H, W].
+        target: class indices [B] or [B, H, W].
+        temperature: T > 0.
+    """
+    return (logits / temperature).scatter(1, target[:, None], NO_MASS).log_softmax(1)
+
+
+def soft_cross_entropy(log_own: Tensor, log_target: Tensor) -> Tensor:
+    """``-Σ_k target_k log own_k`` of log-probabilities [B, K, ...]: [B, ...]; a class of no mass adds nothing."""
+    return -(log_target.exp() * log_own).sum(1)
+
+
+def transformed_kl(student: Tensor, teacher: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
+    """``KL(q || p_s)`` for ``q_c = p_t,c^γ / U``, ``U = Σ_c p_t,c^γ`` (Zheng & Yang, arXiv:2402.11148, section 3).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W], at temperature 1.
+        teacher: logits of the same shape.
+        exponent: γ > 0; γ = 1 / T is a teacher at temperature T.
+
+    Returns:
+        The divergence and U, both [B] or [B, H, W].
+    """
+    mass = (exponent * teacher.log_softmax(1)).logsumexp(1).exp()
+    return kl_map(student, exponent * teacher), mass
+
+
+def normalised_kl(student: Tensor, teacher: Tensor, scale: float) -> Tensor:
+    """``T_t² KL(softmax(z_t / T_t) || softmax(z_s / T_s))``, each T ``scale`` · std of those logits (arXiv:2308.00520).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape.
+        scale: of the deviation over classes, which is that of a sample (K - 1).
+
+    Returns:
+        [B] or [B, H, W].
+    """
+    t_s, t_t = (scale * z.std(1, keepdim=True).clamp_min(1e-7) for z in (student, teacher))
+    return t_t.squeeze(1) ** 2 * kl_map(student / t_s, teacher / t_t)
+
+
+def noisy_copies(logits: Tensor, count: int, share: float, generator: Generator) -> Tensor:
+    """``(1 - share) z + share · ε`` with standard normal ε, as often as asked for: [count, *logits.shape].
+
+    Args:
+        logits: z, of any shape.
+        count: copies.
+        share: of the noise, in [0, 1].
+        generator: randomness, on the device of the logits.
+    """
+    shape = (count, *logits.shape)
+    noise = torch.randn(shape, generator=generator, device=logits.device, dtype=logits.dtype)
+    return (1 - share) * logits + share * noise
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -46,6 +123,22 @@ def masked_cross_entropy(logits: Tensor, target: Tensor, mask: Tensor | None) ->
     if logits.dim() == 4:
         target = at_size(target, logits.shape[2:])
     return masked_mean(F.cross_entropy(logits, target, reduction="none"), mask)
+
+
+def target_cross_entropy(student: Tensor, teacher: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``-p_t,y log p_s,y``, the cross-entropy of the target's class alone, mean over examples (arXiv:2303.13005).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape, used as a constant.
+        target: class indices [B], or [B, ., .] of any size, read at the positions of the logits.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    if student.dim() == 4:
+        target = at_size(target, student.shape[2:])
+    index = target[:, None]
+    log_s = student.log_softmax(1).gather(1, index).squeeze(1)
+    return masked_mean(-teacher.detach().softmax(1).gather(1, index).squeeze(1) * log_s, mask)
 
 
 def squared_probabilities(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,40 +162,6 @@ def dense_cross_entropy(response: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy at every position of class responses [B, K, H, W] against the image's label [B]: [B, H, W]."""
     label = target[:, None, None].expand(-1, *response.shape[2:])
     return F.cross_entropy(response, label, reduction="none")
-
-
-def decoupled_kl(
-    student: Tensor, teacher: Tensor, target: Tensor, alpha: float, beta: float, temperature: float
-) -> Tensor:
-    """``alpha`` · target-class KD + ``beta`` · non-target-class KD (Zhao et al., arXiv:2203.08679, eq. 7).
-
-    The first is the binary divergence between (p_y, 1 - p_y) of both networks, the second the divergence among
-    the other classes renormalised; both carry T². Stays finite for a problem of two classes, where the second
-    part is zero.
-
-    Args:
-        student: logits [B, K].
-        teacher: logits [B, K].
-        target: class indices [B].
-        alpha: weight of the target-class part.
-        beta: weight of the non-target-class part.
-        temperature: T > 0.
-    """
-    log_s = F.log_softmax(student / temperature, dim=1)
-    log_t = F.log_softmax(teacher / temperature, dim=1)
-    is_target = F.one_hot(target, student.shape[1]).bool()
-
-    def binary(log_p: Tensor) -> Tensor:
-        others = log_p.masked_fill(is_target, float("-inf")).logsumexp(1)
-        return torch.stack([log_p.gather(1, target[:, None]).squeeze(1), others], dim=1)
-
-    pair_s, pair_t = binary(log_s), binary(log_t)
-    target_part = (pair_t.exp() * (pair_t - pair_s)).sum(1).mean()
-    rest_s = (log_s - pair_s[:, 1:]).masked_fill(is_target, 0.0)
-    rest_t = (log_t - pair_t[:, 1:]).masked_fill(is_target, 0.0)
-    weights = rest_t.exp().masked_fill(is_target, 0.0)
-    other_part = (weights * (rest_t - rest_s)).sum(1).mean()
-    return temperature**2 * (alpha * target_part + beta * other_part)
 
 
 def pearson_distance(a: Tensor, b: Tensor, dim: int, valid: Tensor | None = None, eps: float = 1e-8) -> Tensor:

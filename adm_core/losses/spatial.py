@@ -6,7 +6,7 @@ ADM's equations are not public to us; these are a reconstruction from its public
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -99,6 +99,19 @@ def resize(values: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
 def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:
     """``1/|Ω| Σ_p w_p F_p``: global average pooling with weights, [B, C, H, W] and [B, H, W] → [B, C]."""
     return (features * weights[:, None]).mean((2, 3))
+
+
+def pooled_cells(features: Tensor, sides: Iterable[int]) -> Tensor:
+    """Means over the cells of grids of so many cells a side, one grid after the other.
+
+    Args:
+        features: [B, C, H, W].
+        sides: of the grids; each at most H and W.
+
+    Returns:
+        [B, C, cells, 1]; (1, 2) gives five cells.
+    """
+    return torch.cat([F.adaptive_avg_pool2d(features, side).flatten(2) for side in sides], 2)[..., None]
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

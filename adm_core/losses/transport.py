@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adm_core.losses.logits import NO_MASS, log_softmax_of_others
 from adm_core.losses.spatial import at_size, masked_mean
-
-_EMPTY = -1e9
-"""Logarithm of no mass; finite, so that no difference of two of them is undefined."""
 
 
 def sinkhorn_cost(log_a: Tensor, log_b: Tensor, cost: Tensor, entropy: float, iterations: int) -> Tensor:
@@ -29,7 +27,7 @@ def sinkhorn_cost(log_a: Tensor, log_b: Tensor, cost: Tensor, entropy: float, it
         The cost of each pair of distributions, [N].
     """
     kernel: Tensor = (-cost / entropy).exp()
-    log_u = torch.zeros_like(log_a).masked_fill(log_a <= _EMPTY / 2, _EMPTY)
+    log_u = torch.zeros_like(log_a).masked_fill(log_a <= NO_MASS / 2, NO_MASS)
     log_v = log_u
     for _ in range(iterations):
         log_v = log_b - _log_product(log_u, kernel)
@@ -71,27 +69,10 @@ def transport_loss(
         target = at_size(target, student.shape[2:])
 
     def others(logits: Tensor) -> Tensor:
-        softened = (logits / temperature).scatter(1, target[:, None], _EMPTY)
-        return softened.log_softmax(1).movedim(1, -1).flatten(0, -2)
+        return log_softmax_of_others(logits, target, temperature).movedim(1, -1).flatten(0, -2)
 
     each = sinkhorn_cost(others(student), others(teacher.detach()), cost, entropy, iterations)
     return masked_mean(each.view_as(target), mask)
-
-
-def target_cross_entropy(student: Tensor, teacher: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``-p_t,y log p_s,y``, the cross-entropy of the target's class alone, mean over examples (arXiv:2412.08139).
-
-    Args:
-        student: logits [B, K] or [B, K, H, W].
-        teacher: logits of the same shape, used as a constant.
-        target: class indices [B], or [B, ., .] of any size, read at the positions of the logits.
-        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
-    """
-    if student.dim() == 4:
-        target = at_size(target, student.shape[2:])
-    index = target[:, None]
-    log_s = student.log_softmax(1).gather(1, index).squeeze(1)
-    return masked_mean(-teacher.detach().softmax(1).gather(1, index).squeeze(1) * log_s, mask)
 
 
 class ClassSamples:

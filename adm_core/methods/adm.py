@@ -158,7 +158,7 @@ class ADM(Method):
         else:
             for_student = self._similarity(student, teacher.detached())
             for_teacher = self._similarity(student.detached(), teacher)
-        ramp = min(step.progress / s.ramp, 1.0) if s.ramp else 1.0
+        ramp = step.ramp(s.ramp)
         form = {"H": self._head, "M": self._match, "W": self._weight}[self._form]
         terms: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}}
         if s.consensus:

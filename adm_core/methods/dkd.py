@@ -28,12 +28,21 @@ class DKD(Method):
 
     @dataclass(frozen=True)
     class Settings:
-        """Defaults are mdistiller's on CIFAR-100; warm-up is 20 of its 240 epochs. Beta is set per pair there."""
+        """Defaults are mdistiller's on CIFAR-100; warm-up is 20 of its 240 epochs. Beta is set per pair there.
+
+        Attributes:
+            alpha: of the target class's part.
+            beta: of the part of the other classes.
+            temperature: T.
+            warmup: share of training in which the loss rises to its full weight.
+            standardise: logits of both networks first (arXiv:2403.01427), where T = 2 and larger weights are usual.
+        """
 
         alpha: Annotated[float, Field(ge=0)] = 1.0
         beta: Annotated[float, Field(ge=0)] = 8.0
         temperature: Annotated[float, Field(gt=0)] = 4.0
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
+        standardise: bool = False
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Written for one label per image."""
@@ -41,9 +50,8 @@ class DKD(Method):
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``dkd``."""
-        s = self.settings
-        term = losses.logits.decoupled_kl(
-            student.prediction, teacher.detached().prediction, step.target, s.alpha, s.beta, s.temperature
-        )
-        ramp = min(step.progress / s.warmup, 1.0) if s.warmup else 1.0
-        return Losses(student={"dkd": ramp * term})
+        s, own, other = self.settings, student.prediction, teacher.detached().prediction
+        if s.standardise:
+            own, other = losses.logits.standardised(own), losses.logits.standardised(other)
+        term = losses.partitions.decoupled_kl(own, other, step.target, s.alpha, s.beta, s.temperature)
+        return Losses(student={"dkd": step.ramp(s.warmup) * term})

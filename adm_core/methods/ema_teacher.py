@@ -70,7 +70,7 @@ class EMATeacher(Method):
             distance = losses.logits.squared_probabilities(student.prediction, average, step.mask)
         else:
             distance = losses.logits.kl_divergence(student.prediction, average, mask=step.mask)
-        done = min(step.progress / s.ramp, 1.0) if s.ramp else 1.0
+        done = step.ramp(s.ramp)
         return Losses(student={"consistency": s.weight * math.exp(-5 * (1 - done) ** 2) * distance})
 
     def after_step(self) -> None:

@@ -58,12 +58,14 @@ class MLKD(Method):
             weight: of the three terms, the same for all.
             task_weight: of the cross-entropy on each of the views.
             form: ``paper`` masks rows; ``as-released`` reproduces what the released code computes.
+            standardise: logits first in the instance term (arXiv:2403.01427), as its authors combine the two.
         """
 
         temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (4.0, 2.0, 3.0, 5.0, 6.0)
         weight: Annotated[float, Field(ge=0)] = 0.9
         task_weight: Annotated[float, Field(ge=0)] = 0.1
         form: Literal["paper", "as-released"] = "paper"
+        standardise: bool = False
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Batch and class relations are between examples; those between all pixels of a batch would not fit memory."""
@@ -85,7 +87,7 @@ class MLKD(Method):
         return Losses(student=terms, student_task=s.task_weight)
 
     def _masked(self, weak: Pair, strong: Pair, unsure: Tensor, rare: Tensor, t: float) -> dict[str, Tensor]:
-        a, b = _rows(*weak, t), _rows(*strong, t)
+        a, b = self._rows(*weak, t), self._rows(*strong, t)
         return {
             "instance": (a["instance"] * unsure).mean() + b["instance"].mean(),
             "class": (a["class"] * rare).mean() + b["class"].mean(),
@@ -93,16 +95,17 @@ class MLKD(Method):
         }
 
     def _released(self, weak: Pair, strong: Pair, unsure: Tensor, rare: Tensor, t: float) -> dict[str, Tensor]:
-        a, b = _rows(*weak, t), _rows(*(weak if t in REUSED else strong), t)
+        a, b = self._rows(*weak, t), self._rows(*(weak if t in REUSED else strong), t)
         return {
             "instance": a["instance"].mean() * unsure.mean() + b["instance"].mean(),
             "class": a["class"].mean() * rare.mean(),
             "batch": a["batch"].mean() * unsure.mean(),
         }
 
-
-def _rows(student: Tensor, teacher: Tensor, t: float) -> dict[str, Tensor]:
-    """The terms at one temperature before masks and means: ``instance`` [B], ``class`` [K], ``batch`` [B]."""
-    p, q = (student / t).softmax(1), (teacher / t).softmax(1)
-    rows = losses.relations.gram_distance
-    return {"instance": losses.logits.kl_map(student, teacher, t), "class": rows(p.T, q.T), "batch": rows(p, q)}
+    def _rows(self, student: Tensor, teacher: Tensor, t: float) -> dict[str, Tensor]:
+        """The terms at one temperature before masks and means: ``instance`` [B], ``class`` [K], ``batch`` [B]."""
+        p, q = (student / t).softmax(1), (teacher / t).softmax(1)
+        if self.settings.standardise:
+            student, teacher = losses.logits.standardised(student), losses.logits.standardised(teacher)
+        rows = losses.relations.gram_distance
+        return {"instance": losses.logits.kl_map(student, teacher, t), "class": rows(p.T, q.T), "batch": rows(p, q)}

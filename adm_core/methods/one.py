@@ -85,6 +85,6 @@ class ONE(Method):
         terms["ensemble"] = losses.logits.masked_cross_entropy(ensemble, step.target, step.mask)
         fixed = ensemble.detach()
         each = [losses.logits.kl_divergence(b.prediction, fixed, s.temperature, step.mask) for b in student.branches]
-        done = min(step.progress / s.ramp, 1.0) if s.ramp else 1.0
+        done = step.ramp(s.ramp)
         terms["distillation"] = math.exp(-5 * (1 - done) ** 2) * stack(each).sum()
         return Losses(student=terms)

@@ -97,7 +97,7 @@ class WKDL(Method):
             own, other, step.target, cost, s.temperature, s.entropy, s.iterations, step.mask
         )
         terms = {
-            "target": losses.transport.target_cross_entropy(own, other, step.target, step.mask),
+            "target": losses.logits.target_cross_entropy(own, other, step.target, step.mask),
             "transport": s.weight * self._share(step.progress) * moved,
         }
         return Losses(student=terms)

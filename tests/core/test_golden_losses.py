@@ -54,7 +54,10 @@ ADM += [{"weighting": control} for control in ("uniform", "swapped")]
 ADM += [{"form": "M", "width": "projector"}, {"form": "M", "taps": ("stage2", "last"), "width": "pool", "margin": 0.2}]
 ADM += [{"consensus_target": "teacher"}, {"stop_gradient": False}, {"temperature": 0.1, "consensus": 0.5}]
 VARIANTS = {"adm": ADM, "kdcl": [{"ensemble": form} for form in ("naive", "linear", "min-logit")]}
-VARIANTS |= {"mlkd": [{"form": "as-released"}]}
+VARIANTS |= {"mlkd": [{"form": "as-released"}, {"standardise": True}]}
+VARIANTS |= {name: [{"standardise": True}] for name in ("kd", "dkd", "nkd")}
+VARIANTS |= {"rld": [{"standardise": True}, *({"correction": form} for form in ("swap", "rc", "lr"))]}
+VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)

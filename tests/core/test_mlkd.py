@@ -95,6 +95,22 @@ def test_mlkd_as_released_masks_means_and_leaves_parts_of_the_strong_view_out(lo
         assert float(found[name]) == pytest.approx(0.9 * value, rel=1e-9), name
 
 
+def test_mlkd_standardises_logits_in_its_instance_term_alone(logits):
+    weak, strong, target = logits
+    unsure, _ = masks_by_hand(weak[1])
+
+    def standard(z):
+        return (z - z.mean(1, keepdim=True)) / (z.std(1, keepdim=True) + 1e-7)
+
+    instance = [
+        mean(rows_by_hand(*map(standard, weak), t)[0], unsure) + mean(rows_by_hand(*map(standard, strong), t)[0])
+        for t in (2, 3, 4, 5, 6)
+    ]
+    found, plain = mlkd(weak, strong, target, standardise=True).student, mlkd(weak, strong, target).student
+    assert float(found["instance"]) == pytest.approx(0.9 * sum(instance), rel=1e-9)
+    assert all(torch.equal(found[name], plain[name]) for name in ("class", "batch", "strong_task"))
+
+
 def test_mlkd_learns_nothing_of_examples_the_teacher_is_sure_of_in_the_weak_view(logits):
     (student, teacher), strong, target = logits
     student = student.requires_grad_()

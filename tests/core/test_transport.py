@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from adm_core import registry
 from adm_core.batch import Batch
 from adm_core.errors import AdmError
-from adm_core.losses import transport
+from adm_core.losses import logits, transport
 from adm_core.method import View
 from adm_core.testing.networks import CLASSES, tiny_facts
 from adm_core.testing.setup import Setup
@@ -93,14 +93,14 @@ def test_pixels_are_examples_of_their_own_and_void_ones_none():
     student, teacher = numbers(2, K, 3, 3, seed=5), numbers(2, K, 3, 3, seed=6)
     mask = numbers(2, 3, 3, seed=7) > -0.5
     rows = (student.movedim(1, -1)[mask], teacher.movedim(1, -1)[mask], target[mask])
-    for loss, rest in ((transport.transport_loss, (cost, 2.0, 0.05, 10)), (transport.target_cross_entropy, ())):
+    for loss, rest in ((transport.transport_loss, (cost, 2.0, 0.05, 10)), (logits.target_cross_entropy, ())):
         assert float(loss(student, teacher, target, *rest, mask)) == pytest.approx(float(loss(*rows, *rest)))
 
 
 def test_the_targets_part_is_worked_by_hand():
     student, teacher = torch.tensor([[0.2, 0.8], [0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1], [0.3, 0.7]]).log()
     expected = -(0.9 * math.log(0.2) + 0.7 * math.log(0.5)) / 2
-    assert float(transport.target_cross_entropy(student, teacher, torch.tensor([0, 1]))) == pytest.approx(expected)
+    assert float(logits.target_cross_entropy(student, teacher, torch.tensor([0, 1]))) == pytest.approx(expected)
 
 
 def cka(x, y):
@@ -182,7 +182,7 @@ def test_its_terms_are_the_formula(form):
     moved = transport.transport_loss(own, other, batch.target, cost, 8.0, 0.05, 10, batch.mask)
     assert float(found["transport"].detach()) == pytest.approx(3 * float(moved.detach()), rel=1e-5)
     assert float(found["target"].detach()) == pytest.approx(
-        float(transport.target_cross_entropy(own, other, batch.target, batch.mask).detach())
+        float(logits.target_cross_entropy(own, other, batch.target, batch.mask).detach())
     )
 
 
