@@ -28,14 +28,17 @@ def activation_similarity(student: Tensor, teacher: Tensor, mask: Tensor | None 
             have one.
     """
 
-    def rows(features: Tensor) -> Tensor:
-        if mask is not None and features.dim() == 4:
-            features = features.masked_fill(~at_size(mask, features.shape[2:])[:, None], 0.0)
-        flat = features.flatten(1)
-        return unit(flat @ flat.T)
-
+    ours, theirs = (unit(activation_gram(features, mask)) for features in (student, teacher))
     count = len(student) if mask is None else mask.flatten(1).any(1).sum().clamp_min(1)
-    return (rows(student) - rows(teacher)).pow(2).sum() / count**2
+    return (ours - theirs).pow(2).sum() / count**2
+
+
+def activation_gram(features: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``Q Qᵀ`` [B, B], rows of Q the examples' whole features, zero at void positions: [B, C] or [B, C, H, W]."""
+    if mask is not None and features.dim() == 4:
+        features = features.masked_fill(~at_size(mask, features.shape[2:])[:, None], 0.0)
+    flat = features.flatten(1)
+    return flat @ flat.T
 
 
 def distance_relations(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -101,9 +104,7 @@ def neighbour_divergence(student: Tensor, teacher: Tensor, mask: Tensor | None =
     return masked_mean(p * ((p + eps) / (q + eps)).log(), pairs)
 
 
-def kernel_congruence(
-    student: Tensor, teacher: Tensor, gamma: float, order: int, mask: Tensor | None = None
-) -> Tensor:
+def kernel_congruence(student: Tensor, teacher: Tensor, gamma: float, order: int, mask: Tensor | None = None) -> Tensor:
     """``1/B² ||K_s - K_t||²`` of a Gaussian kernel between directions, as a Taylor series.
 
     ``K = exp(-2γ) Σ_p (2γ)^p / p! cos^p`` for p = 0 ... order, which tends to ``exp(-γ |x - y|²)`` of unit vectors
@@ -128,12 +129,21 @@ def kernel_congruence(
 
 def _vectors(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """A vector for each example and network, [B, C], and which pairs of examples have them, bool [B, B]."""
-    (ours, known_ours), (theirs, known_theirs) = (_pooled(features, mask) for features in (student, teacher))
+    (ours, known_ours), (theirs, known_theirs) = (pooled(features, mask) for features in (student, teacher))
     known = known_ours & known_theirs
     return ours, theirs, known[:, None] & known
 
 
-def _pooled(features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def pooled(features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A vector for each example, [B, C]: vectors as they are, maps [B, C, H, W] averaged over valid positions.
+
+    Args:
+        features: of either kind.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+
+    Returns:
+        The vectors, zero where nothing is valid, and bool [B], whether anything is.
+    """
     if features.dim() == 2 or mask is None:
         vectors = features if features.dim() == 2 else features.mean((2, 3))
         return vectors, torch.ones(len(features), dtype=torch.bool, device=features.device)
