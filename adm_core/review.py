@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class ReviewChain(nn.Module):
-    """Attention-based fusion of maps, level by level (Chen et al., arXiv:2104.09044, section 3.3).
+    """Attention-based fusion of maps, level by level (Chen et al., arXiv:2104.09044, section 3).
 
     Args:
         widths: channels of the maps, the finest level first.

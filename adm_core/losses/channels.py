@@ -85,7 +85,7 @@ def selectivity_distance(student: Tensor, teacher: Tensor, mask: Tensor | None =
     """``mean k(t, t') + mean k(s, s') - 2 mean k(s, t)``: MMD² between the channels of two maps, batch mean.
 
     Channels are vectors over positions, scaled to length one, and ``k(a, b) = (a · b)²`` (Huang & Wang,
-    arXiv:1707.01219, section 4.2, polynomial kernel of degree 2).
+    arXiv:1707.01219, section 4, polynomial kernel of degree 2).
 
     Args:
         student: [B, C_s, H, W].
@@ -105,7 +105,7 @@ def selectivity_distance(student: Tensor, teacher: Tensor, mask: Tensor | None =
 def channel_correlation(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """``1/C Σ_ij (G_s - G_t)²_ij``, rows of G [C, C] being those of ``F Fᵀ`` scaled to length one; batch mean.
 
-    F [C, H·W] is the map of one image (Liu et al., arXiv:2202.03680, section 3.2, as in the authors' code). Sizes may
+    F [C, H·W] is the map of one image (Liu et al., arXiv:2202.03680, section 3, as in the authors' code). Sizes may
     differ.
 
     Args:

@@ -109,7 +109,7 @@ def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor, mask: Tensor | 
     """``½ ((target - mean)² / σ² + log σ²)``, mean over examples, channels and valid positions.
 
     The negative log-likelihood of a normal distribution with one variance per channel, without its constant (Ahn et
-    al., arXiv:1904.05835, section 2.1).
+    al., arXiv:1904.05835, section 2).
 
     Args:
         mean: [B, C, H, W].
@@ -125,7 +125,7 @@ def hierarchical_context(student: Tensor, teacher: Tensor, mask: Tensor | None =
     """Mean squared error of two maps and of both pooled to sides 4, 2 and 1, weighted 1, 1/2, 1/4 and 1/8.
 
     Sides that the maps do not exceed are left out, and the next takes their weight; the weights are divided by their
-    sum (Chen et al., arXiv:2104.09044, section 3.3, as in the authors' code). A pooled position is the mean of the
+    sum (Chen et al., arXiv:2104.09044, section 3, as in the authors' code). A pooled position is the mean of the
     valid ones beneath it.
 
     Args:

@@ -34,7 +34,7 @@ class CorrelationCongruence(Method):
 
     @dataclass(frozen=True)
     class Settings:
-        """γ and the order are the authors'; the weight is that of Knowledge-Distillation-Zoo on CIFAR-100.
+        """γ and the order are the authors'; the weight is that of Knowledge-Distillation-Zoo on CIFAR-10.
 
         Attributes:
             tap: an example's vector, or a map to average; denoisers, which have no such classifier, have ``mid``.

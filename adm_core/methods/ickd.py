@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class InterChannelCorrelation(Method):
     """``weight · 1/C Σ_ij (G_s - G_t)²_ij``: channels must be as alike as the teacher's are, mean over examples.
 
-    G [C, C] is ``F Fᵀ`` of an image's map with rows scaled to length one (arXiv:2202.03680, section 3.2;
+    G [C, C] is ``F Fᵀ`` of an image's map with rows scaled to length one (arXiv:2202.03680, section 3;
     :func:`adm_core.losses.channels.channel_correlation`). A 1×1 convolution with batch normalisation takes the
     student's map to the teacher's width, also where they agree; sizes may differ. On segmentation the authors compare
     patches of a map, this whole images.

@@ -18,7 +18,7 @@ class NeuronSelectivity(Method):
     """``weight · Σ_l MMD²(F_s^l, F_t^l)``: the student's neurons must select the positions that the teacher's do.
 
     The maximum mean discrepancy between the channels of both maps, vectors over positions of length one, under the
-    kernel ``(a · b)²`` (arXiv:1707.01219, section 4.2; :func:`adm_core.losses.channels.selectivity_distance`). Widths
+    kernel ``(a · b)²`` (arXiv:1707.01219, section 4; :func:`adm_core.losses.channels.selectivity_distance`). Widths
     may differ. The larger map is average-pooled to the smaller one's size. Takes memory for B C² numbers per stage.
     """
 

@@ -26,7 +26,7 @@ class ReviewKD(Method):
 
     Levels are the stages and what the classifier reads. r fuses the student's levels from the deepest up
     (:class:`adm_core.review.ReviewChain`), so that the teacher's level l is held against the student's levels from l
-    on; HCL is the hierarchical context loss (arXiv:2104.09044, section 3.3;
+    on; HCL is the hierarchical context loss (arXiv:2104.09044, section 3;
     :func:`adm_core.losses.features.hierarchical_context`). The teacher's stages are read before their last activation.
     """
 

@@ -76,7 +76,7 @@ class SemanticCalibration(Method):
 
         pairs = ((student[own][1], teacher[other][1]) for own in taps for other in taps)
         projectors = nn.ModuleList(_projector(*widths) for widths in pairs)
-        return {"queries": embeddings(), "keys": embeddings(), "projectors": projectors}
+        return {"query": embeddings(), "key": embeddings(), "projectors": projectors}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``calibrated``."""
@@ -92,7 +92,7 @@ class SemanticCalibration(Method):
             error = (next(projectors)(near) - target).pow(2).mean(1, keepdim=True)
             each, known = losses.examples.pooled(error, step.mask)
             errors.append(each)
-        attention = self._embed("queries", own, step) @ self._embed("keys", fixed, step).transpose(1, 2)
+        attention = self._embed("query", own, step) @ self._embed("key", fixed, step).transpose(1, 2)
         weighted = attention.softmax(2) * torch.cat(errors, 1).view_as(attention)
         total = losses.spatial.masked_mean(weighted.sum(2).mean(1), known)
         return Losses(student={"calibrated": self.settings.weight * total})

@@ -32,7 +32,7 @@ class SimilarityPreserving(Method):
 
     @dataclass(frozen=True)
     class Settings:
-        """Defaults are the authors' and RepDistiller's on CIFAR-100.
+        """Defaults are those of RepDistiller and mdistiller on CIFAR-100.
 
         Attributes:
             tap: what excites: a map or a vector; theirs is the last map.

@@ -24,7 +24,7 @@ SMALLEST = 1e-5
 class VariationalInformation(Method):
     """``weight · Σ_l mean ½ ((F_t - μ(F_s))² / σ² + log σ²)``: the student's maps must tell the teacher's.
 
-    A lower bound of the information between both (arXiv:1904.05835, section 2.1). μ is three 1×1 convolutions with
+    A lower bound of the information between both (arXiv:1904.05835, section 2). μ is three 1×1 convolutions with
     ReLU between them, σ² [C_t] one trained variance per channel, ``softplus(α) + 1e-5``, as in RepDistiller; in
     mdistiller's code the optimiser does not get the α, so that variances stay as they began. The larger map is
     average-pooled to the smaller one's size.
