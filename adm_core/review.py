@@ -48,10 +48,10 @@ class _Level(nn.Module):
     def forward(self, own: Tensor, review: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """What is compared with the teacher's level, and what the next finer level fuses with its own."""
         fused = self.enter(own)
-        if self.shares is not None:
-            deeper = F.interpolate(review, fused.shape[2:], mode="nearest")
+        if self.shares is not None and review is not None:
+            deeper = F.interpolate(review, size=tuple(fused.shape[2:]), mode="nearest")
             shares = self.shares(torch.cat([fused, deeper], 1))
             fused = fused * shares[:, :1] + deeper * shares[:, 1:]
         if tuple(fused.shape[2:]) != size:
-            fused = F.interpolate(fused, size, mode="nearest")
+            fused = F.interpolate(fused, size=size, mode="nearest")
         return self.leave(fused), fused

@@ -29,7 +29,7 @@ def activation_similarity(student: Tensor, teacher: Tensor, mask: Tensor | None 
     """
 
     ours, theirs = (unit(activation_gram(features, mask)) for features in (student, teacher))
-    count = len(student) if mask is None else mask.flatten(1).any(1).sum().clamp_min(1)
+    count: Tensor | int = len(student) if mask is None else mask.flatten(1).any(1).sum().clamp_min(1)
     return (ours - theirs).pow(2).sum() / count**2
 
 
@@ -121,8 +121,8 @@ def kernel_congruence(student: Tensor, teacher: Tensor, gamma: float, order: int
 
     def kernel(vectors: Tensor) -> Tensor:
         cosine = unit(vectors) @ unit(vectors).T
-        series = sum((2 * gamma) ** p / math.factorial(p) * cosine**p for p in range(1, order + 1))
-        return math.exp(-2 * gamma) * (1 + series)
+        powers = ((2 * gamma) ** p / math.factorial(p) * cosine**p for p in range(1, order + 1))
+        return math.exp(-2 * gamma) * sum(powers, start=torch.ones_like(cosine))
 
     return masked_mean((kernel(ours) - kernel(theirs)).pow(2), pairs)
 
