@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from adm_core.losses.features import unit
 from adm_core.losses.spatial import at_size
 
 
@@ -78,3 +79,51 @@ def category_similarity(student: Tensor, teacher: Tensor, temperature: float, ma
 
     total = (gram(student) - gram(teacher)).pow(2).sum()
     return total / (_images(student, valid) * student.shape[1] ** 2)
+
+
+def selectivity_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``mean k(t, t') + mean k(s, s') - 2 mean k(s, t)``: MMD² between the channels of two maps, batch mean.
+
+    Channels are vectors over positions, scaled to length one, and ``k(a, b) = (a · b)²`` (Huang & Wang,
+    arXiv:1707.01219, section 4, polynomial kernel of degree 2).
+
+    Args:
+        student: [B, C_s, H, W].
+        teacher: [B, C_t, H, W]; widths may differ.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere. Images without a valid
+            position do not count.
+    """
+    own, theirs = (unit(_flat(maps, mask), dim=2) for maps in (student, teacher))
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.transpose(1, 2)).pow(2).mean((1, 2))
+
+    each = kernel(theirs, theirs) + kernel(own, own) - 2 * kernel(own, theirs)
+    return each.sum() / _images(student, _valid(student, mask))
+
+
+def channel_correlation(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``1/C Σ_ij (G_s - G_t)²_ij``, rows of G [C, C] being those of ``F Fᵀ`` scaled to length one; batch mean.
+
+    F [C, H·W] is the map of one image (Liu et al., arXiv:2202.03680, section 3, as in the authors' code). Sizes may
+    differ.
+
+    Args:
+        student: [B, C, H, W].
+        teacher: [B, C, ., .].
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere. Images without a valid
+            position do not count.
+    """
+
+    def rows(maps: Tensor) -> Tensor:
+        flat = _flat(maps, mask)
+        return unit(flat @ flat.transpose(1, 2), dim=2)
+
+    total = (rows(student) - rows(teacher)).pow(2).sum()
+    return total / (_images(student, _valid(student, mask)) * student.shape[1])
+
+
+def _flat(maps: Tensor, mask: Tensor | None) -> Tensor:
+    """[B, C, H·W], zero at void positions."""
+    valid = _valid(maps, mask)
+    return maps.flatten(2) if valid is None else maps.masked_fill(~valid[:, None], 0.0).flatten(2)

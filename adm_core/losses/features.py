@@ -103,3 +103,46 @@ def squared_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = Non
     if mask is not None:
         error = error.masked_fill(~at_size(mask, error.shape[1:]), 0.0)
     return error.sum() / len(error)
+
+
+def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``½ ((target - mean)² / σ² + log σ²)``, mean over examples, channels and valid positions.
+
+    The negative log-likelihood of a normal distribution with one variance per channel, without its constant (Ahn et
+    al., arXiv:1904.05835, section 2).
+
+    Args:
+        mean: [B, C, H, W].
+        variance: σ² [C], positive.
+        target: of the shape of ``mean``.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    spread = variance[:, None, None]
+    return masked_mean(((target - mean).pow(2) / spread + spread.log()).mean(1) / 2, mask)
+
+
+def hierarchical_context(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared error of two maps and of both pooled to sides 4, 2 and 1, weighted 1, 1/2, 1/4 and 1/8.
+
+    Sides that the maps do not exceed are left out, and the next takes their weight; the weights are divided by their
+    sum (Chen et al., arXiv:2104.09044, section 3, as in the authors' code). A pooled position is the mean of the
+    valid ones beneath it.
+
+    Args:
+        student: [B, C, H, W].
+        teacher: of the same shape.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    difference, valid = student - teacher, None if mask is None else at_size(mask, student.shape[2:])
+    error, weight, total = masked_mean(difference.pow(2).mean(1), mask), 1.0, 1.0
+    if valid is not None:
+        difference = difference.masked_fill(~valid[:, None], 0.0)
+    for side in (side for side in (4, 2, 1) if side < student.shape[2]):
+        pooled, counts = F.adaptive_avg_pool2d(difference, side), None
+        if valid is not None:
+            share = F.adaptive_avg_pool2d(valid.to(pooled.dtype)[:, None], side)
+            pooled, counts = pooled / share.clamp_min(1e-6), share[:, 0] > 0
+        weight /= 2
+        error = error + weight * masked_mean(pooled.pow(2).mean(1), counts)
+        total += weight
+    return error / total
