@@ -55,7 +55,7 @@ def distance_relations(student: Tensor, teacher: Tensor, mask: Tensor | None = N
     others = pairs & ~torch.eye(len(pairs), dtype=torch.bool, device=pairs.device)
 
     def relative(vectors: Tensor) -> Tensor:
-        distance = torch.linalg.vector_norm(vectors[None] - vectors[:, None], dim=2)
+        distance: Tensor = torch.linalg.vector_norm(vectors[None] - vectors[:, None], dim=2)
         return distance / masked_mean(distance, others).clamp_min(1e-12)
 
     return masked_mean(F.smooth_l1_loss(relative(ours), relative(theirs), reduction="none"), pairs)

@@ -92,4 +92,5 @@ class SDD(Method):
             return losses.logits.kl_map(own, other, s.temperature)
         label = losses.partitions.class_group(own, target[:, None])
         between, _, rest = losses.partitions.grouped_kl(own, other, label, s.temperature)
-        return s.alpha * between + s.beta * rest
+        loss: Tensor = s.alpha * between + s.beta * rest
+        return loss
