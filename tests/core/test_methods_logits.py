@@ -179,7 +179,7 @@ ORACLES = [
 NAMES = sorted({name for name, _, _ in ORACLES})
 
 
-@pytest.mark.parametrize(("name", "settings", "literal"), ORACLES, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(("name", "settings", "literal"), ORACLES, ids=lambda of: getattr(of, "__name__", str(of)))
 def test_values_and_gradients_are_those_of_the_literal_formula(name, settings, literal):
     """What the formula holds constant of the student is given apart, as it is now."""
     student, teacher, target = batch()
