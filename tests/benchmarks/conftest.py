@@ -30,6 +30,6 @@ def tell(benchmark, capsys) -> Tell:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """What the figures depend on and pytest-benchmark does not tell."""
-    machine_info["torch"] = torch.__version__
+    machine_info["torch"] = torch.__version__.partition("+")[0]
     machine_info["kernels"] = torch.backends.cpu.get_cpu_capability()
     machine_info["processor"] = cpu.told().get("model name", machine_info.get("processor", ""))

@@ -199,7 +199,7 @@ def plain_loop(pair: tuple[str, str], images: ImageSet, device: str = "cpu") -> 
 def kd_steps(side: str, pair: tuple[str, str], steps: int, rounds: int = 3) -> float:
     """Best seconds of a KD step in epochs of some steps, data included, in this process.
 
-    In time of this process, so that other work on the machine counts for nothing; neither do a plain loop's workers.
+    By the clock, as whoever trains waits: a plain loop's workers run on other cores, and ours has none.
     """
     torch.set_num_threads(1)
     images = cifar_like(steps * BATCH)
@@ -218,7 +218,7 @@ def kd_steps(side: str, pair: tuple[str, str], steps: int, rounds: int = 3) -> f
     return min(seconds(work, time.perf_counter) for _ in range(rounds)) / steps
 
 
-@pytest.mark.parametrize(("pair", "steps"), [(("resnet56", "resnet20"), 12), (("resnet32x4", "resnet8x4"), 2)])
+@pytest.mark.parametrize(("pair", "steps"), [(("resnet56", "resnet20"), 4), (("resnet32x4", "resnet8x4"), 2)])
 def test_kd_with_data_against_a_plain_loop(pair, steps, benchmark, tell):
     """Batch 64, crop and flip included; processes of their own take turns."""
     best = {"plain": float("inf"), "ours": float("inf")}

@@ -77,7 +77,7 @@ def test_every_suite_that_comes_along_expands_and_no_cell_stands_twice(name):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("kd]", "dk]", "methods: unknown method 'dk'; did you mean dkd, kd?"),
+        ("kd]", "dk]", "methods: unknown method 'dk'; did you mean dkd, gdkd, kd?"),
         ("kd]", "kd+ad]", "methods: unknown method 'ad'; did you mean"),
         ("resnet14w16s2", "resnet14w16s3", "pairs: unknown network (teacher) 'resnet14w16s3'; did you mean resnet14w"),
         ("resnet8w8s2", "resnet8w8", "pairs: unknown network (student) 'resnet8w8'; did you mean resnet8w8s2"),
@@ -220,8 +220,8 @@ def test_the_row_wins_over_the_override_and_the_override_over_the_suite(write):
         + '  - {when: {teacher: "resnet*"}, settings: {kd: {weight: 2}}}\n'
         + "  - {when: {student: resnet8w8s2, method: kd}, settings: {kd: {task_weight: 0.5}}}\n"
     )
-    assert settings(file, "kd") == {"temperature": 7.0, "weight": 2.0, "task_weight": 0.5}
-    assert settings(file, "own") == {"temperature": 7.0, "weight": 3.0, "task_weight": 0.5}
+    assert settings(file, "kd") == {"temperature": 7.0, "weight": 2.0, "task_weight": 0.5, "standardise": False}
+    assert settings(file, "own") == {"temperature": 7.0, "weight": 3.0, "task_weight": 0.5, "standardise": False}
 
 
 def test_an_override_holds_for_the_part_of_a_composition(write):

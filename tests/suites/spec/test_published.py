@@ -51,7 +51,7 @@ def test_rows_of_segmentation_have_the_settings_that_their_sources_have(name: st
             assert {key: _plain(parts[part][key]) for key in settings} == settings, (spec, teacher)
             found.add(spec)
         if "kd" in parts and row.cell.regime == "offline":
-            assert parts["kd"] == {"temperature": 1.0, "weight": 1.0, "task_weight": 1.0}
+            assert parts["kd"] == {"temperature": 1.0, "weight": 1.0, "task_weight": 1.0, "standardise": False}
     assert found == set(PUBLISHED)
 
 
