@@ -77,4 +77,5 @@ def test_report_of_ten_thousand_records(benchmark, tell, store, table):
 
     benchmark.pedantic(call, rounds=3)
     count = METHODS * PAIRS * SEEDS
-    tell(f"`adm report SUITE --table {table}` of {count:,} records", f"{min(took):.2f} s", best_s=min(took), records=count)
+    what = f"`adm report SUITE --table {table}` of {count:,} records"
+    tell(what, f"{min(took):.2f} s", best_s=min(took), records=count)
