@@ -92,12 +92,9 @@ def decoupled_kl(
         beta: weight of the non-target-class part.
         temperature: T > 0.
     """
-    log_s, log_t = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
-    is_target = class_group(student, target[:, None])
-    pair_s, pair_t = two_way(log_s, is_target), two_way(log_t, is_target)
-    target_part = kl_of(pair_s, pair_t).mean()
-    other_part = kl_within(log_s, log_t, pair_s[:, 1:], pair_t[:, 1:], ~is_target).mean()
-    return temperature**2 * (alpha * target_part + beta * other_part)
+    group = class_group(student, target[:, None])
+    between, _, rest = grouped_kl(student, teacher, group, temperature)
+    return alpha * between.mean() + beta * rest.mean()
 
 
 def confidence_kl(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> Tensor:

@@ -22,7 +22,7 @@ WIDEST = 512
 
 @register
 class ReviewKD(Method):
-    """``weight · min(progress / warmup, 1) · Σ_l HCL(r_l(F_s^l ... F_s^L), F_t^l)``: levels learn from coarser ones.
+    """``weight · ramp · Σ_l HCL(r_l(F_s^l ... F_s^L), F_t^l)``, ramped up linearly: levels learn from coarser ones.
 
     Levels are the stages and what the classifier reads. r fuses the student's levels from the deepest up
     (:class:`adm_core.review.ReviewChain`), so that the teacher's level l is held against the student's levels from l
@@ -88,8 +88,7 @@ class ReviewKD(Method):
         reviewed = self.parts["review"](own, [tuple(level.shape[2:]) for level in fixed])
         pairs = zip(reviewed, fixed, strict=True)
         total = sum(losses.features.hierarchical_context(ours, theirs, step.mask) for ours, theirs in pairs)
-        ramp = min(step.progress / s.warmup, 1.0) if s.warmup else 1.0
-        return Losses(student={"review": s.weight * ramp * total})
+        return Losses(student={"review": s.weight * step.ramp(s.warmup) * total})
 
 
 def _levels(view: View, stages: str) -> list[Tensor]:
