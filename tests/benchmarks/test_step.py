@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 pytest tests/benchmarks/test_step.py --benchmark-only -s
 
 On one torch thread. The two sides of a comparison take turns and the best round of each counts, so that a busy
-machine slows both alike. Claims: dml+adm at most 1.10 of dml; our loop under 3 % over a bare one; against a plain loop
-as the toolkits write it at least 1.35 times as fast on resnet56 > resnet20, 1.25 times on resnet32x4 > resnet8x4.
+machine slows both alike. Claims: dml+adm at most 1.10 of dml; our loop under 3 % over a bare one. Against a plain loop
+as the toolkits write it the aim is 1.35 times as fast on resnet56 > resnet20 and 1.25 times on resnet32x4 > resnet8x4;
+what is reached depends on the processor, and docs/speed.md has it.
 """
 
 import subprocess
