@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ruamel.yaml import YAML
 
 from results.records.identity import digest_of_values
-from results.records.schema import Record
+from results.records.schema import Primary, Record
 from results.records.store import Store
 from suites.spec.code import code_of
 from suites.spec.trials import Candidate, Search, Trials
@@ -65,7 +65,8 @@ def outcome(trials: Trials, store: Store) -> tuple[Tuned | None, list[str]]:
 def as_yaml(tuned: Tuned) -> str:
     """The text of the file; the same for the same outcome."""
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = None, 120, False
+    yaml.default_flow_style, yaml.width = None, 120
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None alone
     text = io.StringIO()
     yaml.dump(tuned.model_dump(mode="json"), text)
     return f"# Made by adm tune {tuned.suite}; a suite names this file as its 'chosen'.\n{text.getvalue()}"
@@ -74,8 +75,8 @@ def as_yaml(tuned: Tuned) -> str:
 def _row(search: Search, records: Mapping[str, Record]) -> TunedRow:
     tried = [_trial(candidate, records) for candidate in search.candidates]
     scored = (records[cell.id].primary for candidate in search.candidates for cell in candidate.cells)
-    ok = next((primary for primary in scored if primary), None)
-    higher = ok is None or ok.higher_is_better
+    primary: Primary | None = next(filter(None, scored), None)
+    higher = primary is None or primary.higher_is_better
     cell = search.row.cell
     return TunedRow(
         block=search.row.block,
@@ -84,7 +85,7 @@ def _row(search: Search, records: Mapping[str, Record]) -> TunedRow:
         regime=cell.regime,
         pair=f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student,
         row=search.row.label,
-        metric=ok.metric if ok else "none",
+        metric=primary.metric if primary else "none",
         higher_is_better=higher,
         chosen=1 + _best([trial.mean for trial in tried], higher),
         trials=tuple(tried),
