@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks.datasets import digit_scenes, painting
 from tasks.datasets.digit_scenes import BAND_COUNT, LARGEST_TILT, Split
-from tasks.datasets.images import ImageSet, uniform
+from tasks.datasets.images import ImageSet, Indices, uniform
 from tasks.datasets.sample_files import digits, photographs
 
 VERSION = 1
@@ -40,12 +40,8 @@ def digit_hues(split: Split) -> ImageSet:
         split: ``train`` (5,000 images), ``validation`` (4,000) or ``test`` (10,000); classes in equal parts.
     """
     glyphs, labels = digits()
-    count = COUNTS[split]
-    digit, hue, turn = np.arange(count) % 10, np.arange(count) // 10 % len(HUES), np.arange(count) // len(CLASSES)
-    own = digit_scenes.own_digits(labels, split)
-    starts = hue * np.array([len(found) for found in own])[digit] // len(HUES)
-    source = np.array([own[d][i % len(own[d])] for d, i in zip(digit, turn + starts, strict=True)])
-    draws = uniform((VERSION, SIDE, list(COUNTS).index(split)), count * DRAWS).reshape(DRAWS, -1)
+    source, hue = sources(labels, split), hues(split)
+    draws = uniform((VERSION, SIDE, list(COUNTS).index(split)), DRAWS * len(source)).reshape(DRAWS, -1)
     tangent = painting.between((-LARGEST_TILT, LARGEST_TILT), draws[1])
     scale = painting.between((SMALLEST_SCALE, 1), draws[0])
     ink = painting.enlarged(glyphs[source], SIDE, scale, tangent, draws[2:4])
@@ -55,4 +51,25 @@ def digit_hues(split: Split) -> ImageSet:
     colour = np.floor(colour * 255 + 0.5).astype(np.int64)
     background = painting.crops(photographs(), SIDE, digit_scenes.places(split), BAND_COUNT, draws[5:8])
     images = painting.painted(background, colour[:, None, None], opacity[..., None])
-    return ImageSet(images.transpose(0, 3, 1, 2), digit * len(HUES) + hue, CLASSES, (opacity > 0).astype(np.uint8))
+    return ImageSet(
+        images.transpose(0, 3, 1, 2), labels[source] * len(HUES) + hue, CLASSES, (opacity > 0).astype(np.uint8)
+    )
+
+
+def sources(labels: Indices, split: Split) -> Indices:
+    """Which source digit each image of a split shows: int64 [COUNTS[split]], digits taking turns.
+
+    Each hue begins at another of the split's own digits, so that no digit keeps to one hue.
+
+    Args:
+        labels: int64 [1797], the class of each source digit.
+        split: the split; no digit serves two.
+    """
+    turn, hue = np.divmod(np.arange(COUNTS[split] // 10), len(HUES))
+    own = digit_scenes.own_digits(labels, split)
+    return np.stack([found[(turn + hue * len(found) // len(HUES)) % len(found)] for found in own], axis=1).reshape(-1)
+
+
+def hues(split: Split) -> Indices:
+    """Which hue each image of a split shows: int64 [COUNTS[split]], positions in ``HUES``, after each ten digits."""
+    return np.arange(COUNTS[split], dtype=np.int64) // 10 % len(HUES)
