@@ -1,4 +1,4 @@
-"""VkD: an orthogonal projector to the teacher's normalised features (Miles, Elezi, Deng; arXiv:2403.06213, CVPR 2024)."""
+"""VkD: an orthogonal projector to the teacher's normalised features (Miles, Elezi, Deng; arXiv:2403.06213)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class OrthogonalProjection(Method):
     mean over channels and divides by the deviation, without weights; the paper's other normalisation, whitening over
     the batch, which it uses for generation, is not here. P [C_t, C_s] has orthonormal columns, or rows if C_t < C_s, so
     that distances between the student's vectors stay what they are (arXiv:2403.06213, section 3).
+    The authors' code makes P by torch's parametrisation, which weight decay turns to zero
+    (:class:`adm_core.orthogonal.OrthogonalLinear`); this does not.
     """
 
     card = MethodCard(
@@ -54,14 +56,11 @@ class OrthogonalProjection(Method):
         return Needs(taps=(self.settings.tap,), views="shared", capabilities=frozenset({"trainable-parts"}))
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
-        """The projector, parametrised by Householder reflections."""
-        from torch import nn
-        from torch.nn.utils.parametrizations import orthogonal
+        """The projector."""
+        from adm_core.orthogonal import OrthogonalLinear
 
         tap = self.settings.tap
-        linear = nn.Linear(student[tap][1], teacher[tap][1], bias=False)
-        # The default for a square matrix, its exponential, waits for the device.
-        return {"projector": orthogonal(linear, orthogonal_map="householder")}
+        return {"projector": OrthogonalLinear(student[tap][1], teacher[tap][1])}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``projected``."""
