@@ -30,7 +30,7 @@ class OrthogonalLinear(nn.Module):
     def matrix(self) -> Tensor:
         """P."""
         below = self.weight.tril(-1)
-        product = torch.linalg.householder_product(below, 2 / (1 + below.square().sum(0)))
+        product: Tensor = torch.linalg.householder_product(below, 2 / (1 + below.square().sum(0)))
         return product.T if self.wide else product
 
     def forward(self, x: Tensor) -> Tensor:
