@@ -30,7 +30,7 @@ def standardised(vectors: Tensor, known: Tensor | None = None, eps: float = 1e-5
 def cross_correlation(student: Tensor, teacher: Tensor, off_diagonal: float, known: Tensor | None = None) -> Tensor:
     """``Σ_i (R_ii - 1)² + off_diagonal · Σ_i≠j R_ij²``, R [D, D] the correlation of each two dimensions in the batch.
 
-    arXiv:2507.21844, section 3; rows of R belong to the teacher.
+    arXiv:2507.21844; rows of R belong to the teacher.
 
     Args:
         student: [B, D].
@@ -48,7 +48,7 @@ def cross_correlation(student: Tensor, teacher: Tensor, off_diagonal: float, kno
 def log_correlation(student: Tensor, teacher: Tensor, alpha: float, known: Tensor | None = None) -> Tensor:
     """``log2 Σ_i |1 - c_i|^(2 α)``, c_i the correlation of dimension i between the networks, times (B - 1) / B.
 
-    Miles et al., arXiv:2112.00459, section 3.1. As in the authors' code, deviations are divided by B - 1 and products
+    Miles et al., arXiv:2112.00459. As in the authors' code, deviations are divided by B - 1 and products
     by B, so that no c_i reaches 1 and the logarithm stays finite.
 
     Args:
@@ -67,7 +67,7 @@ def matrix_information(student: Tensor, teacher: Tensor, known: Tensor | None = 
 
     A and C [B, B] are the student's cosines between examples and their element-wise product with the teacher's, each
     divided by its trace: Rényi's matrix-based entropies of order 2 without their logarithms (Miles et al.,
-    arXiv:2112.00459, section 3.2).
+    arXiv:2112.00459).
 
     Args:
         student: [B, D].
@@ -89,7 +89,7 @@ def matrix_information(student: Tensor, teacher: Tensor, known: Tensor | None = 
 def log_sum_distance(student: Tensor, teacher: Tensor, exponent: float, known: Tensor | None = None) -> Tensor:
     """``log Σ_bi |s_bi - t_bi|^exponent`` of both networks' standardised vectors.
 
-    Miles & Mikolajczyk, arXiv:2303.11098, section 3.3; 1e-4 is added to variances, as in the authors' code. A sum
+    Miles & Mikolajczyk, arXiv:2303.11098; 1e-4 is added to variances, as in the authors' code. A sum
     below 1e-12 counts as that and gives no gradient.
 
     Args:

@@ -152,7 +152,7 @@ def gaussian_distance(
     """``ratio · |μ_s - μ_t|² + |σ_s - σ_t|²``: squared Wasserstein distance of normal distributions, apart by channel.
 
     Mean and deviation [C] of each network's features over the positions of a cell of a grid; sums over channels, the
-    mean over cells and examples (arXiv:2412.08139, section 3.2, WKD-F with diagonal covariances). Variances are divided
+    mean over cells and examples (arXiv:2412.08139, WKD-F with diagonal covariances). Variances are divided
     by the number of positions; the authors' code divides by one less.
 
     Args:

@@ -22,7 +22,7 @@ class InformationTheoretic(Method):
 
     c_i is the correlation over the batch of dimension i of the student's vector, through a linear layer, with that of
     the teacher's; A and C [B, B] are the cosines of the student's examples and their product with the teacher's, each
-    of trace one (arXiv:2112.00459, sections 3.1 and 3.2; :mod:`adm_core.losses.correlations`). The second term reads
+    of trace one (arXiv:2112.00459; :mod:`adm_core.losses.correlations`). The second term reads
     the embedded vector where widths differ, and the student's own where they agree, as in the authors' code. Of a map
     the mean over valid positions is an example's vector. Terms may be negative.
     """

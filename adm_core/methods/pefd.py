@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class ProjectorEnsemble(Method):
     """``weight · mean_b (1 - cos(1/q Σ_k ReLU(W_k f_s + b_k), f_t))``: the direction of the mean of q projections.
 
-    (arXiv:2210.15274, section 3.2.) Projectors differ in what they begin with alone; one of them is the usual
-    projector. The authors add KD on ImageNet, not on CIFAR-100: ``kd+pefd``. Of a map the mean over valid positions is
+    (arXiv:2210.15274.) Projectors differ in what they begin with alone; one of them is the usual
+    projector. Their script for CIFAR-100 adds no KD, which their
+    code provides for: ``kd+pefd``. Of a map the mean over valid positions is
     an example's vector.
     """
 

@@ -21,7 +21,7 @@ class RedundancySuppression(Method):
     """``weight · (Σ_i (R_ii - 1)² + off_diagonal · Σ_i≠j R_ij²)``, R the correlation of h(f_s) with f_t in a batch.
 
     Each dimension of the student's projected vector must vary over the examples as the teacher's does, and as no other
-    of it (arXiv:2507.21844, section 3; :func:`adm_core.losses.correlations.cross_correlation`). h is a linear layer to
+    of it (arXiv:2507.21844; :func:`adm_core.losses.correlations.cross_correlation`). h is a linear layer to
     ``expansion`` times the student's width, batch normalisation, GELU and a linear layer to the teacher's, both without
     bias. Of a map the mean over valid positions is an example's vector; one that has none enters the normalisation of
     h as zeros. Batches of 64 and more are wanted; 1e-5 is added to variances (the authors' code: to deviations).

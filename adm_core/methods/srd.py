@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SimpleRecipe(Method):
     """``weight · log Σ_bi |s_bi - t_bi|^exponent``, s and t the networks' vectors, standardised over the batch.
 
-    The student's vector goes through a linear layer first, also where widths agree (arXiv:2303.11098, section 3;
+    The student's vector goes through a linear layer first, also where widths agree (arXiv:2303.11098;
     :func:`adm_core.losses.correlations.log_sum_distance`). On ImageNet the authors add the divergence of logits at
     T = 1, weight 1, beside the whole task loss: ``kd+srd``. Of a map the mean over valid positions is an example's
     vector. The term may be negative.

@@ -21,7 +21,7 @@ class WKDF(Method):
     """``weight · mean (ratio · |μ_s - μ_t|² + |σ_s - σ_t|²)``, with mean and deviation of each channel over positions.
 
     They are taken in each cell of a grid, of the student's map through a projector
-    (arXiv:2412.08139, section 3.2; :func:`adm_core.losses.transport.gaussian_distance`). The projector is a 1×1, a 3×3
+    (arXiv:2412.08139; :func:`adm_core.losses.transport.gaussian_distance`). The projector is a 1×1, a 3×3
     and a 1×1 convolution, batch normalisation and ReLU; sizes may differ. The weight falls to zero along a cosine from
     ``decay_from`` on, as that of WKD-L. Doubt: variances here are divided by the number of positions, as we recall the
     paper; the authors' code divides by one less, which counts on small cells.
