@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,8 +50,8 @@ class InformationTheoretic(Method):
         """
 
         tap: Tap = "penultimate"
-        correlation_weight: Annotated[float, Field(ge=0)] = 2.0
-        information_weight: Annotated[float, Field(ge=0)] = 1.0
+        correlation_weight: Annotated[float, Field(ge=0)] = searched(2.0, 0.2, 20.0)
+        information_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         alpha: Annotated[float, Field(gt=0.5)] = 1.01
 
     @property

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ class ProjectorEnsemble(Method):
         """
 
         tap: Tap = "penultimate"
-        weight: Annotated[float, Field(ge=0)] = 25.0
+        weight: Annotated[float, Field(ge=0)] = searched(25.0, 2.5, 250.0)
         projectors: Annotated[int, Field(ge=1)] = 3
 
     @property

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ class SimpleRecipe(Method):
         """
 
         tap: Tap = "penultimate"
-        weight: Annotated[float, Field(ge=0)] = 2.0
+        weight: Annotated[float, Field(ge=0)] = searched(2.0, 0.2, 20.0)
         exponent: Annotated[float, Field(ge=1)] = 4.0
 
     @property

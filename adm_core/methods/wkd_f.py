@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,7 @@ class WKDF(Method):
         """
 
         tap: Tap = "last"
-        weight: Annotated[float, Field(ge=0)] = 0.08
+        weight: Annotated[float, Field(ge=0)] = searched(0.08, 0.008, 0.8)
         ratio: Annotated[float, Field(ge=0)] = 4.0
         grid: Annotated[int, Field(ge=1)] = 1
         width: Annotated[int, Field(ge=1)] = 256
