@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -157,6 +158,12 @@ class Step:
     def ramp(self, share: float) -> float:
         """A weight that rises linearly from 0 to 1 over the first ``share`` of training; 1 throughout if that is 0."""
         return min(self.progress / share, 1.0) if share else 1.0
+
+    def decay(self, start: float) -> float:
+        """A weight of 1 that falls to 0 along a cosine after the share ``start`` of training."""
+        if self.progress <= start:
+            return 1.0
+        return (1 + math.cos(math.pi * (self.progress - start) / (1 - start))) / 2
 
     @property
     def noising(self) -> Noising | None:

@@ -105,6 +105,19 @@ def squared_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = Non
     return error.sum() / len(error)
 
 
+def normalised_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Smooth L1 of vectors [..., C] to the teacher's, each of which is brought to mean 0 and variance 1: [...].
+
+    The mean over channels (Miles et al., arXiv:2403.06213, section 3); 1e-5 is added to the variance.
+
+    Args:
+        student: [..., C].
+        teacher: of the same shape.
+    """
+    target = F.layer_norm(teacher, teacher.shape[-1:])
+    return F.smooth_l1_loss(student, target, reduction="none").mean(-1)
+
+
 def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """``½ ((target - mean)² / σ² + log σ²)``, mean over examples, channels and valid positions.
 

@@ -141,6 +141,25 @@ def target_cross_entropy(student: Tensor, teacher: Tensor, target: Tensor, mask:
     return masked_mean(-teacher.detach().softmax(1).gather(1, index).squeeze(1) * log_s, mask)
 
 
+def target_enhanced(
+    student: Tensor, teacher: Tensor, target: Tensor, exponent: float, mask: Tensor | None = None
+) -> Tensor:
+    """``-Σ_c ((p_t + 1_y)_c^ε - 1_y) log p_s,c`` at temperature 1, mean over examples (Hao et al., arXiv:2310.19444).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape, used as a constant.
+        target: class indices [B], or [B, ., .] of any size, read at the positions of the logits.
+        exponent: ε; 1 leaves the cross-entropy with the teacher's probabilities.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    if student.dim() == 4:
+        target = at_size(target, student.shape[2:])
+    label = F.one_hot(target, student.shape[1]).movedim(-1, 1)
+    weights = (teacher.detach().softmax(1) + label) ** exponent - label
+    return masked_mean(-(weights * student.log_softmax(1)).sum(1), mask)
+
+
 def squared_probabilities(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """``mean_k (softmax(student)_k - softmax(teacher)_k)²``, mean over examples (and valid positions).
 

@@ -1,8 +1,9 @@
-"""Optimal transport between class probabilities, and how far classes are apart for it to be paid by."""
+"""Optimal transport between class probabilities, with costs between classes, and between features as Gaussians."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from adm_core.losses.logits import NO_MASS, log_softmax_of_others
@@ -143,3 +144,37 @@ def class_means(features: Tensor, labels: Tensor, mask: Tensor | None, classes: 
     rows = sums / count.clamp_min(1)[..., None]
     every = torch.arange(classes, device=at.device).expand(len(at), -1)
     return rows.flatten(0, 1), every.flatten(), (count > 0).flatten()
+
+
+def gaussian_distance(
+    student: Tensor, teacher: Tensor, ratio: float, grid: int, mask: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """``ratio · |μ_s - μ_t|² + |σ_s - σ_t|²``: squared Wasserstein distance of normal distributions, apart by channel.
+
+    Mean and deviation [C] of each network's features over the positions of a cell of a grid; sums over channels, the
+    mean over cells and examples (arXiv:2412.08139, WKD-F with diagonal covariances). Variances are divided
+    by the number of positions; the authors' code divides by one less.
+
+    Args:
+        student: [B, C, H, W].
+        teacher: [B, C, ., .]; sizes may differ.
+        ratio: weight of the means beside the deviations.
+        grid: cells a side, at most H and W.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere. A cell without a valid
+            position does not count.
+        eps: added to variances, so that the root has a gradient.
+    """
+
+    def moments(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        valid = torch.ones_like(maps[:, 0], dtype=torch.bool) if mask is None else at_size(mask, maps.shape[2:])
+        kept = valid[:, None]
+        share = F.adaptive_avg_pool2d(kept.to(maps.dtype), grid)
+        # Variances do not change with an offset; that of the channel keeps their digits.
+        offset = (maps * kept).sum((2, 3), keepdim=True) / kept.sum((2, 3), keepdim=True).clamp_min(1)
+        shifted = (maps - offset).masked_fill(~kept, 0.0)
+        mean, square = (F.adaptive_avg_pool2d(x, grid) / share.clamp_min(1e-6) for x in (shifted, shifted.pow(2)))
+        return mean + offset, ((square - mean.pow(2)).clamp_min(0) + eps).sqrt(), share[:, 0] > 0
+
+    (mean_s, spread_s, there), (mean_t, spread_t, there_t) = moments(student), moments(teacher)
+    each = ratio * (mean_s - mean_t).pow(2).sum(1) + (spread_s - spread_t).pow(2).sum(1)
+    return masked_mean(each, there & there_t)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -98,13 +97,6 @@ class WKDL(Method):
         )
         terms = {
             "target": losses.logits.target_cross_entropy(own, other, step.target, step.mask),
-            "transport": s.weight * self._share(step.progress) * moved,
+            "transport": s.weight * step.decay(s.decay_from) * moved,
         }
         return Losses(student=terms)
-
-    def _share(self, progress: float) -> float:
-        """What of the weight is left at a share of training."""
-        start = self.settings.decay_from
-        if progress <= start:
-            return 1.0
-        return (1 + math.cos(math.pi * (progress - start) / (1 - start))) / 2

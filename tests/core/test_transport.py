@@ -217,3 +217,70 @@ def test_its_student_comes_nearer_to_an_opinionated_teacher():
             student, teacher = (z.scatter(1, target[:, None], -math.inf).softmax(1) for z in logits)
         distances[weight] = float((student - teacher).abs().sum(1).mean()) / 2
     assert distances[5.0] < 0.8 * distances[0.0]
+
+
+# --- features as normal distributions ---
+
+
+def literal_gaussians(student, teacher, ratio, grid, valid):
+    """Cell by cell and channel by channel."""
+    found = []
+    for b in range(len(student)):
+        for row in range(grid):
+            for column in range(grid):
+                moments = []
+                for maps in (student, teacher):
+                    h, w = maps.shape[2] // grid, maps.shape[3] // grid
+                    cell = (slice(row * h, (row + 1) * h), slice(column * w, (column + 1) * w))
+                    step = valid.shape[1] // maps.shape[2]
+                    counts = valid[b, ::step, ::step][cell]
+                    if not counts.any():
+                        break
+                    values = [channel[cell][counts] for channel in maps[b]]
+                    means = [v.sum() / len(v) for v in values]
+                    spread = [
+                        (sum((x - m) ** 2 for x in v) / len(v) + 1e-5).sqrt()
+                        for v, m in zip(values, means, strict=True)
+                    ]
+                    moments.append((means, spread))
+                if len(moments) == 2:
+                    (ms, ss), (mt, st) = moments
+                    means = sum((a - b) ** 2 for a, b in zip(ms, mt, strict=True))
+                    found.append(ratio * means + sum((a - b) ** 2 for a, b in zip(ss, st, strict=True)))
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("grid", [1, 2])
+def test_features_are_compared_by_mean_and_deviation_of_each_cell(grid, masked):
+    """Values and gradients, of maps of two sizes; one image has no valid position, and one a cell without any."""
+    student, teacher = 5 + numbers(3, 2, 4, 4, seed=1), 5 + numbers(3, 2, 8, 8, seed=2)
+    coarse = torch.ones(3, 4, 4, dtype=torch.bool)
+    if masked:
+        coarse[0, :2, :2], coarse[1], coarse[2, 3, 1:] = False, False, False
+    valid, found = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2), []
+    for loss in (
+        lambda s: transport.gaussian_distance(s, teacher, 4.0, grid, valid if masked else None),
+        lambda s: literal_gaussians(s, teacher, 4.0, grid, valid),
+    ):
+        leaf = student.clone().requires_grad_()
+        value = loss(leaf)
+        found.append((value.detach(), torch.autograd.grad(value, leaf)[0]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
+    assert float(transport.gaussian_distance(teacher, teacher, 4.0, grid)) == 0.0
+
+
+def test_wkd_f_weighs_the_distance_of_projected_maps_and_lets_it_fade():
+    setup = Setup("wkd-f", "offline", {})
+    views = setup.distiller.views(setup.batch(0))[0]
+    projected = setup.distiller.parts["projector"](views["student"].features["last"])
+    distance = transport.gaussian_distance(projected, views["teacher"].features["last"], 4.0, 1)
+    for progress, share in ((0.0, 1.0), (0.8125, 0.5), (1.0, 0.0)):
+        found = float(setup.losses(0, progress).student["distance"].detach())
+        assert found == pytest.approx(0.08 * share * float(distance.detach()), rel=1e-4, abs=1e-9)
+
+
+def test_a_grid_finer_than_the_maps_is_declined():
+    shapes = {"prediction": (2, 5), "last": (2, 6, 4, 4)}
+    reason = registry.create("wkd-f", {"wkd-f": {"grid": 5}}).supports(shapes, shapes, "offline")
+    assert "no 5 cells a side" in reason
