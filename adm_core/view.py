@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -157,6 +158,10 @@ class Step:
     def ramp(self, share: float) -> float:
         """A weight that rises linearly from 0 to 1 over the first ``share`` of training; 1 throughout if that is 0."""
         return min(self.progress / share, 1.0) if share else 1.0
+
+    def consistency_ramp(self, share: float) -> float:
+        """``exp(-5 (1 - t)²)``, t the linear :meth:`ramp`: a weight that rises to 1 (arXiv:1610.02242)."""
+        return math.exp(-5 * (1 - self.ramp(share)) ** 2)
 
     @property
     def noising(self) -> Noising | None:
