@@ -78,7 +78,7 @@ class Distiller(nn.Module):
         self.peers = nn.ModuleDict({role: n.module for role, n in self.networks.items() if role.startswith("peer")})
         self.branches = nn.ModuleList()
         taps = self._readable_taps(kind) if self.active else ()
-        self.showing = Showing(kind, task_loss, taps, needs.head)
+        self.showing = Showing(kind, task_loss, taps, needs.head, needs.branches)
         self.part_precision = PartPrecision()
         self.parts = nn.ModuleDict(self._build(example, cut)).to(example[0].device) if self.active else nn.ModuleDict()
         if not example[0].is_contiguous():  # then feature maps are channels last, and so are the weights they meet
