@@ -135,8 +135,10 @@ class Distiller(nn.Module):
             self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
         normalised = normalisations(self.networks["teacher"], self.showing.taps) if "teacher" in self.networks else {}
         self.facts = replace(self.facts, normalisation=normalised, roles=tuple(self.networks))
+        followed = dict(self.peers.items())
         built = self.method.build(*pair, self.facts) | {
-            name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
+            name: NetworkCopy(self.networks[role].module, followed.get(role, self.student))
+            for name, role in needs.copies.items()
         }
         dotted = next((name for name in built if "." in name), None)
         if dotted:
