@@ -38,8 +38,13 @@ class AdversarialFeatures(Method):
         regimes=frozenset({"online", "peers"}),
         family="features",
     )
-    learns = frozenset({"trainable-parts", "own-optimiser"})
-    needs = Needs("class_logits", ("last",), views="shared", capabilities=learns, peers=1)
+    needs = Needs(
+        "class_logits",
+        ("last",),
+        views="shared",
+        capabilities=frozenset({"trainable-parts", "own-optimiser"}),
+        peers=1,
+    )
 
     @dataclass(frozen=True)
     class Settings:
