@@ -91,7 +91,8 @@ class AdversarialFeatures(Method):
 
         s, (one, two) = self.settings, step.views
         maps = dict(zip((one, two), align.match_size(*(v.features["last"] for v in step.views.values())), strict=True))
-        terms, critics = {}, {}
+        terms: dict[str, dict[str, Tensor]] = {}
+        critics: dict[str, Tensor] = {}
         for role, other in ((one, two), (two, one)):
             target = step.views[other].detached().prediction
             mutual = losses.logits.kl_divergence(step.views[role].prediction, target, s.temperature)
