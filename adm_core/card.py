@@ -69,10 +69,12 @@ class Branches:
     Attributes:
         count: branches in all, the student's own end included.
         after: tap whose output all of them start from.
+        mean_gradient: whether what they share is trained by the mean of their gradients, not by the sum.
     """
 
     count: int
     after: str
+    mean_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,9 @@ class Needs:
         capabilities: what goes beyond the rule, shown as a column; see :data:`CAPABILITIES`. Those that follow from
             the attributes below are added by themselves.
         teacher: whether it looks at the teacher at all; if not, a frozen teacher's forward pass is left out.
-        copies: frozen copies of networks that it keeps, name to what is copied at the start; found in ``self.parts``
-            as :class:`adm_core.network_copy.NetworkCopy`, and what they show on a batch in ``step.copies``.
+        copies: frozen copies of networks that it keeps, name to the role of what is copied at the start; found in
+            ``self.parts`` as :class:`adm_core.network_copy.NetworkCopy`, and what they show on a batch in
+            ``step.copies``. A peer's copy may follow that peer, any other the student.
         starts_as_teacher: whether the student begins with the teacher's weights, which must be of its architecture.
         peers: regime ``peers``: further networks beside the student, ``peer1``, ``peer2``, ...; in ``step.views``.
         branches: copies of the student's end; what they show is in the student's ``view.branches``.
@@ -127,7 +130,7 @@ class Needs:
     views: Literal["any", "own", "shared"] = "any"
     capabilities: frozenset[str] = frozenset()
     teacher: bool = True
-    copies: Mapping[str, Literal["student", "teacher"]] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
     starts_as_teacher: bool = False
     peers: int = 0
     branches: Branches | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adm_core.losses import (
         adversarial,
+        branches,
         channels,
         contrast,
         corrections,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adversarial",
+    "branches",
     "channels",
     "contrast",
     "corrections",

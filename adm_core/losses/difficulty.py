@@ -31,6 +31,17 @@ def certainty(prediction: Tensor, auxiliary: Tensor | None, size: tuple[int, ...
 
 
 @torch.no_grad()
+def easiest(values: Tensor, forget: float) -> Tensor:
+    """Positions of the smallest losses of a batch, all but the share ``forget`` of it and at least one: int64 [n].
+
+    Args:
+        values: losses per example [B].
+        forget: in [0, 1); ``n = ⌊(1 - forget) B⌋``.
+    """
+    return values.topk(max(int((1 - forget) * len(values)), 1), largest=False).indices
+
+
+@torch.no_grad()
 def lower_half(values: Tensor) -> Tensor:
     """Which values are at most their median, the mean of the two in the middle where their number is even: bool [N]."""
     ordered = values.sort().values

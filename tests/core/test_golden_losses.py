@@ -84,7 +84,7 @@ def scattered(*shape, phase):
     return torch.sin(torch.arange(count, dtype=torch.float64) ** 2 * 0.7 + phase).float().view(shape)
 
 
-PARTS = {"mcl": scattered}
+PARTS = {"mcl": scattered, "afd-adversarial": scattered}
 
 
 def looks(role):
