@@ -75,6 +75,23 @@ def grouped_kl(student: Tensor, teacher: Tensor, group: Tensor, temperature: flo
     return between, inside, outside
 
 
+def decoupled_map(
+    student: Tensor, teacher: Tensor, target: Tensor, alpha: float, beta: float, temperature: float
+) -> Tensor:
+    """DKD's weighted sum (:func:`decoupled_kl`) per example [B] or per position [B, ...], not reduced.
+
+    Args:
+        student: logits [B, K, ...].
+        teacher: logits of the same shape.
+        target: class indices [B, ...].
+        alpha: weight of the target-class part.
+        beta: weight of the non-target-class part.
+        temperature: T > 0.
+    """
+    between, _, rest = grouped_kl(student, teacher, class_group(student, target[:, None]), temperature)
+    return alpha * between + beta * rest
+
+
 def decoupled_kl(
     student: Tensor, teacher: Tensor, target: Tensor, alpha: float, beta: float, temperature: float
 ) -> Tensor:
