@@ -1,11 +1,11 @@
-"""Validation of method settings: types, ranges, choices; unknown keys are told their nearest names."""
+"""Method settings: their validation, where unknown keys are told their nearest names, and where they are searched."""
 
 from __future__ import annotations
 
 import functools
 import json
-from dataclasses import fields
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, create_model
 
@@ -21,6 +21,58 @@ def _one_map(tap: str) -> str:
 
 Tap = Annotated[str, AfterValidator(_one_map)]
 """The type of a setting that names one place; groups of several maps are for ``tuple[str, ...]``."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where the values of a setting are searched, both ends included.
+
+    Attributes:
+        low: the lowest value; above 0 on a ``log`` scale.
+        high: the highest value.
+        scale: ``log``, on which equal factors are equally far apart, or ``linear``.
+    """
+
+    low: float
+    high: float
+    scale: Literal["log", "linear"] = "log"
+
+    def at(self, share: float) -> float:
+        """The value at a share in [0, 1] of the way from ``low`` to ``high``, to three significant digits."""
+        if self.scale == "log":
+            value = self.low * (self.high / self.low) ** share
+        else:
+            value = self.low + (self.high - self.low) * share
+        return float(f"{value:.3g}")
+
+
+def searched(default: float, low: float, high: float, scale: Literal["log", "linear"] = "log") -> Any:
+    """A field of ``Settings`` that ``adm tune`` searches: ``weight: float = searched(1.0, 0.1, 10.0)``.
+
+    Args:
+        default: the paper's value.
+        low: the lowest value that is tried.
+        high: the highest one.
+        scale: ``log`` for weights and temperatures, ``linear`` for shares.
+
+    Raises:
+        AdmError: the range is empty, lacks the default, or reaches 0 on a log scale.
+    """
+    told = f"searched({default:g}, {low:g}, {high:g}, scale='{scale}')"
+    if scale not in ("log", "linear"):
+        raise AdmError(f"{told}: the scale is 'log' or 'linear'")
+    if not low < high:
+        raise AdmError(f"{told}: the range is empty; give its lower end first")
+    if scale == "log" and low <= 0:
+        raise AdmError(f"{told}: a log scale begins above 0; raise the lower end, or search on a linear scale")
+    if not low <= default <= high:
+        raise AdmError(f"{told}: the default lies outside of the range")
+    return field(default=default, metadata={"search": Search(low, high, scale)})
+
+
+def searches(settings: type[Any]) -> dict[str, Search]:
+    """The settings of a ``Settings`` dataclass that are searched, in its order, with their ranges."""
+    return {f.name: f.metadata["search"] for f in fields(settings) if "search" in f.metadata}
 
 
 @functools.cache

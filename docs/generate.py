@@ -22,6 +22,7 @@ from pydantic import BaseModel  # noqa: E402
 
 from adm_core import registry  # noqa: E402
 from adm_core.method import CAPABILITIES, Method  # noqa: E402
+from adm_core.settings import searches  # noqa: E402
 from results.records import schema  # noqa: E402
 from suites.spec.definition import load_protocol, protocol_names  # noqa: E402
 
@@ -102,7 +103,14 @@ def _builtin() -> list[str]:
 def _method(name: str) -> dict[str, Any]:
     method = registry.get(name)
     instance = method()
-    settings = [{"name": f.name, "default": f"`{f.default!r}`"} for f in dataclasses.fields(method.Settings)]
+    ranges = {
+        key: f"{search.low:g} to {search.high:g}{', linear' if search.scale == 'linear' else ''}"
+        for key, search in searches(method.Settings).items()
+    }
+    settings = [
+        {"name": f.name, "default": f"`{f.default!r}`", "searched": ranges.get(f.name, "")}
+        for f in dataclasses.fields(method.Settings)
+    ]
     return {
         "card": method.card,
         "regimes": " and ".join(sorted(method.card.regimes)),

@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import PREACTS, members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Phase, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +54,7 @@ class AB(Method):
 
         share: Annotated[float, Field(gt=0, lt=1)] = 0.125
         margin: Annotated[float, Field(gt=0)] = 1.0
-        weight: Annotated[float, Field(gt=0)] = 0.003
+        weight: Annotated[float, Field(gt=0)] = searched(0.003, 0.0003, 0.03)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -16,6 +16,7 @@ from adm_core import losses
 from adm_core.card import members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,8 +94,8 @@ class ADM(Method):
         taps: tuple[str, ...] = ("last",)
         width: Literal["auto", "identity", "pool", "class", "attention", "projector"] = "auto"
         temperature: Annotated[float, Field(gt=0)] = 0.5
-        consensus: Annotated[float, Field(ge=0)] = 0.3
-        divergence: Annotated[float, Field(ge=0)] = 0.3
+        consensus: Annotated[float, Field(ge=0)] = searched(0.3, 0.03, 3.0)
+        divergence: Annotated[float, Field(ge=0)] = searched(0.3, 0.03, 3.0)
         consensus_target: Literal["label", "teacher"] = "label"
         ramp: Annotated[float, Field(ge=0, le=1)] = 0.1
         margin: Annotated[float, Field(ge=-1, le=1)] = 0.0

@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import ALL_STAGES
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -37,7 +38,7 @@ class AttentionTransfer(Method):
         """
 
         taps: tuple[str, ...] = (ALL_STAGES,)
-        weight: Annotated[float, Field(ge=0)] = 1000.0
+        weight: Annotated[float, Field(ge=0)] = searched(1000.0, 1.0, 10_000.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core.card import members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +45,7 @@ class BKSDM(Method):
 
         taps: tuple[str, ...] = ("down1", "down2", "up2", "up1")
         output: Annotated[float, Field(ge=0)] = 1.0
-        features: Annotated[float, Field(ge=0)] = 1.0
+        features: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -51,8 +52,8 @@ class BSD(Method):
 
         region: Annotated[int, Field(ge=0)] = 4
         by_pixel: bool = True
-        temperature: Annotated[float, Field(gt=0)] = 1.0
-        student_weight: Annotated[float, Field(ge=0)] = 1.0
+        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0)
+        student_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         teacher_weight: Annotated[float, Field(ge=0)] = 1.0
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,7 @@ class ClassAttentionTransfer(Method):
             normalise: whether maps are scaled to length one, as they do between networks of different families.
         """
 
-        weight: Annotated[float, Field(ge=0)] = 15.0
+        weight: Annotated[float, Field(ge=0)] = searched(15.0, 0.5, 500.0)
         side: Annotated[int, Field(ge=1)] = 2
         normalise: bool = False
 

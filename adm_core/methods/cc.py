@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 
 @register
@@ -44,7 +44,7 @@ class CorrelationCongruence(Method):
         """
 
         tap: Tap = "penultimate"
-        weight: Annotated[float, Field(ge=0)] = 100.0
+        weight: Annotated[float, Field(ge=0)] = searched(100.0, 10.0, 1000.0)
         gamma: Annotated[float, Field(gt=0)] = 0.4
         order: Annotated[int, Field(ge=1)] = 2
 

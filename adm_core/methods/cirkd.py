@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,9 +66,9 @@ class CIRKD(Method):
         """
 
         tap: Tap = "penultimate"
-        minibatch: Annotated[float, Field(ge=0)] = 1.0
-        pixel: Annotated[float, Field(ge=0)] = 0.1
-        region: Annotated[float, Field(ge=0)] = 0.1
+        minibatch: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
+        pixel: Annotated[float, Field(ge=0)] = searched(0.1, 0.01, 1.0)
+        region: Annotated[float, Field(ge=0)] = searched(0.1, 0.01, 1.0)
         temperature: Annotated[float, Field(gt=0)] = 0.1
         positions: Annotated[int, Field(ge=1)] = 512
         pixel_queue: Annotated[int, Field(ge=1)] = 20_000

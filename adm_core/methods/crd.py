@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.errors import Unsupported
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,10 +53,10 @@ class CRD(Method):
             momentum: share of a bank's old entry that an update keeps.
         """
 
-        weight: Annotated[float, Field(ge=0)] = 0.8
+        weight: Annotated[float, Field(ge=0)] = searched(0.8, 0.08, 8.0)
         negatives: Annotated[int, Field(ge=1)] = 16_384
         width: Annotated[int, Field(ge=1)] = 128
-        temperature: Annotated[float, Field(gt=0)] = 0.07
+        temperature: Annotated[float, Field(gt=0)] = searched(0.07, 0.02, 0.5)
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     needs = Needs("class_logits", taps=("penultimate",), capabilities=frozenset({"trainable-parts", "memory"}))

@@ -11,6 +11,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,7 @@ class CTKD(Method):
 
         lowest: Annotated[float, Field(gt=0)] = 1.0
         span: Annotated[float, Field(gt=0)] = 20.0
-        weight: Annotated[float, Field(ge=0)] = 0.9
+        weight: Annotated[float, Field(ge=0)] = searched(0.9, 0.1, 9.0)
         task_weight: Annotated[float, Field(ge=0)] = 0.1
         curriculum: Annotated[float, Field(ge=0, le=1)] = 10 / 240
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,9 +47,9 @@ class ChannelWise(Method):
         """
 
         tap: Tap = "penultimate"
-        feature_weight: Annotated[float, Field(ge=0)] = 50.0
-        logit_weight: Annotated[float, Field(ge=0)] = 3.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        feature_weight: Annotated[float, Field(ge=0)] = searched(50.0, 5.0, 500.0)
+        logit_weight: Annotated[float, Field(ge=0)] = searched(3.0, 0.3, 30.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

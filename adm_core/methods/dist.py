@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import AUXILIARY
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,8 +50,8 @@ class DIST(Method):
 
         beta: Annotated[float, Field(ge=0)] = 1.0
         gamma: Annotated[float, Field(ge=0)] = 1.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
-        weight: Annotated[float, Field(ge=0)] = 2.0
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
+        weight: Annotated[float, Field(ge=0)] = searched(2.0, 0.2, 20.0)
         auxiliary_weight: Annotated[float, Field(ge=0)] = 0.0
 
     @property

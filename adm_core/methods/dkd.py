@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -39,8 +40,8 @@ class DKD(Method):
         """
 
         alpha: Annotated[float, Field(ge=0)] = 1.0
-        beta: Annotated[float, Field(ge=0)] = 8.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        beta: Annotated[float, Field(ge=0)] = searched(8.0, 0.5, 20.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
         standardise: bool = False
 

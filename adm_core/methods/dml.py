@@ -11,6 +11,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +46,8 @@ class DML(Method):
             networks: K, among peers.
         """
 
-        temperature: Annotated[float, Field(gt=0)] = 1.0
-        student_weight: Annotated[float, Field(ge=0)] = 1.0
+        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0)
+        student_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         teacher_weight: Annotated[float, Field(ge=0)] = 1.0
         networks: Annotated[int, Field(ge=2)] = 2
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -38,7 +39,7 @@ class DOT(Method):
             delta: Δ.
         """
 
-        delta: Annotated[float, Field(ge=0, lt=1)] = 0.075
+        delta: Annotated[float, Field(ge=0, lt=1)] = searched(0.075, 0.0, 0.3, scale="linear")
 
     def momentum(self) -> Mapping[str, float]:
         """Less for the task, more for the distillation."""

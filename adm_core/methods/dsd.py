@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import AUXILIARY
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -46,8 +47,8 @@ class DoubleSimilarity(Method):
         """
 
         taps: Annotated[tuple[str, ...], Field(min_length=2)] = (AUXILIARY, "penultimate", "logits")
-        pixel_weight: Annotated[float, Field(ge=0)] = 1000.0
-        category_weight: Annotated[float, Field(ge=0)] = 10.0
+        pixel_weight: Annotated[float, Field(ge=0)] = searched(1000.0, 100.0, 10_000.0)
+        category_weight: Annotated[float, Field(ge=0)] = searched(10.0, 1.0, 100.0)
         temperature: Annotated[float, Field(gt=0)] = 4.0
 
     @property

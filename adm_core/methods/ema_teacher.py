@@ -12,6 +12,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +55,7 @@ class EMATeacher(Method):
             ramp: share of training over which w rises to 1.
         """
 
-        weight: Annotated[float, Field(ge=0)] = 100.0
+        weight: Annotated[float, Field(ge=0)] = searched(100.0, 10.0, 1000.0)
         decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
         distance: Literal["mse", "kl"] = "mse"
         ramp: Annotated[float, Field(ge=0, le=1)] = 4 / 15

@@ -11,7 +11,7 @@ from adm_core import losses
 from adm_core.card import HINT
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ class FitNet(Method):
         """
 
         tap: Tap = HINT
-        weight: Annotated[float, Field(ge=0)] = 100.0
+        weight: Annotated[float, Field(ge=0)] = searched(100.0, 0.1, 1000.0)
         regressor: Literal["conv-bn-relu", "conv"] = "conv-bn-relu"
 
     @property

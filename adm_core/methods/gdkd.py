@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -47,8 +48,8 @@ class GDKD(Method):
         k: Annotated[int, Field(ge=1)] = 5
         between: Annotated[float, Field(ge=0)] = 1.0
         top: Annotated[float, Field(ge=0)] = 1.0
-        rest: Annotated[float, Field(ge=0)] = 8.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        rest: Annotated[float, Field(ge=0)] = searched(8.0, 0.5, 20.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:

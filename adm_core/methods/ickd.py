@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +45,7 @@ class InterChannelCorrelation(Method):
         """
 
         tap: Tap = "last"
-        weight: Annotated[float, Field(ge=0)] = 2.5
+        weight: Annotated[float, Field(ge=0)] = searched(2.5, 0.25, 25.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 
 @register
@@ -36,7 +36,7 @@ class IntraClassVariation(Method):
         """Defaults are CIRKD's on Cityscapes; the authors' own code has weight 200 beside KD weight 10."""
 
         tap: Tap = "penultimate"
-        weight: Annotated[float, Field(ge=0)] = 20.0
+        weight: Annotated[float, Field(ge=0)] = searched(20.0, 2.0, 200.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -35,8 +36,8 @@ class KDCL(Method):
         """Mean logits, T = 4 and alpha = 0.5 are those of the public CIFAR-100 re-implementation."""
 
         ensemble: Literal["naive", "linear", "min-logit", "mean"] = "mean"
-        temperature: Annotated[float, Field(gt=0)] = 4.0
-        alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
+        alpha: Annotated[float, Field(ge=0, le=1)] = searched(0.5, 0.0, 1.0, scale="linear")
         views: Literal["own", "shared"] = "own"
 
     @property

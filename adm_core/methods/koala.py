@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core.method import MethodCard
 from adm_core.methods.bksdm import BKSDM
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -40,4 +41,4 @@ class Koala(BKSDM):
 
         taps: tuple[str, ...] = ("mid.attention",)
         output: Annotated[float, Field(ge=0)] = 1.0
-        features: Annotated[float, Field(ge=0)] = 1.0
+        features: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)

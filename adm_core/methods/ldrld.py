@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -45,10 +46,10 @@ class LDRLD(Method):
         """
 
         k: Annotated[int, Field(ge=2)] = 7
-        local: Annotated[float, Field(ge=0)] = 10.5
-        rest: Annotated[float, Field(ge=0)] = 7.0
+        local: Annotated[float, Field(ge=0)] = searched(10.5, 1.0, 100.0)
+        rest: Annotated[float, Field(ge=0)] = searched(7.0, 0.7, 70.0)
         decay: Annotated[float, Field(ge=0)] = 0.05
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``ldrld``."""

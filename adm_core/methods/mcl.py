@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,11 +65,11 @@ class MCL(Method):
 
         networks: Annotated[int, Field(ge=2)] = 2
         vcl: Annotated[float, Field(ge=0)] = 0.1
-        icl: Annotated[float, Field(ge=0)] = 0.1
+        icl: Annotated[float, Field(ge=0)] = searched(0.1, 0.01, 1.0)
         soft_vcl: Annotated[float, Field(ge=0)] = 1.0
-        soft_icl: Annotated[float, Field(ge=0)] = 1.0
+        soft_icl: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         similarity_temperature: Annotated[float, Field(gt=0)] = 0.1
-        temperature: Annotated[float, Field(gt=0)] = 3.0
+        temperature: Annotated[float, Field(gt=0)] = searched(3.0, 1.0, 8.0)
         width: Annotated[int, Field(ge=1)] = 128
         per_class: Annotated[int, Field(ge=2)] = 2
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ class MaskedGenerative(Method):
         """
 
         tap: Tap = "last"
-        weight: Annotated[float, Field(ge=0)] = 2e-5
+        weight: Annotated[float, Field(ge=0)] = searched(2e-5, 2e-06, 0.002)
         ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
         over: Literal["positions", "channels"] = "positions"
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +63,7 @@ class MLKD(Method):
         """
 
         temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (4.0, 2.0, 3.0, 5.0, 6.0)
-        weight: Annotated[float, Field(ge=0)] = 0.9
+        weight: Annotated[float, Field(ge=0)] = searched(0.9, 0.1, 9.0)
         task_weight: Annotated[float, Field(ge=0)] = 0.1
         form: Literal["paper", "as-released"] = "paper"
         standardise: bool = False

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -33,7 +34,7 @@ class Mutual(Method):
     class Settings:
         """The larger network follows the smaller one only a little: our choice, the paper's peers are equals."""
 
-        student_weight: Annotated[float, Field(ge=0)] = 1.0
+        student_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         teacher_weight: Annotated[float, Field(ge=0)] = 0.1
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -41,8 +42,8 @@ class NKD(Method):
             standardise: logits of both networks in that part first (arXiv:2403.01427).
         """
 
-        weight: Annotated[float, Field(ge=0)] = 1.5
-        temperature: Annotated[float, Field(gt=0)] = 1.0
+        weight: Annotated[float, Field(ge=0)] = searched(1.5, 0.15, 15.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0)
         standardise: bool = False
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:

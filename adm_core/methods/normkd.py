@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -40,8 +41,8 @@ class NormKD(Method):
             task_weight: of the cross-entropy.
         """
 
-        scale: Annotated[float, Field(gt=0)] = 2.0
-        weight: Annotated[float, Field(ge=0)] = 0.9
+        scale: Annotated[float, Field(gt=0)] = searched(2.0, 0.5, 8.0)
+        weight: Annotated[float, Field(ge=0)] = searched(0.9, 0.1, 9.0)
         task_weight: Annotated[float, Field(ge=0)] = 0.1
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:

@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import ALL_STAGES
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -41,7 +42,7 @@ class NeuronSelectivity(Method):
         """
 
         taps: tuple[str, ...] = (ALL_STAGES,)
-        weight: Annotated[float, Field(ge=0)] = 50.0
+        weight: Annotated[float, Field(ge=0)] = searched(50.0, 5.0, 500.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

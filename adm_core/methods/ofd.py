@@ -12,6 +12,7 @@ from adm_core.card import PREACTS, members
 from adm_core.errors import Unsupported
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +43,7 @@ class OFD(Method):
     class Settings:
         """The weight is the authors' and mdistiller's on CIFAR-100."""
 
-        weight: Annotated[float, Field(ge=0)] = 1e-3
+        weight: Annotated[float, Field(ge=0)] = searched(1e-3, 0.0001, 0.01)
 
     needs = Needs(taps=(PREACTS,), views="shared", capabilities=frozenset({"trainable-parts"}))
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -29,7 +30,7 @@ class Output(Method):
     class Settings:
         """The weight is the paper's."""
 
-        weight: Annotated[float, Field(ge=0)] = 1.0
+        weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``output``."""

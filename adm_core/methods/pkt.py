@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 
 @register
@@ -42,7 +42,7 @@ class ProbabilisticTransfer(Method):
         """
 
         tap: Tap = "penultimate"
-        weight: Annotated[float, Field(ge=0)] = 30_000.0
+        weight: Annotated[float, Field(ge=0)] = searched(30_000.0, 300.0, 300_000.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

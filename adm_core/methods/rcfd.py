@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.errors import Unsupported
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -50,8 +51,8 @@ class RCFD(Method):
         """
 
         steps: Annotated[int, Field(ge=1)] = 4
-        temperature: Annotated[float, Field(gt=0)] = 0.95
-        diversity: Annotated[float, Field(ge=0)] = 0.003
+        temperature: Annotated[float, Field(gt=0)] = searched(0.95, 0.5, 2.0)
+        diversity: Annotated[float, Field(ge=0)] = searched(0.003, 0.0003, 0.03)
         certainty: Annotated[float, Field(ge=0, le=1)] = 0.75
 
     needs = Needs(

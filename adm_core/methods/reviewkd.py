@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import ALL_STAGES, PREACTS, members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +54,7 @@ class ReviewKD(Method):
                 need false.
         """
 
-        weight: Annotated[float, Field(ge=0)] = 5.0
+        weight: Annotated[float, Field(ge=0)] = searched(5.0, 0.5, 50.0)
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
         preact: bool = True
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 
 @register
@@ -42,8 +42,8 @@ class RelationalKD(Method):
         """
 
         tap: Tap = "penultimate"
-        distance_weight: Annotated[float, Field(ge=0)] = 25.0
-        angle_weight: Annotated[float, Field(ge=0)] = 50.0
+        distance_weight: Annotated[float, Field(ge=0)] = searched(25.0, 2.5, 250.0)
+        angle_weight: Annotated[float, Field(ge=0)] = searched(50.0, 5.0, 500.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,9 +57,9 @@ class RLD(Method):
             standardise: logits of both networks first (arXiv:2403.01427); ``lr`` reads them as they are.
         """
 
-        alpha: Annotated[float, Field(ge=0)] = 1.0
-        beta: Annotated[float, Field(ge=0)] = 8.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        alpha: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
+        beta: Annotated[float, Field(ge=0)] = searched(8.0, 0.5, 20.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
         confidence_temperature: Annotated[float, Field(gt=0)] = 1.0
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
         correction: Literal["refined", "swap", "rc", "lr"] = "refined"

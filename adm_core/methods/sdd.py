@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,9 +54,9 @@ class SDD(Method):
 
         base: Literal["kd", "dkd"] = "dkd"
         cells: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2)
-        weight: Annotated[float, Field(ge=0)] = 1.0
+        weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         task_weight: Annotated[float, Field(ge=0)] = 1.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
         alpha: Annotated[float, Field(ge=0)] = 1.0
         beta: Annotated[float, Field(ge=0)] = 8.0
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240

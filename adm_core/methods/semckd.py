@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import ALL_STAGES, members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ class SemanticCalibration(Method):
         """
 
         taps: tuple[str, ...] = (ALL_STAGES,)
-        weight: Annotated[float, Field(ge=0)] = 400.0
+        weight: Annotated[float, Field(ge=0)] = searched(400.0, 4.0, 4000.0)
         factor: Annotated[int, Field(ge=1)] = 4
 
     @property

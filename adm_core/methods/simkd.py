@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ class SimKD(Method):
         """
 
         factor: Annotated[int, Field(ge=1)] = 2
-        weight: Annotated[float, Field(gt=0)] = 1.0
+        weight: Annotated[float, Field(gt=0)] = searched(1.0, 0.1, 10.0)
 
     needs = Needs("class_logits", taps=("last",), views="shared", capabilities=frozenset({"trainable-parts"}))
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Adam, Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View, constant
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,10 +53,10 @@ class StructuredKD(Method):
         """
 
         tap: Tap = "penultimate"
-        pair_weight: Annotated[float, Field(ge=0)] = 10.0
+        pair_weight: Annotated[float, Field(ge=0)] = searched(10.0, 1.0, 100.0)
         kernel: Annotated[int, Field(ge=1)] = 2
         max_positions: Annotated[int, Field(ge=1)] = 4096
-        adversarial_weight: Annotated[float, Field(ge=0)] = 0.001
+        adversarial_weight: Annotated[float, Field(ge=0)] = searched(0.001, 0.0001, 0.01)
         critic_weight: Annotated[float, Field(gt=0)] = 0.1
         critic_lr: Annotated[float, Field(gt=0)] = 4e-4
 

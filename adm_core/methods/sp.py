@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 
 @register
@@ -40,7 +40,7 @@ class SimilarityPreserving(Method):
         """
 
         tap: Tap = "last"
-        weight: Annotated[float, Field(ge=0)] = 3000.0
+        weight: Annotated[float, Field(ge=0)] = searched(3000.0, 30.0, 30_000.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

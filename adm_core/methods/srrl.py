@@ -9,6 +9,7 @@ from pydantic import Field
 
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,8 +42,8 @@ class SoftmaxRegression(Method):
             logit_weight: of the logits' term; 0 leaves it out.
         """
 
-        feature_weight: Annotated[float, Field(ge=0)] = 1.0
-        logit_weight: Annotated[float, Field(ge=0)] = 5.0
+        feature_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
+        logit_weight: Annotated[float, Field(ge=0)] = searched(5.0, 0.5, 50.0)
 
     needs = Needs("class_logits", taps=("penultimate",), head=True, capabilities=frozenset({"trainable-parts"}))
 

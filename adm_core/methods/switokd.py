@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -35,8 +36,8 @@ class SwitOKD(Method):
     class Settings:
         """Defaults are the authors' code: T = 1, weight 1."""
 
-        temperature: Annotated[float, Field(gt=0)] = 1.0
-        weight: Annotated[float, Field(ge=0)] = 1.0
+        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0)
+        weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """The switch is defined on image labels."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -47,8 +48,8 @@ class TeKAP(Method):
         copies: Annotated[int, Field(ge=1)] = 3
         noise: Annotated[float, Field(ge=0, le=1)] = 0.1
         noisy_weight: Annotated[float, Field(ge=0)] = 0.8
-        temperature: Annotated[float, Field(gt=0)] = 4.0
-        weight: Annotated[float, Field(ge=0)] = 0.9
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
+        weight: Annotated[float, Field(ge=0)] = searched(0.9, 0.1, 9.0)
         task_weight: Annotated[float, Field(ge=0)] = 0.1
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:

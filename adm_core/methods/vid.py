@@ -12,6 +12,7 @@ from adm_core import losses
 from adm_core.card import ALL_STAGES, members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,7 @@ class VariationalInformation(Method):
         """
 
         taps: tuple[str, ...] = (ALL_STAGES,)
-        weight: Annotated[float, Field(ge=0)] = 1.0
+        weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.01, 10.0)
         variance: Annotated[float, Field(gt=1e-4)] = 5.0
 
     @property

@@ -12,7 +12,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,8 +60,8 @@ class WKDL(Method):
             decay_from: share of training after which the weight falls; epoch 150 of 240.
         """
 
-        weight: Annotated[float, Field(ge=0)] = 600.0
-        temperature: Annotated[float, Field(gt=0)] = 8.0
+        weight: Annotated[float, Field(ge=0)] = searched(600.0, 6.0, 6000.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(8.0, 1.0, 16.0)
         entropy: Annotated[float, Field(ge=0.0125)] = 0.05
         iterations: Annotated[int, Field(ge=1)] = 10
         sharpness: Annotated[float, Field(gt=0)] = 1.0

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -39,8 +40,8 @@ class WSLD(Method):
             temperature: T.
         """
 
-        weight: Annotated[float, Field(ge=0)] = 2.25
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        weight: Annotated[float, Field(ge=0)] = searched(2.25, 0.2, 20.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``wsld``."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -39,8 +40,8 @@ class WTTM(Method):
             weight: β, of the divergence.
         """
 
-        exponent: Annotated[float, Field(gt=0)] = 0.1
-        weight: Annotated[float, Field(ge=0)] = 45.0
+        exponent: Annotated[float, Field(gt=0)] = searched(0.1, 0.05, 1.0)
+        weight: Annotated[float, Field(ge=0)] = searched(45.0, 1.0, 100.0)
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``wttm``."""

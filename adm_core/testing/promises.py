@@ -17,6 +17,7 @@ from adm_core.batch import Batch
 from adm_core.compose import parts_of
 from adm_core.losses.spatial import at_size
 from adm_core.method import CAPABILITIES, Losses, View
+from adm_core.settings import searches
 from adm_core.testing.fake_gpu import step_on_gpu
 from adm_core.testing.networks import CLASSES
 from adm_core.testing.setup import Setup
@@ -25,6 +26,10 @@ from adm_core.testing.setup import Setup
 def _settings_round_trip(setup: Setup) -> str:
     each = {m.card.name: json.loads(json.dumps(m.resolved())) for m in parts_of(setup.method)}
     again = registry.create(setup.spec, each)
+    for part in parts_of(setup.method):
+        for key, search in searches(type(part).Settings).items():
+            for end in (search.low, search.high):
+                registry.create(part.card.name, {part.card.name: {key: end}})  # a range of values that are refused
     return "" if again.resolved() == setup.method.resolved() else f"{again.resolved()} != {setup.method.resolved()}"
 
 

@@ -29,6 +29,7 @@ class Line:
         statuses: how many seeds ended how.
         reasons: why seeds are not ok, each once.
         capabilities: what the method needs beyond the rule.
+        chosen: how its settings were chosen, in suites that name a file of tuned ones.
     """
 
     label: str
@@ -39,6 +40,7 @@ class Line:
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     capabilities: set[str] = field(default_factory=set)
+    chosen: str | None = None
 
     @property
     def method(self) -> str:
@@ -227,7 +229,7 @@ def collect(
         block = blocks.setdefault(place, Block(row.block, cell, [], manifest.baseline))
         identity = (*place, row.label, cell.model_dump_json(include={"method", "stretch"}))
         if identity not in lines:
-            lines[identity] = Line(row.label, cell.method, cell.stretch)
+            lines[identity] = Line(row.label, cell.method, cell.stretch, chosen=row.chosen)
             block.lines.append(lines[identity])
         _add(lines[identity], row, records.get(row.id), (problems or {}).get(row.id))
     return list(blocks.values())

@@ -160,6 +160,10 @@ class ManifestRow(Stored):
     id: Hex16
     label: Text = Field(description="the row's label; the seeds of one row share it")
     block: Text = Field(description="title of the table")
+    chosen: Text | None = Field(
+        None, description="how the row's settings were chosen, in suites that name a file of tuned ones",
+        exclude_if=lambda chosen: chosen is None,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _id_is_the_cells(self) -> Self:

@@ -105,6 +105,7 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
         ),
         *(metric_column(name) for name in extra),
         Column("needs", "needs", about="what the method asks for beyond student, teacher and one batch"),
+        Column("chosen", "settings", about="how they were chosen, on the validation split, on seeds of their own"),
         Column("state", "status", about="how the seeds ended"),
     )
 
@@ -126,6 +127,7 @@ def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
         _difference(item.teacher_delta if online else None),
         *(_spread(line, name) for name in extra),
         Entry((", ".join(sorted(line.capabilities)) or None,)),
+        Entry((line.chosen,)),
         Entry((None if line.complete else line.state,)),
     )
     kind: RowKind = "baseline" if line is block.baseline else "ranked"

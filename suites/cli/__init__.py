@@ -17,6 +17,7 @@ from suites.cli import (
     reporting,
     running,
     samples,
+    tuning,
 )
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ for command in (planning.plan, running.run, planning.status, planning.logs):
     app.command()(command)
 app.command(cls=reporting.ReportCommand)(reporting.report)
 app.command()(reporting.power)
+app.command()(tuning.tune)
 app.command()(exporting.export)
 app.command()(comparing.compare)
 app.command()(insight.insight)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from suites.executors.base import Executor
     from suites.plan.groups import Room
     from suites.plan.plan import Plan
+    from suites.plan.selection import Selection
     from suites.run.summary import Summary
     from suites.spec.expand import Expansion
     from suites.work.options import RunOptions
@@ -67,45 +68,91 @@ def run(
 
     Example: adm run quick --workers 2
     """
-    from results.records.store import Store
     from suites.executors import registry
     from suites.executors.base import ExecutorOptions
-    from suites.plan.plan import make_plan
     from suites.plan.selection import select
-    from suites.run.display import display_for
-    from suites.run.runner import Runner
     from suites.spec.expand import expand
-    from suites.work.options import RunOptions
 
     expansion = expand(suite, files := absolute(method_file))
     place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, per_gpu, timeout))
-    records = Store(store.absolute())
-    _check_schema(records, str(store))
-    options = RunOptions(
+    options = run_options(expansion, store, device, data_root, files, download, trust)
+    selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
+    sys.exit(train(suite, expansion, place, store, options, selection, group, fail_fast))
+
+
+def run_options(
+    expansion: Expansion,
+    store: Path,
+    device: Device,
+    data_root: DataRoots,
+    method_files: tuple[Path, ...],
+    download: bool,
+    trust: Trusted,
+) -> RunOptions:
+    """What the command line says to all workers."""
+    from suites.work.options import RunOptions
+
+    return RunOptions(
         device=device.value,
         data_roots=(*absolute(data_root), *expansion.data_roots),
-        method_files=files,
+        method_files=method_files,
         download=download,
         files=dict(expansion.files),
         folders={digest: dict(splits) for digest, splits in expansion.folders.items()},
         trusted=_trusted(trust or (), expansion),
-        store=records.root,
+        store=store.absolute(),
     )
-    selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
-    plan = make_plan(expansion, records, place.slots, selection, _room(group, place, device.value))
+
+
+def train(
+    given: str,
+    expansion: Expansion,
+    place: Executor,
+    store: Path,
+    options: RunOptions,
+    selection: Selection,
+    group: int | None,
+    fail_fast: bool = False,
+) -> int:
+    """Train what cells a store still lacks, and tell how it went.
+
+    Args:
+        given: the suite, as messages name it.
+        expansion: its cells.
+        place: where they are trained.
+        store: its folder, as messages name it.
+        options: of the workers.
+        selection: which of the cells are asked for.
+        group: how many one worker may train together; None: as many as fit.
+        fail_fast: whether nothing more is started after a failure.
+
+    Returns:
+        The exit status: 0 all done, 1 some cells failed, 130 interrupted.
+
+    Raises:
+        AdmError: a store of an earlier version, missing data, or a checkpoint that is not to be loaded.
+    """
+    from results.records.store import Store
+    from suites.plan.plan import make_plan
+    from suites.run.display import display_for
+    from suites.run.runner import Runner
+
+    records = Store(options.store)
+    _check_schema(records, str(store))
+    plan = make_plan(expansion, records, place.slots, selection, room(group, place, options.device))
     _check_data(plan, options)
     _check_checkpoints(plan, options)
-    _take_name(suite, expansion, records)
+    _take_name(given, expansion, records)
     console = make_console()
     summary = None
     if plan.open:
         with display_for(plan, expansion.suite.title, console) as display:
             summary = Runner(plan, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
-    sys.exit(_exit_code(plan, summary))
+    return _exit_code(plan, summary)
 
 
-def _room(group: int | None, executor: Executor, device: str) -> Room:
+def room(group: int | None, executor: Executor, device: str) -> Room:
     """How many cells one worker trains together.
 
     Raises:
@@ -203,7 +250,10 @@ def _take_name(given: str, expansion: Expansion, store: Store) -> None:
         )
     if lost:
         say(f"no longer in '{name}', which had them before: {len(lost)} of its cells; their records stay", err=True)
-    rows = [ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block) for row in expansion.rows]
+    rows = [
+        ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block, chosen=row.chosen)
+        for row in expansion.rows
+    ]
     store.write_manifest(Manifest(suite=name, title=expansion.suite.title, rows=rows))
 
 

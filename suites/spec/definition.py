@@ -188,7 +188,8 @@ class Suite(_Frozen):
         networks: the suite's own, by the name that its pairs use.
         benchmarks: the suite's own, by the name that its blocks use.
         settings: method settings for the whole suite.
-        chosen: how ``settings`` were chosen; required where there are any.
+        chosen: how ``settings`` were chosen; required where there are any. One word that ends in ``.yaml`` is the file
+            that ``adm tune`` made (relative to this one), whose settings then stand above all others.
         overrides: settings for some cells; later ones win.
         data_roots: folders with data sets, relative to the suite's file; looked at after the command line's and
             before ``ADM_DATA``. Where data lie is not part of a cell's identity.
@@ -216,6 +217,11 @@ class Suite(_Frozen):
         if self.settings and not self.chosen:
             raise ValueError("'settings' needs a sibling 'chosen' that says how they were chosen")
         return self
+
+    @property
+    def tuned_file(self) -> Path | None:
+        """The file of tuned settings that ``chosen`` names."""
+        return Path(self.chosen) if self.chosen and re.fullmatch(r"\S+\.ya?ml", self.chosen) else None
 
 
 def suite_names() -> list[str]:

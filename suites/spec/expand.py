@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adm_core import registry
@@ -17,6 +17,7 @@ from suites.spec.method_settings import MethodSettings, method_parts
 from suites.spec.names import is_path
 from suites.spec.networks import Checkpoint, OwnNetworks
 from suites.spec.protocols import canonical, protocol_digest, protocol_of
+from suites.spec.tuned import TunedSettings
 from tasks import catalogue
 from tasks.datasets.splits import SplitSettings
 
@@ -31,6 +32,7 @@ class PlannedCell:
         label: the row's label.
         block: the table's title.
         teacher: offline: the planned cell that trains the teacher; None where its weights are a checkpoint.
+        chosen: how its settings were chosen, in suites that name a file of tuned ones.
     """
 
     cell: Cell
@@ -38,6 +40,7 @@ class PlannedCell:
     label: str
     block: str
     teacher: PlannedCell | None = None
+    chosen: str | None = None
 
     @functools.cached_property
     def id(self) -> str:
@@ -108,7 +111,9 @@ def expand_suite(suite: Suite, file: Path | None = None, within: tuple[Path | No
     networks.check_used()
     benchmarks = OwnBenchmarks(suite, file)
     benchmarks.check_used()
-    settings = MethodSettings(suite, where, networks)
+    folder = file.parent.absolute() if file else Path.cwd()
+    tuned = TunedSettings(folder / suite.tuned_file if suite.tuned_file else None)
+    settings = MethodSettings(suite, where, networks, tuned)
     rows = [row for other in others for row in other.rows]
     for block in suite.blocks:
         rows += _expand_block(
@@ -117,7 +122,6 @@ def expand_suite(suite: Suite, file: Path | None = None, within: tuple[Path | No
     settings.check_used()
     _check_labels(where, rows)
     artefacts = {row.teacher.id: row.teacher for row in rows if row.teacher}
-    folder = file.parent.absolute() if file else Path.cwd()
     return Expansion(
         suite,
         tuple(rows),
@@ -191,7 +195,9 @@ def _expand_block(
         methods = [settings.resolve(block, pair, entry, where) for entry in block.methods]
         for entry, method in zip(block.methods, methods, strict=True):
             stretch = _stretch(block, entry, method, methods, where)
-            rows += _plan_seeds(block, pair, entry, method, stretch, benchmark, identities, protocol, alone)
+            planned = _plan_seeds(block, pair, entry, method, stretch, benchmark, identities, protocol, alone)
+            chosen = settings.chosen(block, pair, entry)
+            rows += [replace(row, chosen=chosen) for row in planned] if chosen else planned
     return rows
 
 

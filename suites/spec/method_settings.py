@@ -14,6 +14,7 @@ from results.records.identity import canonical_json
 from results.records.schema import Cell, MethodPart
 from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings, Suite
 from suites.spec.networks import OwnNetworks
+from suites.spec.tuned import TunedSettings
 from tasks import catalogue
 
 
@@ -24,16 +25,17 @@ class MethodSettings:
         suite: what the file said.
         where: the suite's file, for messages.
         networks: the suite's own.
+        tuned: what was tuned of it.
     """
 
-    def __init__(self, suite: Suite, where: str, networks: OwnNetworks) -> None:
-        self._suite, self._where, self._networks = suite, where, networks
+    def __init__(self, suite: Suite, where: str, networks: OwnNetworks, tuned: TunedSettings) -> None:
+        self._suite, self._where, self._networks, self._tuned = suite, where, networks, tuned
         self._parts: set[str] = set()
         self._overrides: set[int] = set()
         self._made: dict[str, Method] = {}
 
     def resolve(self, block: Block, pair: Pair, entry: MethodEntry, where: str) -> tuple[MethodPart, ...]:
-        """A row's method with the settings in force: defaults, suite, overrides, row, in rising order.
+        """A row's method with the settings in force: defaults, suite, overrides, row, tuned, in rising order.
 
         Raises:
             AdmError: an unknown method, invalid settings, or a method that does not run in the regime or on the pair.
@@ -60,11 +62,21 @@ class MethodSettings:
             for part, settings in layer.items():
                 merged[part] = merged.get(part, {}) | settings
         method = self._create(entry.method, merged, block.regime, f"{where}, methods")
+        tuned = self._tuned.row(block.title, str(pair), entry.shown)
+        if tuned is not None:
+            tuned.check_start(method_parts(method, block.regime), f"{where}, chosen")
+            for part, values in tuned.settings.items():
+                merged[part] = merged.get(part, {}) | values
+            method = self._create(entry.method, merged, block.regime, f"{where}, chosen")
         for name in filter(None, (pair.teacher, pair.student)):
             known = self._networks.tapped(name)
             if known is not None:
                 catalogue.check_taps(block.task, known, method.needs.taps, f"{where}, methods: method '{entry.method}'")
         return method_parts(method, block.regime)
+
+    def chosen(self, block: Block, pair: Pair, entry: MethodEntry) -> str | None:
+        """How a row's settings were chosen, in suites that name a file of tuned ones."""
+        return None if entry.stretch else self._tuned.told(block.title, str(pair), entry.shown)
 
     def check_used(self) -> None:
         """Stop at settings that belong to no row.
@@ -72,6 +84,7 @@ class MethodSettings:
         Raises:
             AdmError: names them, and the nearest names that do occur.
         """
+        self._tuned.check_used(self._where)
         for part in self._suite.settings:
             if part not in self._parts:
                 raise unknown("method", part, self._parts, where=f"{self._where}: settings")

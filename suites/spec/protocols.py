@@ -13,6 +13,9 @@ from results.records.identity import digest_of_values
 from suites.spec.definition import Block, load_protocol
 from tasks import catalogue
 
+CARVED = 0.1
+"""Share of train that is scored where settings are chosen and the protocol has no validation split."""
+
 
 def protocol_of(block: Block, given: str, folder: Path | None, own: Iterable[str], where: str) -> tuple[str, Protocol]:
     """The protocol that a block gives by name or path, with its name; checked for the block's task and networks.
@@ -49,6 +52,20 @@ def canonical(protocol: Protocol) -> dict[str, Any]:
 def protocol_digest(protocol: Protocol) -> str:
     """What identifies a protocol: all that it does, not its name, title nor source."""
     return digest_of_values(canonical(protocol))
+
+
+def on_validation(name: str, protocol: Protocol) -> tuple[str, Protocol]:
+    """The protocol's twin whose scores are those of a validation split, with its name; test is never opened.
+
+    The split is the one that the protocol validates on, or :data:`CARVED` of train where it has none. A protocol that
+    scores validation data is its own twin.
+    """
+    data = {key: value for key, value in protocol.data.items() if key != "test_limit"}
+    data |= {"validation": data.get("validation") or CARVED, "scored": "validation"}
+    if data == protocol.data:
+        return name, protocol
+    title = f"{protocol.title}, scored on the validation split"
+    return f"{name}-validation", protocol.model_copy(update={"title": title, "data": data})
 
 
 def resolved(name: str, protocol: Protocol) -> dict[str, Any]:

@@ -19,7 +19,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "list": ("suites",), "plan": ("größe.yaml",), "status": ("größe.yaml",), "report": ("quick",),
     "export": ("quick", "--out", "größe.csv"), "compare": ("kd", "dkd"), "logs": ("{cell}",), "doctor": (),
     "run": ("大きさ",), "insight": ("大きさ",), "samples": ("大きさ",), "clean": (), "check": ("--method", "大きさ"),
-    "migrate": (), "power": ("quick",), "new-method": ("first", "--out", "größe.py"),
+    "migrate": (), "power": ("quick",),
+    "tune": ("größe.yaml", "--trials", "2", "--dry-run"), "new-method": ("first", "--out", "größe.py"),
 }  # fmt: skip
 """Arguments for every command; those that would train are given what there is not."""
 
@@ -59,6 +60,7 @@ def test_a_command_prints_what_the_terminal_can_show(here: Path, command: str, e
             "list",
             "compare",
             "doctor",
+            "tune",
         ):  # laid out in plainer characters where need be
             assert ours == theirs.encode(encoding, "plainer").decode(encoding)
         assert ours.count("\n") == theirs.count("\n")
