@@ -63,7 +63,8 @@ def mahalanobis_relations(student: Tensor, teacher: Tensor, ridge: float) -> Ten
     # Positive definite by the ridge, so that nobody need wait to hear whether it is.
     factor = torch.linalg.cholesky_ex(covariance + ridge * identity).L
     white = torch.linalg.solve_triangular(factor, difference.T, upper=False)
-    return torch.linalg.vector_norm(white, dim=0)
+    lengths: Tensor = torch.linalg.vector_norm(white, dim=0)
+    return lengths
 
 
 def pairwise_similarity(

@@ -11,6 +11,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -52,8 +53,8 @@ class EntropyAdaptiveKD(Method):
         base: Literal["kd", "dkd"] = "kd"
         form: Literal["paper", "as-released"] = "paper"
         entropy_temperature: Annotated[float, Field(gt=0)] = 3.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
-        weight: Annotated[float, Field(ge=0)] = 0.9
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
+        weight: Annotated[float, Field(ge=0)] = searched(0.9, 0.1, 9.0)
         task_weight: Annotated[float, Field(ge=0)] = 0.1
         alpha: Annotated[float, Field(ge=0)] = 1.0
         beta: Annotated[float, Field(ge=0)] = 8.0

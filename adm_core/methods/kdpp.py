@@ -11,6 +11,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,9 +50,9 @@ class NormAndDirection(Method):
             warmup: share of training in which KD rises to its full weight; 20 of 240 epochs.
         """
 
-        weight: Annotated[float, Field(ge=0)] = 1.0
-        kd_weight: Annotated[float, Field(ge=0)] = 1.0
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
+        kd_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 
 @register
@@ -48,9 +49,9 @@ class StreamlinedKD(Method):
             form: ``paper`` masks examples; ``as-released`` reproduces what the released code computes.
         """
 
-        temperature: Annotated[float, Field(gt=0)] = 4.0
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
         ridge: Annotated[float, Field(gt=0)] = 0.1
-        weight: Annotated[float, Field(ge=0)] = 0.9
+        weight: Annotated[float, Field(ge=0)] = searched(0.9, 0.1, 9.0)
         task_weight: Annotated[float, Field(ge=0)] = 0.1
         form: Literal["paper", "as-released"] = "paper"
 
