@@ -86,6 +86,8 @@ def scattered(*shape, phase):
 
 
 PARTS = {"mcl": scattered}
+SURE = {"crld": 2}
+"""What the teacher's logits are multiplied with for methods that follow only what it is sure of."""
 PASSES = {"wkd-l": "pass"}
 """What shows a pass over the training set where it is not the teacher: a network as wide as the student."""
 
@@ -259,6 +261,8 @@ def measure(name, regime, settings):
         method = registry.create(name, {name: settings})
         progress = moment * next((phase.share for phase in method.needs.phases), 1.0)
         views, make, both = all_views(method, regime)
+        if name in SURE:
+            views["teacher"] = replace(views["teacher"], prediction=SURE[name] * views["teacher"].prediction)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
             method.take(method.build(*both, facts(tuple(views))) | copies(method.needs))

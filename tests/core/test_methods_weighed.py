@@ -1,4 +1,4 @@
-"""EA-KD, SKD of 2026 and KD++ against literal loops of their formulas: values, gradients and identities."""
+"""EA-KD, SKD of 2026, CRLD and KD++ against literal loops of their formulas: values, gradients and identities."""
 
 import math
 from dataclasses import replace
@@ -132,6 +132,47 @@ def test_skd26_asks_for_nothing_of_a_student_that_is_its_teacher_and_for_no_scal
     (slope,) = torch.autograd.grad(total("skd26", student, TEACHER), student)
     assert float(slope.abs().max()) < 1e-9
     assert float(found("skd26", 3 * TEACHER, TEACHER).student["relations"]) == pytest.approx(0, abs=1e-9)
+
+
+def crld(weak, strong, **settings):
+    """Terms on logits of (student, teacher) on each view."""
+    views, extra = (
+        {role: view(z, LABELS) for role, z in zip(("student", "teacher"), pair, strict=True)} for pair in (weak, strong)
+    )
+    step = replace(make_step(LABELS, 0.5, None), views=views, extra=extra)
+    return registry.create("crld", {"crld": settings}).losses(views["student"], views["teacher"], step)
+
+
+def test_crld_is_a_loop_over_examples_that_the_teacher_is_sure_of():
+    strong = 3 * numbers(2, B, K), 3 * numbers(3, B, K)
+    sure_w = [float(row.softmax(0).max()) >= 0.8 for row in TEACHER]
+    sure_s = [float(row.softmax(0).max()) >= 0.6 for row in strong[1]]
+    assert 0 < sum(sure_w) < B and 0 < sum(sure_s) < B and sure_w != sure_s
+    levels = {"weak_confidence": 0.8, "strong_confidence": 0.6}
+
+    def literal(both):
+        weak_s, strong_s, loss = both[:B], both[B:], 0.0
+        for b in range(B):
+            ww, ss = divergence(weak_s[b], TEACHER[b]), divergence(strong_s[b], strong[1][b])
+            ws, sw = divergence(strong_s[b], TEACHER[b]), divergence(weak_s[b], strong[1][b])
+            loss = loss + (2 * sure_w[b] * (ww + ss) + 0.5 * sure_s[b] * (ws + sw)) / B
+            loss = loss - (strong_s[b].exp()[LABELS[b]] / strong_s[b].exp().sum()).log() / B
+        return loss
+
+    def ours(both):
+        return sum(crld((both[:B], TEACHER), (both[B:], strong[1]), **levels).student.values())
+
+    agree(ours, literal, torch.cat([STUDENT, strong[0]]))
+
+
+def test_crld_of_one_view_twice_is_kd():
+    """With every example taken, all four divergences are the same one."""
+    same = crld((STUDENT, TEACHER), (STUDENT, TEACHER), weak_confidence=0.0, strong_confidence=0.0).student
+    kd = total("kd", STUDENT, TEACHER, weight=1.0)
+    torch.testing.assert_close(same["within"], 4 * kd)
+    torch.testing.assert_close(same["across"], kd)
+    unsure = crld((STUDENT, TEACHER), (STUDENT, TEACHER), weak_confidence=1.0).student
+    assert float(unsure["within"]) == 0.0 < float(unsure["across"])
 
 
 VECTORS = numbers(5, B, 4), numbers(6, B, 4), numbers(7, K, 4)
