@@ -20,8 +20,8 @@ class CrossViewConsistency(Method):
     ``KL_ab`` is ``T² KL(p_t(T) || p_s(T))`` of the teacher on view a and the student on view b, w the weak and s the
     strong one. 1_w are the examples of which the teacher's highest probability on the weak view, at T = 1, is at least
     ``weak_confidence``; 1_s those of which that on the strong view is at least ``strong_confidence``. Means are over
-    all examples, so that what is left out counts as zero. Known from the authors' code alone: that the paper's formula
-    is the same is doubtful. Their strong view also has Cutout; here it is the task's.
+    all examples, so that what is left out counts as zero. In the form of the authors' code; whether the paper's
+    is another is not known to us. Their strong view also has Cutout; here it is the task's.
     """
 
     card = MethodCard(
