@@ -72,12 +72,9 @@ class FSP(Method):
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """A 1×1 convolution for each stage whose widths differ."""
-        from torch import nn
-
         from adm_core import align
 
-        widths = ((student[tap][1], teacher[tap][1]) for tap in members(self.settings.taps, student))
-        return {"adapters": nn.ModuleList(align.make_width_adapter(*pair, bias=False) for pair in widths)}
+        return {"adapters": align.make_width_adapters(self.settings.taps, student, teacher)}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``flow``, in the first phase; nothing afterwards."""

@@ -85,7 +85,7 @@ def scattered(*shape, phase):
     return torch.sin(torch.arange(count, dtype=torch.float64) ** 2 * 0.7 + phase).float().view(shape)
 
 
-PARTS = {"mcl": scattered}
+PARTS = {"mcl": scattered, "kdsvd": scattered}
 SURE = {"crld": 2}
 """What the teacher's logits are multiplied with for methods that follow only what it is sure of."""
 PASSES = {"wkd-l": "pass"}
