@@ -59,6 +59,7 @@ VARIANTS |= {name: [{"standardise": True}] for name in ("kd", "dkd", "nkd")}
 VARIANTS |= {"rld": [{"standardise": True}, *({"correction": form} for form in ("swap", "rc", "lr"))]}
 VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
 VARIANTS |= {"ea-kd": [{"form": "as-released"}, {"base": "dkd"}], "skd26": [{"form": "as-released"}]}
+VARIANTS |= {"deepkd": [{"base": "dkd"}, {"form": "as-released"}]}
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)

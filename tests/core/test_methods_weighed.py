@@ -1,4 +1,4 @@
-"""EA-KD, SKD of 2026, CRLD and KD++ against literal loops of their formulas: values, gradients and identities."""
+"""EA-KD, DeepKD, SKD of 2026, CRLD and KD++ against literal loops: values, gradients and identities."""
 
 import math
 from dataclasses import replace
@@ -79,18 +79,21 @@ def test_ea_kd_with_equal_entropies_is_kd_by_their_weight():
     torch.testing.assert_close(total("ea-kd", student, teacher), weight * total("kd", student, teacher))
 
 
+@pytest.mark.parametrize("name", ["ea-kd", "deepkd"])
 @pytest.mark.parametrize("base", ["kd", "dkd"])
-def test_pixels_weigh_as_examples_do_and_void_ones_not_at_all(base):
+def test_pixels_weigh_as_examples_do_and_void_ones_not_at_all(name, base):
     student, teacher, mask = 3 * numbers(2, 2, K, 3, 4), 3 * numbers(3, 2, K, 3, 4), numbers(4, 2, 3, 4) > -0.5
     target = torch.arange(24).view(2, 3, 4) % K
     rows = [z.movedim(1, -1)[mask] for z in (student, teacher)]
-    dense = found("ea-kd", student, teacher, mask, target, base=base)
-    flat = found("ea-kd", *rows, None, target[mask], base=base)
+    dense = found(name, student, teacher, mask, target, base=base)
+    flat = found(name, *rows, None, target[mask], base=base)
     torch.testing.assert_close(dense.student, flat.student)
     torch.testing.assert_close(dense.log, flat.log)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("ea-kd", {}), ("ea-kd", {"base": "dkd"}), ("skd26", {})], ids=str)
+@pytest.mark.parametrize(
+    ("name", "settings"), [("ea-kd", {}), ("ea-kd", {"base": "dkd"}), ("skd26", {}), ("deepkd", {})], ids=str
+)
 def test_two_classes_extreme_logits_and_one_example_stay_finite(name, settings):
     for rows in (3, 1):
         student = torch.tensor([[80.0, -80.0], [-3.0, 2.0], [0.0, 0.0]])[:rows].requires_grad_()
@@ -98,6 +101,46 @@ def test_two_classes_extreme_logits_and_one_example_stay_finite(name, settings):
         loss = sum(found(name, student, teacher, target=target[:rows], **settings).student.values())
         loss.backward()
         assert loss.isfinite() and student.grad.isfinite().all()
+
+
+def parts_by_loop(student, teacher, label, count):
+    """DKD's parts of two rows at T = 4, the second among the classes that the teacher ranks highest."""
+    p, q = ((row / 4).exp() / (row / 4).exp().sum() for row in (teacher, student))
+    binary = p[label] * (p[label] / q[label]).log() + (1 - p[label]) * ((1 - p[label]) / (1 - q[label])).log()
+    best = sorted((c for c in range(K) if c != int(label)), key=lambda c: -float(teacher[c]))[:count]
+    return 16 * binary, divergence(student[best], teacher[best]), 1 - p[label]
+
+
+@pytest.mark.parametrize(("progress", "count"), [(0.0, 2), (0.5, 3), (1.0, 4)])
+def test_deepkd_is_a_loop_over_examples_and_ever_more_of_the_other_classes(progress, count):
+    def literal(s):
+        loss = 0.0
+        for row, other, label in zip(s, TEACHER, LABELS, strict=True):
+            target, rest, weight = parts_by_loop(row, other, label, count)
+            loss = loss + (target + weight * rest) / B
+        return loss
+
+    agree(lambda s: sum(found("deepkd", s, TEACHER, progress=progress).student.values()), literal, STUDENT)
+
+
+def test_the_released_deepkd_multiplies_means_and_takes_all_classes():
+    def literal(s):
+        rows = zip(s, TEACHER, LABELS, strict=True)
+        target, rest, weight = (sum(part) / B for part in zip(*(parts_by_loop(*r, K) for r in rows), strict=True))
+        return target + weight * rest
+
+    agree(
+        lambda s: sum(found("deepkd", s, TEACHER, progress=0.0, form="as-released").student.values()), literal, STUDENT
+    )
+
+
+def test_deepkd_of_all_classes_is_kd_or_dkd_taken_apart():
+    torch.testing.assert_close(total("deepkd", STUDENT, TEACHER, start=1.0), total("kd", STUDENT, TEACHER, weight=1.0))
+    base = {"base": "dkd", "start": 1.0, "alpha": 0.5, "beta": 3.0}
+    for progress in (1 / 24, 0.5):
+        ours = sum(found("deepkd", STUDENT, TEACHER, progress=progress, **base).student.values())
+        theirs = found("dkd", STUDENT, TEACHER, progress=progress, alpha=0.5, beta=3.0).student["dkd"]
+        torch.testing.assert_close(ours, theirs)
 
 
 def relations_by_loop(student, ridge=0.1):
