@@ -22,9 +22,6 @@ from adm_core.testing.fake_gpu import step_on_gpu
 from adm_core.testing.networks import CLASSES
 from adm_core.testing.setup import Setup
 
-SURE = 200
-"""What makes the frozen tiny teacher as sure as trained ones are: some methods follow only what it is sure of."""
-
 
 def _settings_round_trip(setup: Setup) -> str:
     each = {m.card.name: json.loads(json.dumps(m.resolved())) for m in parts_of(setup.method)}
@@ -72,8 +69,7 @@ def _reaches(term: Tensor, module: nn.Module) -> bool:
 
 def _gradients(setup: Setup) -> str:
     setup.step(0)  # a student that starts as its teacher has nothing to follow before
-    if setup.regime == "offline" and setup.form != "denoisers":
-        setup.distiller.networks["teacher"].module.head.weight.mul_(SURE)  # type: ignore[union-attr, operator]
+    setup.make_teacher_sure()
     crossed = []
     for progress in _moments(setup):
         setup.distiller.enter_phase(progress)
@@ -81,11 +77,10 @@ def _gradients(setup: Setup) -> str:
         if wrong:
             return wrong
         crossed += others
-    detached = setup.method.card.detached
-    if detached and crossed:
+    if setup.method.card.detached and crossed:
         how = "detach the other network's view, use method.constant for a critic, or declare card.detached=False"
         return f"{', '.join(crossed)} reaches what it should not train; {how}"
-    if not detached and setup.regime != "offline" and not crossed:
+    if not setup.method.card.detached and setup.regime != "offline" and not crossed:
         return "card.detached=False is declared, but no gradient crosses"
     return ""
 
@@ -185,8 +180,7 @@ def _taps_fire_when_wrapped(setup: Setup) -> str:
 
 
 def _deterministic(setup: Setup) -> str:
-    twin = setup.twin()
-    ours, theirs = ([b.step(seed) for seed in range(3)] for b in (setup, twin))
+    ours, theirs = ([b.step(seed) for seed in range(3)] for b in (setup, setup.twin()))
     return "" if ours == theirs else f"two runs of one seed gave {ours} and {theirs}"
 
 
