@@ -15,6 +15,8 @@ HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
 AUXILIARY = "auxiliary1"
 """The tap of a network's first auxiliary prediction."""
+TASK, DISTILLATION = "task", "distillation"
+"""Groups of gradients that an optimiser may treat apart: of the networks' own losses, and of the method's terms."""
 SEVERAL = (ALL_STAGES, PREACTS)
 """The groups of more than one map."""
 REGIMES = ("offline", "online", "peers")
@@ -120,7 +122,7 @@ class Needs:
         per_class: examples of each class in a batch, for class-balanced batches; 0: batches as the task draws them.
         phases: stretches of training in which only some weights move, in order.
         teacher_pass: whether ``prepare`` wants the frozen teacher's views of the training set before training.
-        gradient_groups: whether gradients of task and distillation are kept apart (``Method.momentum``).
+        gradient_groups: whether groups of gradients are kept apart, as ``Method.momentum`` names them.
     """
 
     prediction: PredictionKind | None = None

@@ -221,7 +221,8 @@ class Distiller(nn.Module):
             with self.part_precision.losses_in_fp32(device.type):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
         tasks = {role: masked_mean(v.task_loss, batch.mask) for role, v in views.items() if self._trains(role)}
-        return collect(self.method.card.name, losses, tasks, auxiliary, grouped=self.needs.gradient_groups)
+        apart = self.method.momentum() if self.needs.gradient_groups else {}
+        return collect(self.method.card.name, losses, tasks, auxiliary, apart)
 
     def step(
         self,

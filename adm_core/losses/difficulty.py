@@ -65,6 +65,26 @@ def relative_difficulty(student: Tensor, teacher: Tensor, target: Tensor) -> Ten
 
 
 @torch.no_grad()
+def entropy_weight(student: Tensor, teacher: Tensor, temperature: float, bound: float) -> Tensor:
+    """``H_t (1 + H_s / bound) / 2``, large where the teacher is unsure, more so where the student is, too.
+
+    H is the entropy of softened probabilities, in nats (EA-KD, arXiv:2311.13621).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape.
+        temperature: T > 0 of both.
+        bound: what the student's entropy is a share of; log K is its largest value.
+
+    Returns:
+        [B] or [B, H, W], not negative; with ``bound`` = log K at most log K.
+    """
+    log_s, log_t = ((logits / temperature).log_softmax(1) for logits in (student, teacher))
+    own, other = (-(log_p.exp() * log_p).sum(1) for log_p in (log_s, log_t))
+    return other * (1 + own / bound) / 2
+
+
+@torch.no_grad()
 def hard_pixels(prediction: Tensor, target: Tensor, mask: Tensor | None, threshold: float, least: float) -> Tensor:
     """Where a network gives the label little probability: bool [B, H, W], false at void pixels.
 
