@@ -130,6 +130,12 @@ def make_width_adapter(student_width: int, teacher_width: int, bias: bool) -> nn
     return nn.Conv2d(student_width, teacher_width, 1, bias=bias)
 
 
+def make_width_adapters(taps: Iterable[str], student: Shapes, teacher: Shapes) -> nn.ModuleList:
+    """A :func:`make_width_adapter` without bias for each tap, a group's members one each."""
+    widths = ((student[tap][1], teacher[tap][1]) for tap in members(taps, student))
+    return nn.ModuleList(make_width_adapter(*pair, bias=False) for pair in widths)
+
+
 def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Sequential:
     """FitNet's regressor from the student's map to the teacher's shape: convolution, batch norm, ReLU.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adm_core.errors import Unsupported
+from adm_core.losses.adversarial import reversed_gradient
 from adm_core.taps import Network, check_fired, record, resolve, unwrap
 
 
@@ -92,6 +95,23 @@ class Branch(nn.Module):
         prediction: Tensor = self.module(*inputs)
         self._start.value = None
         return prediction
+
+
+@contextmanager
+def divided_gradient(network: Network, after: str, count: int) -> Iterator[None]:
+    """Let the gradient that flows back through a tap's output be divided by ``count``; the output stays what it is.
+
+    Enter it before :func:`adm_core.taps.record`, so that what is recorded there passes its gradient on likewise.
+    """
+
+    def divide(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return reversed_gradient(output, -1 / count)
+
+    handle = resolve(network, (after,))[after].register_forward_hook(divide)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _run(

@@ -15,6 +15,8 @@ HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
 AUXILIARY = "auxiliary1"
 """The tap of a network's first auxiliary prediction."""
+TASK, DISTILLATION = "task", "distillation"
+"""Groups of gradients that an optimiser may treat apart: of the networks' own losses, and of the method's terms."""
 SEVERAL = (ALL_STAGES, PREACTS)
 """The groups of more than one map."""
 REGIMES = ("offline", "online", "peers")
@@ -69,10 +71,12 @@ class Branches:
     Attributes:
         count: branches in all, the student's own end included.
         after: tap whose output all of them start from.
+        mean_gradient: whether what they share is trained by the mean of their gradients, not by the sum.
     """
 
     count: int
     after: str
+    mean_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,9 @@ class Needs:
         capabilities: what goes beyond the rule, shown as a column; see :data:`CAPABILITIES`. Those that follow from
             the attributes below are added by themselves.
         teacher: whether it looks at the teacher at all; if not, a frozen teacher's forward pass is left out.
-        copies: frozen copies of networks that it keeps, name to what is copied at the start; found in ``self.parts``
-            as :class:`adm_core.network_copy.NetworkCopy`, and what they show on a batch in ``step.copies``.
+        copies: frozen copies of networks that it keeps, name to the role of what is copied at the start; found in
+            ``self.parts`` as :class:`adm_core.network_copy.NetworkCopy`, and what they show on a batch in
+            ``step.copies``. A peer's copy may follow that peer, any other the student.
         starts_as_teacher: whether the student begins with the teacher's weights, which must be of its architecture.
         peers: regime ``peers``: further networks beside the student, ``peer1``, ``peer2``, ...; in ``step.views``.
         branches: copies of the student's end; what they show is in the student's ``view.branches``.
@@ -117,7 +122,7 @@ class Needs:
         per_class: examples of each class in a batch, for class-balanced batches; 0: batches as the task draws them.
         phases: stretches of training in which only some weights move, in order.
         teacher_pass: whether ``prepare`` wants the frozen teacher's views of the training set before training.
-        gradient_groups: whether gradients of task and distillation are kept apart (``Method.momentum``).
+        gradient_groups: whether groups of gradients are kept apart, as ``Method.momentum`` names them.
     """
 
     prediction: PredictionKind | None = None
@@ -127,7 +132,7 @@ class Needs:
     views: Literal["any", "own", "shared"] = "any"
     capabilities: frozenset[str] = frozenset()
     teacher: bool = True
-    copies: Mapping[str, Literal["student", "teacher"]] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
     starts_as_teacher: bool = False
     peers: int = 0
     branches: Branches | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from adm_core.card import DISTILLATION, TASK
 from adm_core.errors import AdmError
 from adm_core.method import Adam, Facts, Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
 
@@ -118,8 +119,10 @@ class Composition(Method):
         return {f"{name}_{key}": own for name, optimizers in each for key, own in optimizers.items()}
 
     def momentum(self) -> Mapping[str, float]:
-        """That of the one part that treats gradients apart, if there is one."""
-        return next((m.momentum() for m in self.methods if m.needs.gradient_groups), {})
+        """That of the one part that treats gradients apart, if there is one; its terms as they are named here."""
+        each = ((m.card.name, m.momentum()) for m in self.methods if m.needs.gradient_groups)
+        name, changes = next(each, ("", {}))
+        return {key if key in (TASK, DISTILLATION) else f"{name}.{key}": change for key, change in changes.items()}
 
     def prepare(self, shown: Iterator[tuple[View, Batch]], facts: Facts) -> dict[str, Tensor]:
         """What every part makes of the teacher's views, prefixed by the part's name."""

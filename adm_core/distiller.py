@@ -78,7 +78,7 @@ class Distiller(nn.Module):
         self.peers = nn.ModuleDict({role: n.module for role, n in self.networks.items() if role.startswith("peer")})
         self.branches = nn.ModuleList()
         taps = self._readable_taps(kind) if self.active else ()
-        self.showing = Showing(kind, task_loss, taps, needs.head)
+        self.showing = Showing(kind, task_loss, taps, needs.head, needs.branches)
         self.part_precision = PartPrecision()
         self.parts = nn.ModuleDict(self._build(example, cut)).to(example[0].device) if self.active else nn.ModuleDict()
         if not example[0].is_contiguous():  # then feature maps are channels last, and so are the weights they meet
@@ -135,8 +135,10 @@ class Distiller(nn.Module):
             self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
         normalised = normalisations(self.networks["teacher"], self.showing.taps) if "teacher" in self.networks else {}
         self.facts = replace(self.facts, normalisation=normalised, roles=tuple(self.networks))
+        followed = dict(self.peers.items())
         built = self.method.build(*pair, self.facts) | {
-            name: NetworkCopy(self.networks[role].module, self.student) for name, role in needs.copies.items()
+            name: NetworkCopy(self.networks[role].module, followed.get(role, self.student))
+            for name, role in needs.copies.items()
         }
         dotted = next((name for name in built if "." in name), None)
         if dotted:
@@ -219,7 +221,8 @@ class Distiller(nn.Module):
             with self.part_precision.losses_in_fp32(device.type):
                 losses = self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
         tasks = {role: masked_mean(v.task_loss, batch.mask) for role, v in views.items() if self._trains(role)}
-        return collect(self.method.card.name, losses, tasks, auxiliary, grouped=self.needs.gradient_groups)
+        apart = self.method.momentum() if self.needs.gradient_groups else {}
+        return collect(self.method.card.name, losses, tasks, auxiliary, apart)
 
     def step(
         self,

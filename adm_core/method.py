@@ -180,7 +180,8 @@ class Method:
     def momentum(self) -> Mapping[str, float]:
         """With ``needs.gradient_groups``: what is added to the recipe's momentum for the gradients of a group.
 
-        ``task`` are the networks' own losses, ``distillation`` the method's terms.
+        ``task`` are the networks' own losses, ``distillation`` the method's terms; a term that is named here is a group
+        of its own.
         """
         return {}
 

@@ -28,14 +28,14 @@ def start_as(teacher: Network, student: Network, method: str) -> None:
 
 
 class NetworkCopy(nn.Module):
-    """A frozen copy in evaluation mode that can follow the student; it travels in checkpoints as a part of the method.
+    """A frozen copy in evaluation mode that can follow a network; it travels in checkpoints as a part of the method.
 
     What it shows on the batch, feature maps included, stands in ``step.copies``; called as a module it gives the
     prediction on other inputs.
 
     Args:
         source: the network to copy.
-        student: the network to follow, of the same architecture where it is followed.
+        student: the network to follow, a peer or the student, of the same architecture where it is followed.
     """
 
     def __init__(self, source: nn.Module, student: nn.Module) -> None:

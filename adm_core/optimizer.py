@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
+from adm_core.card import DISTILLATION, TASK
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Unsupported
-from adm_core.outcome import TASK, Outcome
+from adm_core.outcome import Outcome
 from adm_core.recipe import Recipe
 
 
@@ -50,7 +51,8 @@ def _grouped(groups: list[dict[str, Any]], distiller: Distiller, recipe: Recipe)
         raise Unsupported(f"'{name}' treats momenta apart, which is defined for SGD without Nesterov, not {base.name}")
     if recipe.clip_norm or recipe.precision == "fp16":
         raise Unsupported(f"'{name}' keeps gradients apart, which clip_norm and precision fp16 would mix")
-    momenta = {group: base.momentum + change for group, change in distiller.method.momentum().items()}
+    changes = {TASK: 0.0, DISTILLATION: 0.0, **distiller.method.momentum()}
+    momenta = {group: base.momentum + change for group, change in changes.items()}
     if not all(0 <= momentum < 1 for momentum in momenta.values()):
         raise AdmError(f"method '{name}': momenta {momenta} are not all in [0, 1)")
     return GroupedSGD(groups, base.lr, momenta)

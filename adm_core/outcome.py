@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from adm_core.card import DISTILLATION, TASK
 from adm_core.errors import AdmError
 from adm_core.method import Losses
-
-TASK, DISTILLATION = "task", "distillation"
-"""Groups of gradients that an optimiser may treat apart."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,8 @@ class Outcome:
         terms: every weighted term, detached, by ``role.name``; the task loss is ``role.task`` (unweighted), that of
             auxiliary predictions ``role.auxiliary`` (weighted as the network says); the method's own ``parts.name``.
         log: what the method logs, detached.
-        groups: the total split into the networks' own losses (``task``) and the method's terms (``distillation``);
-            empty unless the method asks for it.
+        groups: the total split into the networks' own losses (``task``), terms that are groups of their own, and the
+            method's other terms (``distillation``); empty unless the method asks for it.
     """
 
     total: Tensor
@@ -35,7 +33,11 @@ class Outcome:
 
 
 def collect(
-    method: str, losses: Losses, tasks: Mapping[str, Tensor], auxiliary: Mapping[str, Tensor], grouped: bool
+    method: str,
+    losses: Losses,
+    tasks: Mapping[str, Tensor],
+    auxiliary: Mapping[str, Tensor],
+    apart: Collection[str] = (),
 ) -> Outcome:
     """Sum up the losses of a batch.
 
@@ -47,7 +49,7 @@ def collect(
         losses: what it asks for.
         tasks: the task loss of each network that trains, by role; scalars.
         auxiliary: the weighted loss of auxiliary predictions, by role.
-        grouped: whether task and distillation are summed apart as well.
+        apart: groups of gradients, terms that are their own among them; empty: the total is not split.
 
     Raises:
         AdmError: a term or a value to log is no scalar tensor, or such a value is not where the losses are; a term
@@ -62,8 +64,9 @@ def collect(
             continue
         part = term if weight in (None, 1) else weight * term
         parts.append(part)
-        if grouped:
-            groups[group] = groups[group] + part if group in groups else part
+        if apart:
+            own = group if group == TASK or group in apart else DISTILLATION
+            groups[own] = groups[own] + part if own in groups else part
     total = sum(parts[1:], parts[0]) if parts else tasks["student"].new_zeros(())
     if torch.is_grad_enabled() and not total.requires_grad:
         raise AdmError(
@@ -79,7 +82,7 @@ def collect(
 def _weighted(
     method: str, losses: Losses, tasks: Mapping[str, Tensor], auxiliary: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, float | None, Tensor, str]]:
-    """Name, weight where it is not yet in the term, term and group of gradients, role by role."""
+    """Name, weight where it is not yet in the term, term and what group it may be, role by role."""
     own = {"student": losses.student, "teacher": losses.teacher, **losses.peers}
     for role, extra in own.items():
         if role not in tasks and extra:
@@ -93,10 +96,10 @@ def _weighted(
             yield f"{role}.auxiliary", weight, auxiliary[role], TASK
         for name, term in own.get(role, {}).items():
             _check_term(method, role, name, term)
-            yield f"{role}.{name}", None, term, DISTILLATION
+            yield f"{role}.{name}", None, term, name
     for name, term in losses.parts.items():
         _check_term(method, "parts", name, term)
-        yield f"parts.{name}", None, term, DISTILLATION
+        yield f"parts.{name}", None, term, name
 
 
 def _check_term(method: str, role: str, name: str, term: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""One network's classifier on another network's features."""
+"""A classifier on features that it was not made for: another network's, or its own network's with layers added."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from adm_core.losses.logits import layer_normalised
 from adm_core.taps import Network, record, unwrap
 
 
 class ReusedClassifier(nn.Module):
-    """A student up to its last map, a projector, and another network's classifier on the mean of what that gives.
+    """A student up to its last map, a projector, and a classifier on the mean of what that gives.
 
     All weights are those of the modules given, not copies. The student's own classifier is left out: neither run nor
     counted nor saved.
@@ -19,7 +20,7 @@ class ReusedClassifier(nn.Module):
     Args:
         student: its classifier reads the mean of its last stage.
         projector: from the student's last map to the one that ``head`` was trained on the mean of.
-        head: another network's classifier.
+        head: another network's classifier, or the student's own.
     """
 
     def __init__(self, student: Network, projector: nn.Module, head: nn.Module) -> None:
@@ -33,6 +34,41 @@ class ReusedClassifier(nn.Module):
             self.body(*inputs)
         logits: Tensor = self.head(self.projector(seen["last"]).mean((2, 3)))
         return logits
+
+
+class Residual(nn.Module):
+    """``x + reduce(expand(x))``.
+
+    Args:
+        expand: the first layers.
+        reduce: those after, which give what has the shape of x.
+    """
+
+    def __init__(self, expand: nn.Module, reduce: nn.Module) -> None:
+        super().__init__()
+        self.expand, self.reduce = expand, reduce
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the shape of x."""
+        result: Tensor = x + self.reduce(self.expand(x))
+        return result
+
+
+class NormalisedClassifier(nn.Module):
+    """A classifier whose logits have mean 0 and one deviation (:func:`adm_core.losses.logits.layer_normalised`).
+
+    Args:
+        head: maps [B, C] to logits [B, K].
+        scale: the deviation.
+    """
+
+    def __init__(self, head: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.head, self.scale = head, scale
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[B, C] → [B, K]."""
+        return layer_normalised(self.head(vectors), self.scale)
 
 
 def _without_head(network: Network) -> Network:

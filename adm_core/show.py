@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from adm_core import align
 from adm_core.batch import Batch
-from adm_core.branches import Branch
-from adm_core.card import PredictionKind
+from adm_core.branches import Branch, divided_gradient
+from adm_core.card import Branches, PredictionKind
 from adm_core.errors import AdmError
 from adm_core.losses.spatial import masked_mean
 from adm_core.taps import Network, check_fired, record
@@ -58,13 +59,21 @@ class Showing:
         task_loss: the task's loss per element.
         taps: what the method reads.
         head: whether it applies the networks' classifiers.
+        cut: how the student is cut into branches; None: it is not.
 
     Attributes:
         forward: what runs the networks, :func:`run` or that compiled.
     """
 
-    def __init__(self, kind: PredictionKind, task_loss: TaskLoss, taps: Sequence[str], head: bool) -> None:
-        self.kind, self.task_loss, self.taps, self.head = kind, task_loss, tuple(taps), head
+    def __init__(
+        self,
+        kind: PredictionKind,
+        task_loss: TaskLoss,
+        taps: Sequence[str],
+        head: bool,
+        cut: Branches | None = None,
+    ) -> None:
+        self.kind, self.task_loss, self.taps, self.head, self.cut = kind, task_loss, tuple(taps), head, cut
         self.forward: Forward = run
 
     def show(
@@ -88,7 +97,10 @@ class Showing:
         """
         further = dict(network.auxiliary) if auxiliary else {}
         listened = tuple(dict.fromkeys((*self.taps, *further, *(branch.after for branch in branches))))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and gradients), record(network, listened) as seen:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and gradients), ExitStack() as hooks:
+            if branches and self.cut and self.cut.mean_gradient:
+                hooks.enter_context(divided_gradient(network, self.cut.after, self.cut.count))
+            seen = hooks.enter_context(record(network, listened))
             prediction = self.forward(network.module, listened, inputs, *batch.conditions).float()
         check_fired(network, listened, seen)
         weighted = [

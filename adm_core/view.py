@@ -165,6 +165,10 @@ class Step:
             return 1.0
         return (1 + math.cos(math.pi * (self.progress - start) / (1 - start))) / 2
 
+    def consistency_ramp(self, share: float) -> float:
+        """``exp(-5 (1 - t)²)``, t the linear :meth:`ramp`: a weight that rises to 1 (arXiv:1610.02242)."""
+        return math.exp(-5 * (1 - self.ramp(share)) ** 2)
+
     @property
     def noising(self) -> Noising | None:
         """How noisy inputs came about; set where the networks are denoisers."""

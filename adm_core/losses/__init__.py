@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adm_core.losses import (
         adversarial,
+        branches,
         channels,
         contrast,
         corrections,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         cross_image,
         denoising,
         difficulty,
+        directions,
         examples,
         features,
         logits,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adversarial",
+    "branches",
     "channels",
     "contrast",
     "corrections",
@@ -35,6 +38,7 @@ __all__ = [
     "cross_image",
     "denoising",
     "difficulty",
+    "directions",
     "examples",
     "features",
     "logits",

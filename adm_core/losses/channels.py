@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from adm_core.align import match_size
 from adm_core.losses.features import unit
 from adm_core.losses.spatial import at_size
 
@@ -121,6 +125,38 @@ def channel_correlation(student: Tensor, teacher: Tensor, mask: Tensor | None = 
 
     total = (rows(student) - rows(teacher)).pow(2).sum()
     return total / (_images(student, _valid(student, mask)) * student.shape[1])
+
+
+def flow(lower: Tensor, upper: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``1/HW Σ_p F_p G_pᵀ``, how the channels of one map go with those of a later one: [B, C, D].
+
+    Yim et al., CVPR 2017, eq. 1; the larger map is average-pooled to the smaller one's size before.
+
+    Args:
+        lower: F [B, C, H, W].
+        upper: G [B, D, ., .].
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere. The mean is over these; zero
+            where an image has none.
+    """
+    first, second = match_size(lower, upper)
+    valid = _valid(first, mask)
+    count = first[0, 0].numel() if valid is None else valid.flatten(1).sum(1).clamp_min(1)[:, None, None]
+    return _flat(first, mask) @ second.flatten(2).transpose(1, 2) / count
+
+
+def flow_distance(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+    """Mean squared difference of :func:`flow`, summed over consecutive maps; mean over images with a valid position.
+
+    Args:
+        student: at least two maps [B, C, H, W], in the order of the stages.
+        teacher: as many, of the same widths; sizes may differ.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    flows = ([flow(*pair, mask) for pair in pairwise(maps)] for maps in (student, teacher))
+    each = sum((own - other).pow(2).mean((1, 2)) for own, other in zip(*flows, strict=True))
+    assert isinstance(each, Tensor)
+    count = len(each) if mask is None else mask.flatten(1).any(1).sum().clamp_min(1)
+    return each.sum() / count
 
 
 def _flat(maps: Tensor, mask: Tensor | None) -> Tensor:

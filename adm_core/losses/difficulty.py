@@ -31,6 +31,17 @@ def certainty(prediction: Tensor, auxiliary: Tensor | None, size: tuple[int, ...
 
 
 @torch.no_grad()
+def easiest(values: Tensor, forget: float) -> Tensor:
+    """Positions of the smallest losses of a batch, all but the share ``forget`` of it and at least one: int64 [n].
+
+    Args:
+        values: losses per example [B].
+        forget: in [0, 1); ``n = ⌊(1 - forget) B⌋``.
+    """
+    return values.topk(max(int((1 - forget) * len(values)), 1), largest=False).indices
+
+
+@torch.no_grad()
 def lower_half(values: Tensor) -> Tensor:
     """Which values are at most their median, the mean of the two in the middle where their number is even: bool [N]."""
     ordered = values.sort().values
@@ -51,6 +62,26 @@ def relative_difficulty(student: Tensor, teacher: Tensor, target: Tensor) -> Ten
     """
     own, other = (F.cross_entropy(logits, target, reduction="none") for logits in (student, teacher))
     return 1 - (-own / (other + 1e-7)).exp()
+
+
+@torch.no_grad()
+def entropy_weight(student: Tensor, teacher: Tensor, temperature: float, bound: float) -> Tensor:
+    """``H_t (1 + H_s / bound) / 2``, large where the teacher is unsure, more so where the student is, too.
+
+    H is the entropy of softened probabilities, in nats (EA-KD, arXiv:2311.13621).
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape.
+        temperature: T > 0 of both.
+        bound: what the student's entropy is a share of; log K is its largest value.
+
+    Returns:
+        [B] or [B, H, W], not negative; with ``bound`` = log K at most log K.
+    """
+    log_s, log_t = ((logits / temperature).log_softmax(1) for logits in (student, teacher))
+    own, other = (-(log_p.exp() * log_p).sum(1) for log_p in (log_s, log_t))
+    return other * (1 + own / bound) / 2
 
 
 @torch.no_grad()

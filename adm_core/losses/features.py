@@ -118,6 +118,21 @@ def normalised_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return F.smooth_l1_loss(student, target, reduction="none").mean(-1)
 
 
+def matched_groups(student: Tensor, teacher: Tensor) -> Tensor:
+    """``Σ_n mean (student_n - teacher)²``: each of N groups of channels against the same map (NORM, ICLR 2023).
+
+    The larger map is max-pooled to the smaller one's height and width.
+
+    Args:
+        student: [B, N · C, H_s, W_s]; channels of a group lie together.
+        teacher: [B, C, H_t, W_t].
+    """
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    own, other = (f if f.shape[2:] == size else F.adaptive_max_pool2d(f, size) for f in (student, teacher))
+    error: Tensor = own.unflatten(1, (-1, other.shape[1])) - other[:, None]
+    return error.pow(2).sum(1).mean()
+
+
 def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """``½ ((target - mean)² / σ² + log σ²)``, mean over examples, channels and valid positions.
 

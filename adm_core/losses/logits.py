@@ -47,6 +47,18 @@ def standardised(logits: Tensor) -> Tensor:
     return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
 
 
+def layer_normalised(logits: Tensor, scale: float) -> Tensor:
+    """``scale · (z - mean) / sqrt(var + 1e-7)`` over the classes of each example: mean 0 and deviation ``scale``.
+
+    As in the authors' code of NORM; the variance is that of the classes (K, not K - 1). The order of the classes stays.
+
+    Args:
+        logits: [B, K].
+        scale: the deviation.
+    """
+    return scale * F.layer_norm(logits, logits.shape[1:], eps=1e-7)
+
+
 def log_softmax_of_others(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
     """Log-probabilities at temperature T of all classes but the target's, renormalised; the target's own is -1e9.
 

@@ -5,6 +5,8 @@ Classes lie along dimension 1: [B, K], or [B, K, H, W] for dense predictions; re
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -75,6 +77,23 @@ def grouped_kl(student: Tensor, teacher: Tensor, group: Tensor, temperature: flo
     return between, inside, outside
 
 
+def decoupled_map(
+    student: Tensor, teacher: Tensor, target: Tensor, alpha: float, beta: float, temperature: float
+) -> Tensor:
+    """DKD's weighted sum (:func:`decoupled_kl`) per example [B] or per position [B, ...], not reduced.
+
+    Args:
+        student: logits [B, K, ...].
+        teacher: logits of the same shape.
+        target: class indices [B, ...].
+        alpha: weight of the target-class part.
+        beta: weight of the non-target-class part.
+        temperature: T > 0.
+    """
+    between, _, rest = grouped_kl(student, teacher, class_group(student, target[:, None]), temperature)
+    return alpha * between + beta * rest
+
+
 def decoupled_kl(
     student: Tensor, teacher: Tensor, target: Tensor, alpha: float, beta: float, temperature: float
 ) -> Tensor:
@@ -95,6 +114,24 @@ def decoupled_kl(
     group = class_group(student, target[:, None])
     between, _, rest = grouped_kl(student, teacher, group, temperature)
     return alpha * between.mean() + beta * rest.mean()
+
+
+def best_others_kl(student: Tensor, teacher: Tensor, target: Tensor, count: int, temperature: float) -> Tensor:
+    """T² times the divergence among the ``count`` classes besides the target's that the teacher ranks highest.
+
+    DKD's other part, :func:`grouped_kl`, where ``count`` is all of them. [B], or [B, H, W].
+
+    Args:
+        student: logits [B, K] or [B, K, H, W].
+        teacher: logits of the same shape.
+        target: class indices [B] or [B, H, W].
+        count: from 1 to K - 1; the divergence of one class is zero.
+        temperature: T > 0.
+    """
+    log_s, log_t = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
+    others = teacher.masked_fill(class_group(teacher, target[:, None]), -math.inf)
+    best = class_group(student, others.topk(count, dim=1).indices)
+    return temperature**2 * kl_within(log_s, log_t, log_mass(log_s, best), log_mass(log_t, best), best)
 
 
 def confidence_kl(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -41,6 +42,29 @@ def gram_distance(a: Tensor, b: Tensor) -> Tensor:
         b: [N, E].
     """
     return (a @ a.T - b @ b.T).pow(2).sum(1)
+
+
+def mahalanobis_relations(student: Tensor, teacher: Tensor, ridge: float) -> Tensor:
+    """``sqrt(D_i (cov(D) + ridge · I)⁻¹ D_iᵀ)``, [B]: how much examples' relations to all others differ.
+
+    ``D = (G_s - G_t) / K`` with G [B, B] the cosines of the examples' logits; cov is the covariance of D's columns
+    over its rows (that of a sample, B - 1), through which gradients pass. Zero, without a gradient, where D_i is.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        ridge: added to the diagonal, > 0.
+    """
+    ours, theirs = unit(student), unit(teacher)
+    difference = (ours @ ours.T - theirs @ theirs.T) / student.shape[1]
+    centred = difference - difference.mean(0)
+    covariance = centred.T @ centred / max(len(centred) - 1, 1)
+    identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+    # Positive definite by the ridge, so that nobody need wait to hear whether it is.
+    factor = torch.linalg.cholesky_ex(covariance + ridge * identity).L
+    white = torch.linalg.solve_triangular(factor, difference.T, upper=False)
+    lengths: Tensor = torch.linalg.vector_norm(white, dim=0)
+    return lengths
 
 
 def pairwise_similarity(

@@ -39,7 +39,7 @@ class DOT(Method):
             delta: Δ.
         """
 
-        delta: Annotated[float, Field(ge=0, lt=1)] = searched(0.075, 0.0, 0.3, scale="linear")
+        delta: Annotated[float, Field(ge=0, lt=1)] = searched(0.075, 0.0, 0.09, scale="linear")
 
     def momentum(self) -> Mapping[str, float]:
         """Less for the task, more for the distillation."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -71,8 +70,7 @@ class EMATeacher(Method):
             distance = losses.logits.squared_probabilities(student.prediction, average, step.mask)
         else:
             distance = losses.logits.kl_divergence(student.prediction, average, mask=step.mask)
-        done = step.ramp(s.ramp)
-        return Losses(student={"consistency": s.weight * math.exp(-5 * (1 - done) ** 2) * distance})
+        return Losses(student={"consistency": s.weight * step.consistency_ramp(s.ramp) * distance})
 
     def after_step(self) -> None:
         """Let the average follow the student."""

@@ -11,6 +11,7 @@ from adm_core import losses
 from adm_core.card import ALL_STAGES, members
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
+from adm_core.settings import searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,9 +51,9 @@ class OneForAll(Method):
         """
 
         taps: tuple[str, ...] = (ALL_STAGES,)
-        exponent: Annotated[float, Field(ge=1)] = 1.0
-        weight: Annotated[float, Field(ge=0)] = 1.0
-        logit_weight: Annotated[float, Field(ge=0)] = 1.0
+        exponent: Annotated[float, Field(ge=1)] = searched(1.0, 1.0, 1.5)
+        weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
+        logit_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,13 +78,9 @@ class ONE(Method):
         s = self.settings
         gate = self.parts["gate"](student.features[s.after].mean((2, 3))).softmax(1)
         ensemble = losses.logits.gated_ensemble(stack([branch.prediction for branch in student.branches]), gate)
-        terms = {
-            f"branch{number}": losses.spatial.masked_mean(branch.task_loss, step.mask)
-            for number, branch in enumerate(student.branches[1:], start=2)
-        }
+        terms = losses.branches.task_losses(student.branches, step.mask)
         terms["ensemble"] = losses.logits.masked_cross_entropy(ensemble, step.target, step.mask)
         fixed = ensemble.detach()
         each = [losses.logits.kl_divergence(b.prediction, fixed, s.temperature, step.mask) for b in student.branches]
-        done = step.ramp(s.ramp)
-        terms["distillation"] = math.exp(-5 * (1 - done) ** 2) * stack(each).sum()
+        terms["distillation"] = step.consistency_ramp(s.ramp) * stack(each).sum()
         return Losses(student=terms)

@@ -91,7 +91,4 @@ class SDD(Method):
         s = self.settings
         if s.base == "kd":
             return losses.logits.kl_map(own, other, s.temperature)
-        label = losses.partitions.class_group(own, target[:, None])
-        between, _, rest = losses.partitions.grouped_kl(own, other, label, s.temperature)
-        loss: Tensor = s.alpha * between + s.beta * rest
-        return loss
+        return losses.partitions.decoupled_map(own, other, target, s.alpha, s.beta, s.temperature)

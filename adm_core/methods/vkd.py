@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import Tap
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ class OrthogonalProjection(Method):
         """
 
         tap: Tap = "last"
-        weight: Annotated[float, Field(ge=0)] = 1.0
+        weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -69,6 +69,7 @@ def _reaches(term: Tensor, module: nn.Module) -> bool:
 
 def _gradients(setup: Setup) -> str:
     setup.step(0)  # a student that starts as its teacher has nothing to follow before
+    setup.make_teacher_sure()
     crossed = []
     for progress in _moments(setup):
         setup.distiller.enter_phase(progress)
@@ -76,11 +77,10 @@ def _gradients(setup: Setup) -> str:
         if wrong:
             return wrong
         crossed += others
-    detached = setup.method.card.detached
-    if detached and crossed:
+    if setup.method.card.detached and crossed:
         how = "detach the other network's view, use method.constant for a critic, or declare card.detached=False"
         return f"{', '.join(crossed)} reaches what it should not train; {how}"
-    if not detached and setup.regime != "offline" and not crossed:
+    if not setup.method.card.detached and setup.regime != "offline" and not crossed:
         return "card.detached=False is declared, but no gradient crosses"
     return ""
 
@@ -180,8 +180,7 @@ def _taps_fire_when_wrapped(setup: Setup) -> str:
 
 
 def _deterministic(setup: Setup) -> str:
-    twin = setup.twin()
-    ours, theirs = ([b.step(seed) for seed in range(3)] for b in (setup, twin))
+    ours, theirs = ([b.step(seed) for seed in range(3)] for b in (setup, setup.twin()))
     return "" if ours == theirs else f"two runs of one seed gave {ours} and {theirs}"
 
 

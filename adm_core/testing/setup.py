@@ -21,6 +21,8 @@ from adm_core.testing.networks import EXAMPLES, Form, task_loss, tiny_batch, tin
 SettingsByPart = dict[str, dict[str, Scalar]]
 RECIPE = Recipe(epochs=1, batch_size=EXAMPLES, optimizer=Optimizer(name="sgd", lr=0.05))
 """How the tiny networks train."""
+SURE = 200
+"""What makes the frozen tiny teacher as sure as trained ones are: some methods follow only what it is sure of."""
 
 
 @dataclass
@@ -64,6 +66,11 @@ class Setup:
         branches = needs.branches.count if needs.branches else 1
         widths |= {f"branch{number}": self.widths[0] for number in range(2, branches + 1)}
         return {role: tiny_network(w, seed, self.form) for seed, (role, w) in enumerate(widths.items(), start=1)}
+
+    def make_teacher_sure(self) -> None:
+        """Multiply the logits of a frozen classifier, but for its bias, by :data:`SURE`."""
+        if self.regime == "offline" and self.form != "denoisers":
+            self.distiller.networks["teacher"].module.head.weight.mul_(SURE)  # type: ignore[union-attr, operator]
 
     def twin(self) -> Setup:
         """The same once more, from the same initial weights."""

@@ -58,6 +58,8 @@ VARIANTS |= {"mlkd": [{"form": "as-released"}, {"standardise": True}]}
 VARIANTS |= {name: [{"standardise": True}] for name in ("kd", "dkd", "nkd")}
 VARIANTS |= {"rld": [{"standardise": True}, *({"correction": form} for form in ("swap", "rc", "lr"))]}
 VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
+VARIANTS |= {"ea-kd": [{"form": "as-released"}, {"base": "dkd"}], "skd26": [{"form": "as-released"}]}
+VARIANTS |= {"deepkd": [{"base": "dkd"}, {"form": "as-released"}]}
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)
@@ -84,14 +86,21 @@ def scattered(*shape, phase):
     return torch.sin(torch.arange(count, dtype=torch.float64) ** 2 * 0.7 + phase).float().view(shape)
 
 
-PARTS = {"mcl": scattered}
+PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered}
+SURE = {"crld": 2}
+"""What the teacher's logits are multiplied with for methods that follow only what it is sure of."""
+PASSES = {"wkd-l": "pass"}
+"""What shows a pass over the training set where it is not the teacher: a network as wide as the student."""
 
 
 def looks(role):
-    """Phase and widths of what a network of this role shows; peers, branches and copies are as wide as the student."""
+    """Phase and widths of what a network of this role shows; peers, branches and copies are as wide as the student.
+
+    ``teacher 0`` and the like are the teacher on other batches.
+    """
     if role in WIDTHS:
         return {"student": 0.3, "teacher": 1.1}[role], WIDTHS[role]
-    return 1.1 + sum(map(ord, role)) % 7 / 10, WIDTHS["student"]
+    return 1.1 + sum(map(ord, role)) % 7 / 10, WIDTHS.get(role.partition(" ")[0], WIDTHS["student"])
 
 
 def view(role, trains, per_class=1):
@@ -253,6 +262,8 @@ def measure(name, regime, settings):
         method = registry.create(name, {name: settings})
         progress = moment * next((phase.share for phase in method.needs.phases), 1.0)
         views, make, both = all_views(method, regime)
+        if name in SURE:
+            views["teacher"] = replace(views["teacher"], prediction=SURE[name] * views["teacher"].prediction)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
             method.take(method.build(*both, facts(tuple(views))) | copies(method.needs))
@@ -291,7 +302,8 @@ def circumstances(method, views, make, progress):
     else:
         step = make_step(pixel_target(), progress, generator, pixel_mask())
     if method.needs.teacher_pass:
-        passes = ((make(f"pass {number}", False), step.batch) for number in range(3))
+        seen_before = PASSES.get(method.card.name, "teacher")
+        passes = ((make(f"{seen_before} {number}", False), step.batch) for number in range(3))
         method.know(method.prepare(passes, replace(tiny_facts(), classes=CLASSES)))
     copied = ViewsOnDemand({name: lambda name=name: make(name, False) for name in method.needs.copies})
     extra = {role: make(f"stronger {role}", role != "teacher") for role in views if method.needs.extra_view}

@@ -1,9 +1,11 @@
-"""Gradients of task and distillation kept apart: DOT's two momenta."""
+"""Gradients of task and distillation kept apart: DOT's two momenta, DeepKD's three."""
 
 import pytest
 import torch
 
+from adm_core import registry
 from adm_core.errors import AdmError, Unsupported
+from adm_core.settings import searches
 from adm_core.testing.setup import Setup
 from tests.core.resuming import recipe, whole_and_resumed
 from tests.core.toy import trainer
@@ -23,24 +25,24 @@ def weights_after(t, steps):
     return {name: p.detach().clone() for name, p in t.distiller.student.named_parameters()}
 
 
-def literal_dot(steps, delta):
-    """Five steps of two momentum buffers per weight, from the gradients of both losses by themselves."""
-    t = run("kd")
+def literal(method, steps, momenta):
+    """Steps of one momentum buffer per weight and loss, from the gradients of each loss by itself."""
+    t = run(method)
     t.distiller.train()
     parameters = dict(t.distiller.student.named_parameters())
-    task_buffer, kd_buffer = ({name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2))
+    buffers = {loss: {name: torch.zeros_like(p) for name, p in parameters.items()} for loss in momenta}
     for number, batch in enumerate(list(t.task.batches(0, 0))[:steps]):
         views, _ = t.distiller.views(batch)
         step = t.distiller.step(batch, number / 6, t.generator, views)
         found = t.distiller.method.losses(views["student"], views["teacher"], step)
-        task = found.student_task * views["student"].task_loss.mean()
-        g_task = torch.autograd.grad(task, list(parameters.values()), retain_graph=True)
-        g_kd = torch.autograd.grad(found.student["kd"], list(parameters.values()))
+        each = {"task": found.student_task * views["student"].task_loss.mean(), **found.student}
+        grads = {k: torch.autograd.grad(each[k], list(parameters.values()), retain_graph=True) for k in momenta}
         with torch.no_grad():
-            for (name, p), a, b in zip(parameters.items(), g_task, g_kd, strict=True):
-                task_buffer[name] = (0.9 - delta) * task_buffer[name] + a + DECAY * p
-                kd_buffer[name] = (0.9 + delta) * kd_buffer[name] + b
-                p -= LR * (task_buffer[name] + kd_buffer[name])
+            for index, (name, p) in enumerate(parameters.items()):
+                for loss, momentum in momenta.items():
+                    decay = DECAY * p if loss == "task" else 0.0
+                    buffers[loss][name] = momentum * buffers[loss][name] + grads[loss][index] + decay
+                p -= LR * sum(buffer[name] for buffer in buffers.values())
     return {name: p.detach().clone() for name, p in parameters.items()}
 
 
@@ -51,7 +53,7 @@ def assert_close(ours, theirs, **tolerance):
 
 def test_five_steps_are_the_literal_ones():
     found = weights_after(run("kd+dot", {"dot": {"delta": 0.075}}), 5)
-    assert_close(found, literal_dot(5, 0.075), rtol=1e-4, atol=1e-5)
+    assert_close(found, literal("kd", 5, {"task": 0.825, "kd": 0.975}), rtol=1e-4, atol=1e-5)
     plain = weights_after(run("kd"), 5)
     assert max(float((found[name] - plain[name]).abs().max()) for name in found) > 1e-3
 
@@ -111,3 +113,41 @@ def test_a_group_is_what_its_losses_alone_give():
     assert set(outcome.groups) == {"task", "distillation"}
     torch.testing.assert_close(sum(outcome.groups.values()), outcome.total)
     torch.testing.assert_close(outcome.groups["distillation"].detach(), outcome.terms["student.kd.kd"])
+
+
+def test_five_steps_of_deepkd_are_the_literal_ones():
+    found = weights_after(run("deepkd"), 5)
+    momenta = {"task": 0.975, "target": 0.825, "others": 0.975}
+    assert_close(found, literal("deepkd", 5, momenta), rtol=1e-4, atol=1e-5)
+    other = literal("deepkd", 5, momenta | {"target": 0.975})
+    assert max(float((found[name] - other[name]).abs().max()) for name in found) > 1e-3
+
+
+def test_a_term_that_is_a_group_of_its_own_is_so_in_a_composition():
+    outcome = Setup("nkd+deepkd", "offline", {"deepkd": {"task_weight": 1.0}}).outcome(0)
+    assert set(outcome.groups) == {"task", "deepkd.target", "deepkd.others", "distillation"}
+    torch.testing.assert_close(sum(outcome.groups.values()), outcome.total)
+    torch.testing.assert_close(outcome.groups["deepkd.target"].detach(), outcome.terms["student.deepkd.target"])
+    rest = sum(term for name, term in outcome.terms.items() if name.startswith("student.nkd."))
+    torch.testing.assert_close(outcome.groups["distillation"].detach(), rest)
+
+
+def test_the_terms_of_other_parts_keep_the_recipes_momentum():
+    bench = Setup("nkd+deepkd", "offline", {"deepkd": {"task_weight": 1.0}})
+    expected = {"task": 0.975, "distillation": 0.9, "deepkd.target": 0.825, "deepkd.others": 0.975}
+    assert bench.optimizers[0].momenta == pytest.approx(expected)
+
+
+def test_the_released_deepkd_moves_the_task_with_the_target_classs_momentum():
+    released = registry.create("deepkd", {"deepkd": {"form": "as-released"}}).momentum()
+    assert released == {"task": -0.075, "target": -0.075, "others": 0.075}
+
+
+APART = [name for name in registry.names() if registry.create(name).needs.gradient_groups]
+
+
+@pytest.mark.parametrize("name", APART)
+def test_searched_changes_leave_the_usual_momentum_below_one(name):
+    for key, search in searches(registry.get(name).Settings).items():
+        for end in (search.low, search.high):
+            assert run(f"kd+{name}" if name == "dot" else name, {name: {key: end}}).optimizers[0].momenta

@@ -86,7 +86,7 @@ def test_a_step_of_many_terms_is_summed_by_two_operations():
 def test_a_lone_task_loss_of_weight_one_is_the_total_itself():
     task = torch.tensor(2.0, requires_grad=True) * 1.5
     with Counted() as counted:
-        total = collect("none", Losses(), {"student": task}, {}, grouped=False).total
+        total = collect("none", Losses(), {"student": task}, {}).total
     assert total is task and not counted.names
 
 
@@ -105,4 +105,4 @@ def test_what_became_infinite_is_named_among_terms_summed_together():
 def test_a_value_to_log_is_a_scalar_where_the_losses_are(value, told):
     task = torch.ones((), requires_grad=True) * 2
     with pytest.raises(AdmError, match=f"method 'toy': log value 'share' must be {told}"):
-        collect("toy", Losses(log={"share": value}), {"student": task}, {}, grouped=False)
+        collect("toy", Losses(log={"share": value}), {"student": task}, {})

@@ -95,7 +95,7 @@ def test_a_loss_of_weight_0_is_told_and_reaches_the_total_neither_as_nan_nor_as_
     w = torch.ones(2, requires_grad=True)
     nan, term = w[0] * float("nan"), 3 * w[1]
     losses = Losses(student={"term": term}, student_task=0.0)
-    found = collect("m", losses, {"student": nan}, {"student": nan}, grouped=True)
+    found = collect("m", losses, {"student": nan}, {"student": nan}, apart=("task", "distillation"))
     assert found.total.item() == 3.0 and list(found.groups) == ["distillation"]
     assert found.terms["student.task"].isnan() and found.terms["student.auxiliary"].isnan()
     found.total.backward()
@@ -105,7 +105,7 @@ def test_a_loss_of_weight_0_is_told_and_reaches_the_total_neither_as_nan_nor_as_
 def test_a_step_in_which_nothing_trains_is_an_error():
     loss = torch.ones((), requires_grad=True)
     with pytest.raises(AdmError, match=r"^method 'm': nothing to train on in this step: all task losses have weight 0"):
-        collect("m", Losses(student_task=0.0), {"student": loss}, {}, grouped=False)
+        collect("m", Losses(student_task=0.0), {"student": loss}, {})
 
 
 @pytest.mark.parametrize(("method", "regime", "of_teacher"), [("kd+adm", "offline", 0), ("dml", "online", 12)])
