@@ -46,7 +46,9 @@ def test_a_range_that_is_none_is_refused(given: tuple[Any, ...], told: str) -> N
 
 
 def test_methods_take_both_ends_of_the_ranges_that_they_declare() -> None:
-    declared = {name: searches(registry.get(name).Settings) for name in registry.names()}
+    ours = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
+    declared = {name: searches(registry.get(name).Settings) for name in ours}
+    assert len(declared) > 80
     for name, ranges in declared.items():
         for key, search in ranges.items():
             assert [registry.create(name, {name: {key: end}}).settings for end in (search.low, search.high)]
