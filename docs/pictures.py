@@ -56,7 +56,7 @@ _PX = 72 / 96
 _WIDTH, _LEFT, _BETWEEN, _RIGHT = 1080, 120, 172, 56
 _EDGE, _TOP, _HEAD, _ROW, _SCALE, _FOOT = 16, 56, 50, 24, 30, 36
 _LEGEND = (
-    "Diamond: mean over three seeds (dots). Bar: its 95 % interval, with an arrow where it goes on. "
+    "Diamond: mean over seeds (dots). Bar: its 95 % interval, with an arrow where it goes on. "
     "Further right is better. Bold: the best, and what cannot be told from it. Orange: with ADM."
 )
 
