@@ -56,6 +56,8 @@ def trainer(method: Method, images: ImageSet, stamps: list[float]) -> Trainer:
     networks = dict(zip(("teacher", "student"), map(build, PAIR), strict=True))
     example = (torch.zeros(2, 3, SIDE, SIDE).contiguous(memory_format=layout),)
     distiller = Distiller(networks, method, "offline", task.task_loss, task.kind, example, facts)
+    if needs.teacher_pass:
+        method.know(distiller.prepare(loader.batches(0)))
     return Trainer(distiller, task, RECIPE, seed=0, report=lambda _: stamps.append(time.process_time()))
 
 
