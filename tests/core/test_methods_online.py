@@ -271,6 +271,16 @@ def test_shake_deploys_the_student_with_standardised_logits():
 # --- branches and peers ---
 
 
+def test_stages_that_halve_an_odd_map_are_followed_to_its_size():
+    """Seven rows become four: a stride of 7 // 4 would leave them seven."""
+    views = shown(PAIRS[0], {"stage1": (4, 7), "stage2": (6, 4)})
+    classifier = made("dcm", views).parts["auxiliary_student"][0]
+    assert classifier[0](numbers(0, B, 4, 7, 7)).shape == (B, 6, 4, 4)
+    stages = shapes(views["teacher"]) | {"head": (K, 6)}
+    shadow = registry.create("shake").build(stages, stages, Facts(B, K, TARGET, 1, B))
+    assert shadow["down"][0].double()(numbers(0, B, 4, 7, 7)).shape == (B, 6, 4, 4)  # type: ignore[operator]
+
+
 def branched(count):
     views = shown([f"branch{n}" for n in range(1, count + 1)], {"penultimate": (8, 0)})
     ends = tuple(views.values())
