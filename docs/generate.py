@@ -1,7 +1,8 @@
 """Writes the pages of this folder that are made from code: ``python docs/generate.py [--check]``.
 
-``record-schema.md`` comes from the record's pydantic model, ``methods.md`` from the method cards, ``protocols.md``
-from the files in ``suites/protocols``; their text is in ``templates/``.
+``record-schema.md`` comes from the record's pydantic model, ``methods.md`` from the method cards and from what methods
+and tasks answer when they are asked where they run, ``protocols.md`` from the files in ``suites/protocols``; their text
+is in ``templates/``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pydantic import BaseModel  # noqa: E402
 from adm_core import registry  # noqa: E402
 from adm_core.method import CAPABILITIES, Method  # noqa: E402
 from adm_core.settings import searches  # noqa: E402
+from docs import overview  # noqa: E402
 from results.records import schema  # noqa: E402
 from suites.spec.definition import load_protocol, protocol_names  # noqa: E402
 
@@ -41,7 +43,12 @@ def pages() -> dict[str, str]:
     )
     content = {
         "record-schema.md": {"models": list(_models()), "version": schema.SCHEMA_VERSION},
-        "methods.md": {"methods": [_method(name) for name in _builtin()], "capabilities": CAPABILITIES},
+        "methods.md": {
+            "families": overview.families(_builtin()),
+            "costs": overview.costs(),
+            "methods": [_method(name) for name in _builtin()],
+            "capabilities": CAPABILITIES,
+        },
         "protocols.md": {"protocols": [_protocol(name) for name in protocol_names()]},
     }
     return {name: environment.get_template(f"{name}.j2").render(**content[name]) for name in PAGES}
@@ -102,7 +109,6 @@ def _builtin() -> list[str]:
 
 def _method(name: str) -> dict[str, Any]:
     method = registry.get(name)
-    instance = method()
     ranges = {
         key: f"{search.low:g} to {search.high:g}{', linear' if search.scale == 'linear' else ''}"
         for key, search in searches(method.Settings).items()
@@ -117,7 +123,6 @@ def _method(name: str) -> dict[str, Any]:
         "about": inspect.cleandoc(method.__doc__ or ""),
         "settings": settings,
         "settings_about": _settings_about(method),
-        "capabilities": frozenset().union(*(instance.capabilities(regime) for regime in method.card.regimes)),
         "file": f"adm_core/methods/{name.replace('-', '_')}.py",
     }
 

@@ -16,6 +16,8 @@ import typer
 from ruamel.yaml import YAML
 from typer.core import TyperGroup
 
+from adm_core import registry
+from adm_core.testing import FORMS, check_method
 from results import report
 from results.records.store import Store
 from suites.cli import app
@@ -68,6 +70,26 @@ def test_generated_pages_are_up_to_date() -> None:
     pages: dict[str, str] = script("generate").pages()
     stale = [name for name, text in pages.items() if (ROOT / "docs" / name).read_text() != text]
     assert not stale, f"run python docs/generate.py: {stale}"
+
+
+@pytest.mark.parametrize("name", ["cwd", "mutual"])
+def test_the_table_of_methods_says_what_adm_check_says(name: str) -> None:
+    """Of methods that run on one task each, as to check what runs takes seconds."""
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    table = page.partition(f"\n### {registry.get(name).card.family.capitalize()}\n")[2].partition("\n##")[0]
+    row = re.search(rf"^\| \[`{name}`\].*$", table, re.MULTILINE)
+    assert row
+    cells = dict(zip(FORMS, row[0].split(" | ")[1:4], strict=True))
+    checks = list(check_method(name))
+    declined = {check.form: check.detail for check in checks if check.name == "declines with a reason"}
+    assert {check.form: check.regime for check in checks if check.form not in declined} == {
+        form: cell for form, cell in cells.items() if "–" not in cell
+    }
+    assert len(declined) == 2
+    for form, reason in declined.items():
+        number = re.fullmatch(r"–<sup>(\d+)</sup>", cells[form])
+        told = reason.replace(f"'{name}' reads ", "it reads ")
+        assert number and f"\n{number[1]}. {told}\n" in table
 
 
 def test_pictures_are_what_the_committed_records_give() -> None:

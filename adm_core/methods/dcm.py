@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -99,6 +100,6 @@ def _classifier(stages: Sequence[tuple[int, ...]], classes: int) -> nn.Module:
 
     layers: list[nn.Module] = []
     for (_, width, height, _), (_, after, smaller, _) in pairwise(stages):
-        convolution = nn.Conv2d(width, after, 3, max(height // smaller, 1), padding=1, bias=False)
+        convolution = nn.Conv2d(width, after, 3, ceil(height / smaller), padding=1, bias=False)
         layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(stages[-1][1], classes))

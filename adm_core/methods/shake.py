@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -71,7 +72,7 @@ class Shake(Method):
         from torch import nn
 
         stages = [teacher[tap] for tap in members((ALL_STAGES,), teacher)]
-        down = (_convolution(a[1], b[1], 3, max(a[2] // b[2], 1)) for a, b in pairwise(stages))
+        down = (_convolution(a[1], b[1], 3, ceil(a[2] / b[2])) for a, b in pairwise(stages))
         side = (_convolution(stage[1], stage[1], 1) for stage in stages[1:])
         width = stages[-1][1]
         norm = nn.LayerNorm(teacher["prediction"][1], eps=1e-7, bias=False).requires_grad_(False)

@@ -100,7 +100,7 @@ def agree(found, expected, inputs):
                 for x in (term, expected[role][name])
             )
             for a, b in zip(ours, theirs, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-12, msg=f"gradient of {role}.{name}")
+                torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8, msg=f"gradient of {role}.{name}")
 
 
 # --- two networks ---
@@ -229,7 +229,9 @@ def test_shakes_shadow_learns_from_student_labels_and_teacher():
     fixed = replace(views["teacher"], prediction=views["teacher"].prediction.detach(), head=head)
     views["teacher"] = replace(fixed, features={tap: x.detach() for tap, x in fixed.features.items()})
     method = registry.create("shake", {"shake": {"weight": 0.5}})
-    parts = method.build(shapes(views["student"]), shapes(fixed) | {"head": (K, 6)}, Facts(B, K, TARGET, 1, B))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = method.build(shapes(views["student"]), shapes(fixed) | {"head": (K, 6)}, Facts(B, K, TARGET, 1, B))
     method.take({name: part.double() for name, part in parts.items()})
     down, side, maps = method.parts["down"], method.parts["side"], list(views["teacher"].features.values())
     x = down[1](down[0](maps[0]) + side[0](maps[1])) + side[1](maps[2])
@@ -269,6 +271,16 @@ def test_shake_deploys_the_student_with_standardised_logits():
 
 
 # --- branches and peers ---
+
+
+def test_stages_that_halve_an_odd_map_are_followed_to_its_size():
+    """Seven rows become four: a stride of 7 // 4 would leave them seven."""
+    views = shown(PAIRS[0], {"all-stages.1": (4, 7), "all-stages.2": (6, 4)})
+    classifier = made("dcm", views).parts["auxiliary_student"][0]
+    assert classifier[0](numbers(0, B, 4, 7, 7)).shape == (B, 6, 4, 4)
+    stages = shapes(views["teacher"]) | {"head": (K, 6)}
+    shadow = registry.create("shake").build(stages, stages, Facts(B, K, TARGET, 1, B))
+    assert shadow["down"][0].double()(numbers(0, B, 4, 7, 7)).shape == (B, 6, 4, 4)  # type: ignore[operator]
 
 
 def branched(count):

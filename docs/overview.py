@@ -1,0 +1,149 @@
+"""Where each method runs: the tables at the head of ``methods.md``, from what the code itself answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from adm_core import registry
+from adm_core.errors import Unsupported
+from adm_core.method import Method
+from adm_core.task import TaskContext
+from adm_core.testing.checks import setup_that_suits
+from adm_core.testing.networks import Form
+from adm_core.testing.setup import Setup
+from suites.spec.definition import load_protocol, protocol_names
+from tasks import catalogue
+
+TASKS: dict[str, Form] = {"classification": "images", "segmentation": "pixels", "diffusion": "denoisers"}
+"""Each task and the form of tiny networks that stands for it."""
+COSTS = Path(__file__).with_name("step-costs.json")
+"""Written by ``tests/benchmarks/test_step_costs.py``."""
+
+
+class Willing(Exception):
+    """A task offers the batches that a method needs."""
+
+
+class Question(TaskContext):
+    """Opens a task as far as its first act, which is to hold the method's needs against what its batches offer."""
+
+    def check_needs(self, **offered: bool) -> NoReturn:
+        """Answer by an exception, so that no data set is opened.
+
+        Raises:
+            Unsupported: the task cannot make the batches.
+            Willing: it can.
+        """
+        super().check_needs(**offered)
+        raise Willing
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's row.
+
+    Attributes:
+        name: of the method.
+        where: a cell per task: regimes in which it runs, and numbers of the notes that tell why not in others.
+        cost: of a step of classification, relative to ``none`` and the teacher's forward pass; empty if not measured.
+        needs: capabilities.
+        deployed: what is scored and saved; empty for the plain student.
+    """
+
+    name: str
+    where: tuple[str, ...]
+    cost: str
+    needs: tuple[str, ...]
+    deployed: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family's table and the notes below it."""
+
+    name: str
+    rows: list[Row]
+    notes: list[str]
+
+
+def families(names: Iterable[str]) -> list[Family]:
+    """The tables of some methods, by family in alphabetical order."""
+    methods = [registry.get(name) for name in names]
+    return [
+        _family(family, [method for method in methods if method.card.family == family])
+        for family in sorted({method.card.family for method in methods})
+    ]
+
+
+def costs() -> dict[str, Any]:
+    """``of``, method to relative cost of a step, and ``where``, what it was measured on; empty where it never was."""
+    if not COSTS.is_file():
+        return {"of": {}, "where": ""}
+    measured: dict[str, Any] = json.loads(COSTS.read_text(encoding="utf-8"))
+    return measured
+
+
+def refusal(name: str, regime: str, task: str) -> str | None:
+    """Why a method with its defaults does not run on a task in a regime, in the code's words; None where it does.
+
+    Raises:
+        RuntimeError: it neither runs on the tiny networks nor declines them.
+    """
+    setup = setup_that_suits(name, regime, {}, TASKS[task])
+    if isinstance(setup, str):
+        raise RuntimeError(f"'{name}' on {task}, {regime}: {setup}; see adm check --method {name}")
+    told = _refused_batches(task, setup.method) if isinstance(setup, Setup) else str(setup)
+    return told and told.replace(f"'{name}' reads ", "it reads ")
+
+
+def _refused_batches(task: str, method: Method) -> str | None:
+    question = Question("", _protocol(task), 0, torch.device("cpu"), needs=method.needs)
+    try:
+        catalogue.task_class(task)(question)
+    except Unsupported as error:
+        return str(error)
+    except Willing:
+        return None
+    raise RuntimeError(f"{task} opens without check_needs")
+
+
+@cache
+def _protocol(task: str) -> Any:
+    protocols = (load_protocol(name)[1] for name in protocol_names())
+    return next(protocol for protocol in protocols if protocol.task == task)
+
+
+def _family(name: str, methods: list[type[Method]]) -> Family:
+    notes: list[str] = []
+    rows = [_row(method, notes) for method in methods]
+    return Family(name, rows, notes)
+
+
+def _row(method: type[Method], notes: list[str]) -> Row:
+    """A row; reasons that are new are added to the notes."""
+    card, instance = method.card, method()
+    needs = frozenset().union(*(instance.capabilities(regime) for regime in card.regimes)) - {"deploys-another"}
+    cost = costs()["of"].get(card.name)
+    return Row(
+        card.name,
+        tuple(_cell(method, task, notes) for task in TASKS),
+        "" if cost is None else f"{cost:.2f}",
+        tuple(sorted(needs)),
+        "" if card.deployed == "student" else card.deployed,
+    )
+
+
+def _cell(method: type[Method], task: str, notes: list[str]) -> str:
+    told = {regime: refusal(method.card.name, regime, task) for regime in sorted(method.card.regimes)}
+    reasons = list(dict.fromkeys(reason for reason in told.values() if reason))
+    notes += [reason for reason in reasons if reason not in notes]
+    marks = ", ".join(regime for regime, reason in told.items() if not reason)
+    declined = f"–<sup>{', '.join(str(notes.index(reason) + 1) for reason in reasons)}</sup>" if reasons else ""
+    return " ".join(filter(None, (marks, declined)))
