@@ -172,7 +172,7 @@ def test_committed_records_give_figures_that_hold_together(suite: str) -> None:
     blocks = report.load(LEADERBOARDS / suite, suite).blocks
     for block in blocks:
         merit = measure(block)
-        assert merit.gap and merit.gap > 0 and merit.cost_s and merit.seeds == 3 and merit.smallest
+        assert merit.gap and merit.gap > 0 and merit.cost_s and merit.seeds >= 3 and merit.smallest
         line = next(line for line in block.lines if line.label == merit.reference)
         p = ranking.Tested(block).differences[id(line)].p
         assert merit.effect_low is not None and merit.effect_high is not None and p is not None
