@@ -35,9 +35,9 @@ MADE_WITH = PICTURES / "matplotlib.txt"
 LEADERBOARDS = HERE.parent / "results" / "leaderboards"
 
 PANELS = (
-    ("quick", "Classification", "top-1 in %, digit-scenes"),
+    ("quick", "Classification", "top-1 in %, digit-hues"),
     ("seg-quick", "Segmentation", "mIoU in %, shape-scenes"),
-    ("diffusion-digits", "Diffusion", "Fréchet distance ↓, digits"),
+    ("diffusion-quick", "Diffusion", "Fréchet distance ↓, digits"),
 )
 """Suite, heading, and what the scores are: one column of the leaderboard picture each."""
 REGIMES = (("Offline", "a frozen teacher"), ("Online", "both train together"))
@@ -47,7 +47,7 @@ SHOWN = (
     ("e70a0926e8b078d3", "none"),
     ("f282603923671a7b", "mutual+adm"),
 )
-"""Cells of ``diffusion-digits``, seed 0, and which of the two networks in a cell's grid is shown."""
+"""Cells of ``diffusion-quick``, seed 0, and which of the two networks in a cell's grid is shown."""
 NOISES = 15
 """How many of a grid's sixty-four noises are shown."""
 _DPI = 200
@@ -56,7 +56,7 @@ _PX = 72 / 96
 _WIDTH, _LEFT, _BETWEEN, _RIGHT = 1080, 120, 172, 56
 _EDGE, _TOP, _HEAD, _ROW, _SCALE, _FOOT = 16, 56, 50, 24, 30, 36
 _LEGEND = (
-    "Diamond: mean over three seeds (dots). Bar: its 95 % interval, with an arrow where it goes on. "
+    "Diamond: mean over seeds (dots). Bar: its 95 % interval, with an arrow where it goes on. "
     "Further right is better. Bold: the best, and what cannot be told from it. Orange: with ADM."
 )
 
@@ -196,7 +196,7 @@ def _color(line: Line, theme: Theme) -> str:
 
 def samples(theme: Theme) -> bytes:
     """A PNG of what denoisers make of the same noises: a row per network, a column per noise."""
-    blocks = report.load(LEADERBOARDS / "diffusion-digits", "diffusion-digits").blocks
+    blocks = report.load(LEADERBOARDS / "diffusion-quick", "diffusion-quick").blocks
     records = {record.id: record for block in blocks for record in block.records()}
     left, cell, gap, edge, top = 172, 54, 5, 12, 12
     width = left + NOISES * (cell + gap) - gap + edge
@@ -222,7 +222,7 @@ def samples(theme: Theme) -> bytes:
 
 def _images(cell_id: str, teacher: bool) -> NDArray[np.float32]:
     """The 8×8 images of one grid of a cell's sample picture, [N, 8, 8] in [0, 1], in the order of their noises."""
-    picture = imread(LEADERBOARDS / "diffusion-digits" / "samples" / f"{cell_id}.png")[..., 0]
+    picture = imread(LEADERBOARDS / "diffusion-quick" / "samples" / f"{cell_id}.png")[..., 0]
     enlarged, pitch, across = 6, 50, 8  # as adm samples draws them: six times as large, two pixels between
     left, top = (434 if teacher else 12), 62
     square = picture[top : top + pitch * across - 2, left : left + pitch * across - 2]

@@ -30,9 +30,9 @@ from tests.same_records import differences
 
 LEADERBOARDS = Path(__file__).parents[1] / "results" / "leaderboards"
 CELLS = {
-    "quick": {"regime": "online", "method": "dml", "seed": "0"},
+    "quick": {"regime": "alone", "student": "resnet14w16s2", "seed": "0"},
     "seg-quick": {"regime": "alone", "student": "pspnet-r18w16", "seed": "0"},
-    "diffusion-quick": {"regime": "online", "method": "mutual", "seed": "0"},
+    "adm-ablation-diffusion": {"regime": "online", "label": "mutual", "seed": "0"},
 }
 """Suite to what one cell of it is known by; each trains without a teacher's weights."""
 

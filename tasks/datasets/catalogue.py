@@ -24,6 +24,15 @@ SOURCES: dict[str, Source] = {
             splits=("train", "validation", "test"),
         ),
         Source(
+            name="digit-hues",
+            title="digit-hues",
+            places=(),
+            needed=(),
+            obtain="nothing to get: it is made from what scikit-learn carries",
+            reader=f"{_HERE}.digit_hues:digit_hues",
+            splits=("train", "validation", "test"),
+        ),
+        Source(
             name="digits",
             title="digits",
             places=(),

@@ -13,17 +13,15 @@ IEEE 754 defines exactly, and painting is integer arithmetic. A change in what i
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tasks.datasets import painting
 from tasks.datasets.images import ImageSet, Indices, uniform
 from tasks.datasets.sample_files import digits, photographs
 
 Split = Literal["train", "validation", "test"]
-Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 
 VERSION = 1
 SIDE = 28
@@ -40,8 +38,7 @@ BANDS: dict[Split, tuple[int, ...]] = {
 BAND_COUNT = 16
 SMALLEST_SCALE, LARGEST_TILT, SMALLEST_OPACITY = 0.8, 0.13165249758739583, 0.8
 """The tilt is tan(15 degrees / 2): an angle drawn by its half-angle tangent needs no sine or cosine."""
-NO_INK, FULL_INK = 0.25, 0.75
-"""Enlarged ink below the first is no paint, above the second full paint: strokes get edges."""
+PHOTOGRAPHS = 2
 
 
 def digit_scenes(split: Split) -> ImageSet:
@@ -53,11 +50,18 @@ def digit_scenes(split: Split) -> ImageSet:
     glyphs, labels = digits()
     source = sources(labels, split)
     draws = uniform((VERSION, list(COUNTS).index(split)), len(source) * 12).reshape(12, -1)
-    opacity = _opacity(_paint(glyphs[source], draws[:4]), draws[4])
-    background = _crops(photographs(), split, draws[5:8])
+    tangent = painting.between((-LARGEST_TILT, LARGEST_TILT), draws[1])
+    ink = painting.enlarged(glyphs[source], SIDE, painting.between((SMALLEST_SCALE, 1), draws[0]), tangent, draws[2:4])
+    opacity = painting.opacity(ink, painting.between((SMALLEST_OPACITY, 1), draws[4]))
+    background = painting.crops(photographs(), SIDE, places(split), BAND_COUNT, draws[5:8])
     colour = np.floor(draws[8:11].T * 256).astype(np.int64)
-    images = _composite(background, colour, opacity)
-    return ImageSet(images, labels[source], CLASSES, (opacity > 0).astype(np.uint8))
+    images = painting.painted(background, colour[:, None, None], opacity[..., None])
+    return ImageSet(images.transpose(0, 3, 1, 2), labels[source], CLASSES, (opacity > 0).astype(np.uint8))
+
+
+def places(split: Split) -> list[tuple[int, int]]:
+    """The (photograph, band) pairs that a split may crop from."""
+    return [(photograph, band) for photograph in range(PHOTOGRAPHS) for band in BANDS[split]]
 
 
 def sources(labels: Indices, split: Split) -> Indices:
@@ -67,90 +71,19 @@ def sources(labels: Indices, split: Split) -> Indices:
         labels: int64 [1797], the class of each source digit.
         split: the split; no digit serves two.
     """
+    turns = np.arange(COUNTS[split] // len(CLASSES))
+    return np.stack([own[turns % len(own)] for own in own_digits(labels, split)], axis=1).reshape(-1)
+
+
+def own_digits(labels: Indices, split: Split) -> list[Indices]:
+    """The source digits that a split keeps for itself, of each class in an order of their own.
+
+    Args:
+        labels: int64 [1797], the class of each source digit.
+        split: the split; no digit serves two.
+    """
     keys = uniform((VERSION, 99), len(labels))
-    chosen = np.empty((COUNTS[split] // len(CLASSES), len(CLASSES)), dtype=np.int64)
-    for digit in range(len(CLASSES)):
-        members = np.flatnonzero(labels == digit)
-        members = members[np.argsort(keys[members], kind="stable")]
-        first = HELD_OUT_DIGITS["test"]
-        second = first + HELD_OUT_DIGITS["validation"]
-        own = {"test": members[:first], "validation": members[first:second], "train": members[second:]}[split]
-        chosen[:, digit] = own[np.arange(len(chosen)) % len(own)]
-    return chosen.reshape(-1)
-
-
-def _paint(glyphs: Floats, draws: Floats) -> Floats:
-    """Ink of each digit on the image grid: float64 [N, SIDE, SIDE] in 0..1, bilinear, 0 outside the digit.
-
-    Args:
-        glyphs: [N, 8, 8] in 0..1.
-        draws: [4, N] in 0..1 for scale, tilt and the place of the digit's centre (vertical, horizontal).
-    """
-    scale = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * draws[0]
-    tangent = LARGEST_TILT * (2 * draws[1] - 1)
-    norm = 1 + tangent * tangent
-    cosine, sine = (1 - tangent * tangent) / norm, 2 * tangent / norm
-    slack = SIDE * (1 - scale)
-    step = glyphs.shape[1] / (SIDE * scale)
-    grid = np.arange(SIDE) + 0.5 - SIDE / 2
-    y = grid[None, :, None] - (slack * (draws[2] - 0.5))[:, None, None]
-    x = grid[None, None, :] - (slack * (draws[3] - 0.5))[:, None, None]
-    c, s, k = cosine[:, None, None], sine[:, None, None], step[:, None, None]
-    middle = (glyphs.shape[1] - 1) / 2
-    return _bilinear(glyphs, (c * y + s * x) * k + middle, (c * x - s * y) * k + middle)
-
-
-def _bilinear(glyphs: Floats, row: Floats, column: Floats) -> Floats:
-    """``glyphs`` [N, 8, 8] read at ``row`` and ``column`` [N, SIDE, SIDE], counted in pixels; 0 outside."""
-    size = glyphs.shape[1]
-    padded = np.zeros((len(glyphs), size + 2, size + 2))
-    padded[:, 1:-1, 1:-1] = glyphs
-    row, column = np.clip(row + 1, 0, size + 1), np.clip(column + 1, 0, size + 1)
-    top = np.minimum(np.floor(row), size).astype(np.int64)
-    left = np.minimum(np.floor(column), size).astype(np.int64)
-    down, right = row - top, column - left
-    corner = (np.arange(len(glyphs))[:, None, None] * (size + 2) + top) * (size + 2) + left
-    flat = padded.reshape(-1)
-    upper = flat[corner] * (1 - right) + flat[corner + 1] * right
-    lower = flat[corner + size + 2] * (1 - right) + flat[corner + size + 3] * right
-    return cast(Floats, upper * (1 - down) + lower * down)
-
-
-def _opacity(ink: Floats, draw: Floats) -> Indices:
-    """How opaque the paint is, in 255ths: int64 [N, SIDE, SIDE]; ``draw`` [N] in 0..1 differs per digit."""
-    strength = SMALLEST_OPACITY + (1 - SMALLEST_OPACITY) * draw
-    ink = np.clip((ink - NO_INK) / (FULL_INK - NO_INK), 0, 1)
-    return cast(Indices, np.floor(ink * strength[:, None, None] * 255 + 0.5).astype(np.int64))
-
-
-def _crops(photographs: Pixels, split: Split, draws: Floats) -> Pixels:
-    """Random SIDE x SIDE crops that lie within the split's own bands: uint8 [N, SIDE, SIDE, 3].
-
-    Args:
-        photographs: [P, H, W, 3].
-        split: whose bands.
-        draws: [3, N] in 0..1 for the photograph and band, the row, and the column within the band.
-    """
-    count, height, width, _ = photographs.shape
-    band_width = width // BAND_COUNT
-    bands = np.asarray(BANDS[split])
-    place = np.floor(draws[0] * count * len(bands)).astype(np.int64)
-    top = np.floor(draws[1] * (height - SIDE + 1)).astype(np.int64)
-    inside = np.floor(draws[2] * (band_width - SIDE + 1)).astype(np.int64)
-    left = bands[place % len(bands)] * band_width + inside
-    span = np.arange(SIDE)
-    rows, columns = (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :]
-    return cast(Pixels, photographs[(place // len(bands))[:, None, None], rows, columns])
-
-
-def _composite(background: Pixels, colour: Indices, opacity: Indices) -> Pixels:
-    """Paint over the background in integers, rounded: uint8 [N, 3, SIDE, SIDE].
-
-    Args:
-        background: [N, SIDE, SIDE, 3].
-        colour: [N, 3] in 0..255.
-        opacity: [N, SIDE, SIDE] in 0..255.
-    """
-    base = background.transpose(0, 3, 1, 2).astype(np.int64)
-    painted = base * (255 - opacity[:, None]) + colour[:, :, None, None] * opacity[:, None]
-    return ((painted + 127) // 255).astype(np.uint8)
+    first, second = HELD_OUT_DIGITS["test"], HELD_OUT_DIGITS["test"] + HELD_OUT_DIGITS["validation"]
+    part = {"test": slice(first), "validation": slice(first, second), "train": slice(second, None)}[split]
+    members = (np.flatnonzero(labels == digit) for digit in range(len(CLASSES)))
+    return [found[np.argsort(keys[found], kind="stable")][part] for found in members]

@@ -15,17 +15,17 @@ IEEE 754 defines exactly, and painting is integer arithmetic. A change in what i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.datasets.images import Indices, uniform
+from tasks.datasets.painting import Floats, between, crops, hued, painted
 from tasks.datasets.sample_files import photographs
 from tasks.datasets.scenes import Colour, Pixels, Scenes
 
 Split = Literal["train", "validation", "test"]
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Draws = Mapping[str, Floats]
 
@@ -85,17 +85,22 @@ def shape_scenes(split: Split) -> Scenes:
         split: ``train`` (1,000 images), ``validation`` (200) or ``test`` (400).
     """
     count, number = COUNTS[split], list(COUNTS).index(split)
-    places = uniform((VERSION, SIDE, number, 0), 4 * count).reshape(4, count)
+    draws = uniform((VERSION, SIDE, number, 0), 4 * count).reshape(4, count)
     stream = uniform((VERSION, SIDE, number, 1), len(DRAWS) * MOST * count).reshape(len(DRAWS), MOST, count)
-    images = _crops(photographs(), split, places[1:])
+    images = crops(photographs(), SIDE, places(split), BAND_COUNT, draws[1:])
     labels = np.zeros(images.shape[:3], dtype=np.uint8)
-    shapes = _between((FEWEST, MOST), places[0])
+    shapes = _whole((FEWEST, MOST), draws[0])
     for position in range(MOST):
         drawn = np.flatnonzero(position < shapes)
-        draws = dict(zip(DRAWS, stream[:, position, drawn], strict=True))
-        images[drawn], labels[drawn] = _painted(images[drawn], labels[drawn], draws)
+        shape = dict(zip(DRAWS, stream[:, position, drawn], strict=True))
+        images[drawn], labels[drawn] = _painted(images[drawn], labels[drawn], shape)
     names = tuple(f"{split} {i}" for i in range(count))
     return Scenes(images, labels, CLASSES, PALETTE, names)
+
+
+def places(split: Split) -> list[tuple[int, int]]:
+    """The (photograph, band) pairs that a split may crop from."""
+    return [(photograph, band) for photograph, bands in enumerate(BANDS[split]) for band in bands]
 
 
 def _painted(images: Pixels, labels: Pixels, draws: Draws) -> tuple[Pixels, Pixels]:
@@ -106,14 +111,14 @@ def _painted(images: Pixels, labels: Pixels, draws: Draws) -> tuple[Pixels, Pixe
         labels: uint8 [N, SIDE, SIDE].
         draws: each of ``DRAWS`` [N] in 0..1.
     """
-    hue, kind = np.divmod(_between((0, len(CLASSES) - 2), draws["class"]), len(KINDS))
+    hue, kind = np.divmod(_whole((0, len(CLASSES) - 2), draws["class"]), len(KINDS))
     owner, row, column, y, x = _around(draws)
     inside = _inside(draws, kind, owner, y, x)
     owner, row, column, y, x = owner[inside], row[inside], column[inside], y[inside], x[inside]
-    colours, opacity = _colours(hue, draws), _spread((SMALLEST_OPACITY, 1.0), draws["opacity"])
+    colours, opacity = _colours(hue, draws), between((SMALLEST_OPACITY, 1.0), draws["opacity"])
     colour = colours[_dark(draws, kind, owner, y, x).astype(np.int64), owner]
     strength = np.floor(opacity * 255 + 0.5).astype(np.int64)
-    images[owner, row, column] = _composite(images[owner, row, column], colour, strength[owner])
+    images[owner, row, column] = painted(images[owner, row, column], colour, strength[owner, None])
     labels[owner, row, column] = (1 + hue * len(KINDS) + kind)[owner]
     return images, labels
 
@@ -121,9 +126,9 @@ def _painted(images: Pixels, labels: Pixels, draws: Draws) -> tuple[Pixels, Pixe
 def _around(draws: Draws) -> tuple[Indices, Indices, Indices, Floats, Floats]:
     """The pixels that a shape may cover: its number, row and column; how far below its centre and right of it."""
     grid = np.arange(SIDE) + 0.5
-    y = grid - _spread((MARGIN, SIDE - MARGIN), draws["row"])[:, None]
-    x = grid - _spread((MARGIN, SIDE - MARGIN), draws["column"])[:, None]
-    reach = (_spread(RADIUS, draws["radius"]) * POLYGON_SCALE)[:, None, None]
+    y = grid - between((MARGIN, SIDE - MARGIN), draws["row"])[:, None]
+    x = grid - between((MARGIN, SIDE - MARGIN), draws["column"])[:, None]
+    reach = (between(RADIUS, draws["radius"]) * POLYGON_SCALE)[:, None, None]
     owner, row, column = np.nonzero((y * y)[:, :, None] + (x * x)[:, None, :] <= reach * reach)
     return owner, row, column, y[owner, row], x[owner, column]
 
@@ -138,8 +143,8 @@ def _inside(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -
         y: [P], pixels below the shape's centre.
         x: [P], pixels to its right.
     """
-    long = _spread(RADIUS, draws["radius"])
-    short = long * _spread((FLATTEST, 1.0), draws["flatness"])
+    long = between(RADIUS, draws["radius"])
+    short = long * between((FLATTEST, 1.0), draws["flatness"])
     c, s = _direction(4 * draws["turn"])
     u = (c[owner] * x + s[owner] * y) / long[owner]
     v = (c[owner] * y - s[owner] * x) / short[owner]
@@ -149,7 +154,7 @@ def _inside(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -
 
 def _in_polygon(draws: Draws, owner: Indices, u: Floats, v: Floats) -> Flags:
     """Which points (u, v) [P] lie in a polygon with corners on the circle of radius ``POLYGON_SCALE``: bool [P]."""
-    corners = _between(CORNERS, draws["corners"])
+    corners = _whole(CORNERS, draws["corners"])
     numbers = np.arange(CORNERS[1])
     strays = np.stack([draws[f"corner {k}"] for k in numbers], axis=1)
     a, b = _direction(4 * (numbers + CORNER_JITTER * (2 * strays - 1)) / corners[:, None])
@@ -167,7 +172,7 @@ def _dark(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -> 
     """Which pixels lie in a dark stripe: bool [P]; arguments as for :func:`_inside`."""
     across = np.where(kind == KINDS.index("polygon"), -0.5, 0.5)
     c, s = _direction(across + STRIPE_TILT * (2 * draws["stripe tilt"] - 1))
-    period = _spread(PERIOD, draws["period"])
+    period = between(PERIOD, draws["period"])
     place = (c[owner] * x + s[owner] * y) / period[owner] + draws["phase"][owner]
     return place - np.floor(place) >= 0.5
 
@@ -175,51 +180,12 @@ def _dark(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -> 
 def _colours(hue: Indices, draws: Draws) -> Indices:
     """A shape's bright and dark colour: int64 [2, N, 3] in 0..255; ``hue`` [N] is a position in ``HUES``."""
     sixth = 2 * hue + HUE_JITTER * (2 * draws["hue"] - 1)
-    place = np.array([5, 3, 1]) + sixth[:, None]
-    place = place - 6 * np.floor(place / 6)
-    grey = np.clip(np.minimum(place, 4 - place), 0, 1) * _spread(SATURATION, draws["saturation"])[:, None]
-    bright = _spread(BRIGHT, draws["bright"])[:, None] * (1 - grey)
-    dark = bright * _spread(DARK, draws["dark"])[:, None]
+    bright = hued(sixth, between(SATURATION, draws["saturation"]), between(BRIGHT, draws["bright"]))
+    dark = bright * between(DARK, draws["dark"])[:, None]
     return np.floor(np.stack([bright, dark]) * 255 + 0.5).astype(np.int64)
 
 
-def _crops(photographs: Pixels, split: Split, draws: Floats) -> Pixels:
-    """Random SIDE x SIDE crops that lie within the split's own bands: uint8 [N, SIDE, SIDE, 3].
-
-    Args:
-        photographs: [P, H, W, 3].
-        split: whose bands.
-        draws: [3, N] in 0..1 for the photograph and band, the row, and the column within the band.
-    """
-    _, height, width, _ = photographs.shape
-    band_width = width // BAND_COUNT
-    places = np.array([(photograph, band) for photograph, bands in enumerate(BANDS[split]) for band in bands])
-    photograph, band = places[np.floor(draws[0] * len(places)).astype(np.int64)].T
-    top = np.floor(draws[1] * (height - SIDE + 1)).astype(np.int64)
-    left = band * band_width + np.floor(draws[2] * (band_width - SIDE + 1)).astype(np.int64)
-    span = np.arange(SIDE)
-    rows, columns = (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :]
-    return cast(Pixels, photographs[photograph[:, None, None], rows, columns])
-
-
-def _composite(background: Pixels, colour: Indices, opacity: Indices) -> Pixels:
-    """Paint over the background in integers, rounded: uint8 [P, 3].
-
-    Args:
-        background: [P, 3].
-        colour: [P, 3] in 0..255.
-        opacity: [P] in 0..255.
-    """
-    painted = background.astype(np.int64) * (255 - opacity[:, None]) + colour * opacity[:, None]
-    return ((painted + 127) // 255).astype(np.uint8)
-
-
-def _spread(bounds: tuple[float, float], draw: Floats) -> Floats:
-    """``draw`` in 0..1 as a number between ``bounds``."""
-    return bounds[0] + (bounds[1] - bounds[0]) * draw
-
-
-def _between(bounds: tuple[int, int], draw: Floats) -> Indices:
+def _whole(bounds: tuple[int, int], draw: Floats) -> Indices:
     """``draw`` in [0, 1) as a whole number from the first bound to the last, both included."""
     return bounds[0] + np.floor(draw * (bounds[1] - bounds[0] + 1)).astype(np.int64)
 

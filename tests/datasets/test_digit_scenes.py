@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.datasets import digit_scenes as made
+from tasks.datasets import painting
 from tasks.datasets.images import uniform
 
 DIGESTS = {
@@ -48,7 +49,7 @@ def test_no_photograph_pixel_serves_two_splits():
     place[..., 0] = np.arange(width) // 40
     used = {}
     for split in SPLITS:
-        crops = made._crops(place, split, uniform((1,), 3 * 3000).reshape(3, -1))
+        crops = painting.crops(place, 28, made.places(split), made.BAND_COUNT, uniform((1,), 3 * 3000).reshape(3, -1))
         used[split] = set(np.unique(crops[..., 0]).tolist())
         assert used[split] == set(made.BANDS[split])
     assert not used["train"] & used["test"] and not used["train"] & used["validation"]
@@ -61,7 +62,9 @@ def test_crops_reach_both_photographs_and_every_corner_of_a_band():
     photographs[1, ..., 0] = 1
     photographs[..., 1] = np.arange(height)[:, None] // 2
     photographs[..., 2] = np.arange(640) % 40
-    crops = made._crops(photographs, "test", uniform((2,), 3 * 5000).reshape(3, -1))
+    crops = painting.crops(
+        photographs, 28, made.places("test"), made.BAND_COUNT, uniform((2,), 3 * 5000).reshape(3, -1)
+    )
     assert set(np.unique(crops[..., 0])) == {0, 1}
     assert crops[..., 1].min() == 0 and crops[..., 1].max() == (height - 1) // 2
     assert (crops[:, 0, 0, 2].min(), crops[:, 0, -1, 2].max()) == (0, 39)
@@ -73,38 +76,16 @@ def test_the_mask_is_exactly_where_paint_went(split):
     ink, labels = made.digits()
     source = made.sources(labels, split)
     draws = uniform((made.VERSION, list(made.COUNTS).index(split)), len(source) * 12).reshape(12, -1)
-    opacity = made._opacity(made._paint(ink[source], draws[:4]), draws[4])
-    background = made._crops(made.photographs(), split, draws[5:8])
-    black = made._composite(background, np.zeros((len(source), 3), dtype=np.int64), opacity)
-    white = made._composite(background, np.full((len(source), 3), 255), opacity)
+    tangent = made.LARGEST_TILT * (2 * draws[1] - 1)
+    enlarged = painting.enlarged(ink[source], 28, 0.8 + 0.2 * draws[0], tangent, draws[2:4])
+    opacity = painting.opacity(enlarged, 0.8 + 0.2 * draws[4])[..., None]
+    background = painting.crops(made.photographs(), 28, made.places(split), made.BAND_COUNT, draws[5:8])
+    black = painting.painted(background, np.zeros(3, dtype=np.int64), opacity)
+    white = painting.painted(background, np.full(3, 255), opacity)
     scenes = made.digit_scenes(split)
     assert scenes.masks is not None
-    assert np.array_equal((black != white).any(axis=1), scenes.masks.astype(bool))
+    assert np.array_equal((black != white).any(axis=3), scenes.masks.astype(bool))
     bare = np.broadcast_to(scenes.masks[:, None] == 0, scenes.images.shape)
     assert np.array_equal(scenes.images[bare], background.transpose(0, 3, 1, 2)[bare])
     assert 0.2 < scenes.masks.mean() < 0.5
     assert scenes.masks.any(axis=(1, 2)).all() and not scenes.masks.all(axis=(1, 2)).any()
-
-
-def test_an_upright_full_size_digit_is_scipy_s_bilinear_enlargement():
-    from scipy.ndimage import map_coordinates
-
-    ink, _ = made.digits()
-    draws = np.array([[1.0] * 5, [0.5] * 5, [0.5] * 5, [0.5] * 5])
-    grid = (np.arange(28) + 0.5) * 8 / 28 - 0.5
-    y, x = np.meshgrid(grid, grid, indexing="ij")
-    painted = made._paint(ink[:5], draws)
-    for drawn, digit in zip(painted, ink[:5], strict=True):
-        padded = np.pad(digit, 2)
-        np.testing.assert_allclose(drawn, map_coordinates(padded, [y + 2, x + 2], order=1), atol=1e-12)
-
-
-def test_the_tilt_reaches_fifteen_degrees_either_way_and_no_further():
-    dot = np.zeros((2, 8, 8))
-    dot[:, 4, 7] = dot[:, 3, 7] = 1  # centred vertically, at the right edge
-    draws = np.array([[0.9, 0.9], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
-    painted = made._paint(dot, draws)
-    rows, columns = np.mgrid[:28, :28] - 13.5
-    weight = painted.sum(axis=(1, 2))
-    y, x = (painted * rows).sum(axis=(1, 2)) / weight, (painted * columns).sum(axis=(1, 2)) / weight
-    np.testing.assert_allclose(np.degrees(np.arctan2(y, x)), [15, -15], atol=1.0)

@@ -74,7 +74,7 @@ def test_masks_are_exactly_where_paint_went(splits, monkeypatch):
         assert np.array_equal(on_black.images.any(axis=3), scenes.labels > 0)
         number = list(made.COUNTS).index(split)
         places = uniform((made.VERSION, made.SIDE, number, 0), 4 * len(scenes)).reshape(4, -1)
-        background = made._crops(photographs, split, places[1:])
+        background = made.crops(photographs, made.SIDE, made.places(split), made.BAND_COUNT, places[1:])
         bare = scenes.labels == 0
         assert np.array_equal(scenes.images[bare], background[bare])
 
@@ -85,7 +85,9 @@ def test_no_photograph_pixel_serves_two_splits():
     place[1, ..., 0] += 8
     used = {}
     for split in SPLITS:
-        crops = made._crops(place, split, uniform((1,), 3 * 3000).reshape(3, -1))
+        crops = made.crops(
+            place, made.SIDE, made.places(split), made.BAND_COUNT, uniform((1,), 3 * 3000).reshape(3, -1)
+        )
         used[split] = set(np.unique(crops[..., 0]).tolist())
         assert used[split] == {8 * k + band for k, bands in enumerate(made.BANDS[split]) for band in bands}
     assert sum(len(bands) for bands in used.values()) == len(set.union(*used.values())) == 16
@@ -97,7 +99,9 @@ def test_crops_reach_both_photographs_and_every_corner_of_a_band():
     photographs[1, ..., 0] = 1
     photographs[..., 1] = np.arange(height)[:, None] // 2
     photographs[..., 2] = np.arange(640) % 80
-    crops = made._crops(photographs, "test", uniform((2,), 3 * 3000).reshape(3, -1))
+    crops = made.crops(
+        photographs, made.SIDE, made.places("test"), made.BAND_COUNT, uniform((2,), 3 * 3000).reshape(3, -1)
+    )
     assert set(np.unique(crops[..., 0])) == {0, 1}
     assert crops[..., 1].min() == 0 and crops[..., 1].max() == (height - 1) // 2
     assert (crops[:, 0, 0, 2].min(), crops[:, 0, -1, 2].max()) == (0, 79)

@@ -166,13 +166,13 @@ def test_a_table_without_a_baseline_has_no_figures() -> None:
     assert POWER.tables([block_of({"kd": KD, "at": NONE})]) == []
 
 
-@pytest.mark.parametrize("suite", ["quick", "seg-quick", "diffusion-quick", "diffusion-digits"])
+@pytest.mark.parametrize("suite", ["quick", "seg-quick", "diffusion-quick"])
 def test_committed_records_give_figures_that_hold_together(suite: str) -> None:
     """The interval of the reference's effect is on one side of 0 exactly where the score table has p < 0.05."""
     blocks = report.load(LEADERBOARDS / suite, suite).blocks
     for block in blocks:
         merit = measure(block)
-        assert merit.gap and merit.gap > 0 and merit.cost_s and merit.seeds == 3 and merit.smallest
+        assert merit.gap and merit.gap > 0 and merit.cost_s and merit.seeds >= 3 and merit.smallest
         line = next(line for line in block.lines if line.label == merit.reference)
         p = ranking.Tested(block).differences[id(line)].p
         assert merit.effect_low is not None and merit.effect_high is not None and p is not None

@@ -20,6 +20,8 @@ from suites.work.folder import WorkFolder
 from suites.work.locks import acquire, forget
 
 FROZEN = Path(__file__).resolve().parents[2] / "results" / "records"
+AS_THEN = str(FROZEN / "quick-of-schema-2.yaml")
+"""The suite quick of that time."""
 KEPT = (
     *("status", "reason", "scores", "primary", "curves", "cost", "capabilities", "data_digest", "environment"),
     "attempts",
@@ -54,14 +56,14 @@ def test_a_store_of_the_first_schema_becomes_the_frozen_one_of_the_second(first:
 
 def test_suites_take_brought_up_cells_for_their_own_and_others_for_none(first: Path) -> None:
     def done() -> int:
-        return sum(row.state == "done" for row in make_plan(expand("quick"), Store(first), 1).rows)
+        return sum(row.state == "done" for row in make_plan(expand(AS_THEN), Store(first), 1).rows)
 
     told = f"store '{first}': 4 records are of an earlier version"
     assert told in adm("plan", "quick", "--store", first).err and done() == 0
     assert f"run adm migrate --store {first} first" in refusal("run", "quick", "--store", first)
     bring_up(Store(first))
     assert done() == 3 and told not in adm("plan", "quick", "--store", first).err
-    teacher = next(cell for cell in expand("quick").artefacts)
+    teacher = next(cell for cell in expand(AS_THEN).artefacts)
     learners = [r for r in Store(first).records()[0].values() if r.teacher]
     assert {record.teacher.cell_id for record in learners if record.teacher} == {teacher.id}
 
@@ -101,7 +103,7 @@ def test_an_unknown_protocol_keeps_its_ids_and_its_tables_until_its_file_is_name
 
 def test_the_work_folders_tell_their_protocols_and_go_along(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = next(r for r in Store(first).records()[0].values() if r.cell.regime == "alone")
-    planned = expand("quick").artefacts[0]
+    planned = expand(AS_THEN).artefacts[0]
     work = WorkFolder.of(first, teacher.id).path
     work.mkdir(parents=True)
     (work / "weights.safetensors").write_text("weights")

@@ -79,10 +79,12 @@ def test_trials_are_scored_on_validation_data_and_so_is_their_teacher() -> None:
     assert {row.cell.protocol_digest for row in trials.suite.rows}.isdisjoint(c.cell.protocol_digest for c in cells)
 
 
-def test_the_twin_of_a_protocol_is_the_one_that_was_written_by_hand() -> None:
-    name, twin = on_validation(*load_protocol("digit-scenes-quick"))
+def test_the_twin_of_a_protocol_differs_in_the_split_that_is_scored_alone() -> None:
+    name, protocol = load_protocol("digit-scenes-quick")
+    name, twin = on_validation(name, protocol)
     assert name == "digit-scenes-quick-validation"
-    assert protocol_digest(twin) == protocol_digest(load_protocol("digit-scenes-choose")[1])
+    assert twin.data == {**protocol.data, "scored": "validation"} and twin.recipe == protocol.recipe
+    assert protocol_digest(twin) != protocol_digest(protocol)
     assert on_validation(name, twin) == (name, twin)
 
 
