@@ -47,8 +47,8 @@ def digit_hues(split: Split) -> ImageSet:
     ink = painting.enlarged(glyphs[source], SIDE, scale, tangent, draws[2:4])
     opacity = painting.opacity(ink, painting.between((SMALLEST_OPACITY, 1), draws[4]))
     sixth = 6 / len(HUES) * (hue + STRAY * (draws[8] + draws[9] - 1))
-    colour = painting.hued(sixth, painting.between(SATURATION, draws[10]), painting.between(VALUE, draws[11]))
-    colour = np.floor(colour * 255 + 0.5).astype(np.int64)
+    hued = painting.hued(sixth, painting.between(SATURATION, draws[10]), painting.between(VALUE, draws[11]))
+    colour = np.floor(hued * 255 + 0.5).astype(np.int64)
     background = painting.crops(photographs(), SIDE, digit_scenes.places(split), BAND_COUNT, draws[5:8])
     images = painting.painted(background, colour[:, None, None], opacity[..., None])
     return ImageSet(
