@@ -71,7 +71,7 @@ class ADM(Method):
         """``auto`` is form H for image labels and W for dense predictions, identity width where widths agree.
 
         The paper's weights are not known to us; 0.3 was the best of 0.1, 0.3 and 1 on digit-scenes' validation split
-        (suite ``choose-quick``, docs/quick-settings.md).
+        (docs/quick-settings.md).
 
         Attributes:
             form: ``auto``, ``H``, ``M`` or ``W``.
