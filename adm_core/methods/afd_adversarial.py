@@ -51,12 +51,13 @@ class AdversarialFeatures(Method):
         """T is the paper's; the learning rate is our choice.
 
         Attributes:
-            weight: of the term that must pass the critic.
+            weight: of the term that must pass the critic. On digit-scenes with AdamW 1 keeps a student of eight layers
+                from learning anything, as its critic is never fooled; 0.1 does not.
             temperature: T.
             critic_lr: learning rate of the critics' Adam, whose betas are 0.5 and 0.999.
         """
 
-        weight: Annotated[float, Field(gt=0)] = searched(1.0, 0.1, 10.0)
+        weight: Annotated[float, Field(gt=0)] = searched(1.0, 0.01, 10.0)
         temperature: Annotated[float, Field(gt=0)] = searched(3.0, 1.0, 8.0)
         critic_lr: Annotated[float, Field(gt=0)] = 2e-4
 

@@ -54,14 +54,15 @@ class PeerCollaborative(Method):
             weight: of the divergences when fully risen.
             temperature: T.
             ramp: share of training over which w rises to 1.
-            decay: largest α.
+            decay: largest α. Averages look back over about 1 / (1 - decay) steps: of a training of some hundred steps
+                they keep what networks were at its beginning, and a smaller decay is wanted.
             networks: equal networks in all.
         """
 
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         temperature: Annotated[float, Field(gt=0)] = searched(3.0, 1.0, 8.0)
         ramp: Annotated[float, Field(ge=0, le=1)] = 4 / 15
-        decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+        decay: Annotated[float, Field(ge=0, lt=1)] = searched(0.999, 0.9, 0.999, scale="linear")
         networks: Annotated[int, Field(ge=2)] = 3
 
     @property
