@@ -52,6 +52,25 @@ def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor | None = N
     return (maps[0] - maps[1]).pow(2).mean()
 
 
+def factor_distance(
+    student: Tensor, teacher: Tensor, factor: Literal["tensor", "attention"], mask: Tensor | None = None
+) -> Tensor:
+    """Mean absolute difference of factors of length one (Kim et al., arXiv:1802.04977, eq. 4, p = 1): a scalar.
+
+    Args:
+        student: [B, C, H, W].
+        teacher: of the same shape.
+        factor: an image's whole ``tensor``, or its :func:`attention_map`.
+        mask: bool [B, ., .] of any size; positions where it is false are no part of a factor; None: all are.
+    """
+    if factor == "attention":
+        own, theirs = attention_map(student, mask), attention_map(teacher, mask)
+    else:
+        kept = 1 if mask is None else at_size(mask, student.shape[2:])[:, None]
+        own, theirs = (F.normalize((f * kept).flatten(1), dim=1) for f in (student, teacher))
+    return (own - theirs).abs().mean()
+
+
 def residual_attention(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
     """Mean squared difference of how attention changes from level to level: the pixel-wise similarity of DSD.
 
