@@ -136,6 +136,12 @@ def make_width_adapters(taps: Iterable[str], student: Shapes, teacher: Shapes) -
     return nn.ModuleList(make_width_adapter(*pair, bias=False) for pair in widths)
 
 
+def make_generator(width: int) -> nn.Sequential:
+    """What restores a map part of which is hidden: two 3×3 convolutions with ReLU between (Yang et al., 2205.01529)."""
+    convolutions = [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
+    return nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1])
+
+
 def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Sequential:
     """FitNet's regressor from the student's map to the teacher's shape: convolution, batch norm, ReLU.
 
