@@ -123,6 +123,14 @@ def make_projector(student_width: int, teacher_width: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(student_width, teacher_width, 1, bias=False), nn.BatchNorm2d(teacher_width))
 
 
+def make_embedding_head(student_width: int, teacher_width: int) -> nn.Sequential:
+    """CIRKD's projector: 1×1 convolution, batch normalisation, ReLU and another 1×1 convolution, without biases."""
+    return nn.Sequential(
+        *(nn.Conv2d(student_width, teacher_width, 1, bias=False), nn.BatchNorm2d(teacher_width), nn.ReLU()),
+        nn.Conv2d(teacher_width, teacher_width, 1, bias=False),
+    )
+
+
 def make_width_adapter(student_width: int, teacher_width: int, bias: bool) -> nn.Module:
     """A plain 1×1 convolution from the student's width to the teacher's; where they agree, the identity."""
     if student_width == teacher_width:

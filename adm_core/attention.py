@@ -1,4 +1,4 @@
-"""Attention that refines a map by its channels, then by its positions (CBAM, Woo et al., arXiv:1807.06521)."""
+"""Attention that refines a map: by channels and positions (CBAM, arXiv:1807.06521), or by all other positions."""
 
 from __future__ import annotations
 
@@ -47,3 +47,32 @@ class ConvolutionalAttention(nn.Module):
         scores = self.positions(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1))
         weighed: Tensor = x * scores.sigmoid()
         return weighed
+
+
+class GlobalContext(nn.Module):
+    """Every position gathers from all others: ``h([x, g(softmax(q kᵀ / √d) v)])``, q, k and v of d = C / 2 channels.
+
+    g and h are 1×1 convolutions with batch normalisation and ReLU; no convolution has a bias (CIRKDv2's "GCN", as in
+    the authors' code, winycg/CIRKD at dab64db). Takes memory for (H W)² numbers per image.
+
+    Args:
+        width: channels of the maps, C, at least 2.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.nodes = nn.Conv2d(width, 3 * (width // 2), 1, bias=False)
+        self.gathered = _activated(width // 2, width)
+        self.joined = _activated(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → the same shape."""
+        query, key, value = self.nodes(x).flatten(2).chunk(3, 1)
+        shares = (query.transpose(1, 2) @ key / query.shape[1] ** 0.5).softmax(2)
+        context = self.gathered((value @ shares.transpose(1, 2)).unflatten(2, x.shape[2:]))
+        joined: Tensor = self.joined(torch.cat([x, context], 1))
+        return joined
+
+
+def _activated(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
