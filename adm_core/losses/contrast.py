@@ -75,11 +75,12 @@ def patch_contrast(
         """[B · patches, positions of a patch, ...] of maps [B, ..., h, w]."""
         h, w = (side // patch * patch for side in maps.shape[-2:])
         cells = maps[..., :h, :w].unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch))
-        return cells.movedim((-4, -2, -3, -1), (1, 2, 3, 4)).flatten(0, 2).flatten(1, 2)
+        patches: Tensor = cells.movedim((-4, -2, -3, -1), (1, 2, 3, 4)).flatten(0, 2).flatten(1, 2)
+        return patches
 
     own, theirs = (cut(F.max_pool2d(maps, pool)) for maps in (student, teacher))
-    units = [maps.unflatten(2, (groups, -1)).flatten(1, 2) for maps in (own, theirs)]
-    logits = -torch.cdist(*units, p=1) / temperature
+    own, theirs = (maps.unflatten(2, (groups, -1)).flatten(1, 2) for maps in (own, theirs))
+    logits = -torch.cdist(own, theirs, p=1) / temperature
     of_group = torch.arange(logits.shape[1], device=logits.device) % groups
     same, itself = of_group[:, None] == of_group, torch.eye(len(of_group), dtype=torch.bool, device=logits.device)
     hidden, valid = same & ~itself, None

@@ -101,9 +101,9 @@ class CIRKDv2(CIRKD):
         target, _ = cross_image.as_positions(fixed, valid)
         offered = cross_image.choose_rows(target, there, s.queued_channels, step.generator)
         self._waiting += (("channel", *offered),)
-        sampled = self.parts["channel"].sample(s.channel_contrast, *offered, step.generator)  # type: ignore[operator]
+        contrast, seen = self.parts["channel"].sample(s.channel_contrast, *offered, step.generator)  # type: ignore[operator]
         batch = cross_image.pixel_relations(projected, target, there, s.temperature)
-        memory = cross_image.contrast_relations(projected, target, there, *sampled, s.temperature)
+        memory = cross_image.contrast_relations(projected, target, there, contrast, seen, s.temperature)
         return {
             "channel_minibatch": s.channel_minibatch * batch,
             "channel_memory": s.channel_memory * memory,
