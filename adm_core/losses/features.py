@@ -124,6 +124,23 @@ def squared_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = Non
     return error.sum() / len(error)
 
 
+def direction_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``1/B ||student / ||student|| - teacher / ||teacher|| ||²``, each norm that of the whole batch's valid positions.
+
+    Between 0 and 4 / B (Mansourian et al., arXiv:2403.05451, as in the authors' code).
+
+    Args:
+        student: [B, C, H, W].
+        teacher: of the same shape.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    if mask is not None:
+        void = ~at_size(mask, student.shape[2:])[:, None]
+        student, teacher = student.masked_fill(void, 0.0), teacher.masked_fill(void, 0.0)
+    difference: Tensor = unit(student.flatten(), dim=0) - unit(teacher.flatten(), dim=0)
+    return difference.pow(2).sum() / len(student)
+
+
 def normalised_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth L1 of vectors [..., C] to the teacher's, each of which is brought to mean 0 and variance 1: [...].
 
