@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+
+NOISES = ("symmetric", "asymmetric", "instance")
+"""Kinds of label noise."""
 
 
 @dataclass(frozen=True)
@@ -11,13 +13,13 @@ class LabelNoise:
     """Wrong labels among those trained on; validation and test keep theirs.
 
     Attributes:
-        kind: ``symmetric`` (any other class, each as likely), ``asymmetric`` (one class that is taken for it) or
-            ``instance`` (a class that the picture decides).
+        kind: of :data:`NOISES`: ``symmetric`` (any other class, each as likely), ``asymmetric`` (the class that it is
+            taken for) or ``instance`` (a class that the picture decides).
         rate: share of the training labels that are wrong, in (0, 1).
         seed: of the draws.
     """
 
-    kind: Literal["symmetric", "asymmetric", "instance"]
+    kind: str
     rate: float
     seed: int = 0
 

@@ -36,13 +36,12 @@ class SharedTeacher:
         """What it shows on a micro-batch; ``seed`` is that part's, as in :meth:`Distiller.views`."""
         sow(batch.teacher_input.device, seed, "teacher")
         view, _ = self._showing.show(self._network, batch.teacher_input, batch, False, False)
-        beside: list[View | None] = []
+        frozen, beside = {"teacher": (self._network, False)}, dict[str, View]()
         for wanted, name in ((self._extra, "extra"), (self._unlabelled, "unlabelled")):
-            inputs = getattr(batch, f"{name}_input") if wanted else None
-            frozen = {"teacher": (self._network, False)}
-            shown = None if inputs is None else self._showing.beside(name, inputs, batch, frozen, seed)
-            beside.append(shown and shown["teacher"])
-        return Shown(view, *beside)
+            inputs = getattr(batch, f"{name}_input")
+            if wanted and inputs is not None:
+                beside[name] = self._showing.beside(name, inputs, batch, frozen, seed)["teacher"]
+        return Shown(view, **beside)
 
 
 def share_teachers(distillers: Sequence[Distiller]) -> list[SharedTeacher | None]:

@@ -93,6 +93,8 @@ class Task(ABC):
         higher_is_better: its direction.
         unit: its unit, e.g. ``%``; empty where it has none.
         costs: what the last evaluation took, by name in a record's cost, beside what the loop measures.
+        noise: what label noise came to: ``digest`` (SHA-256) of the labels, how many are ``flipped`` of how many
+            ``examples``; empty where there is none.
     """
 
     benchmark: str
@@ -103,6 +105,7 @@ class Task(ABC):
     higher_is_better: bool
     unit: str
     costs: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    noise: Mapping[str, str | int] = MappingProxyType({})
 
     @abstractmethod
     def __init__(self, context: TaskContext) -> None:

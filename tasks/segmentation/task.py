@@ -17,11 +17,14 @@ from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
 from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
+from adm_core.seeds import derive
 from adm_core.taps import Network, unwrap
 from adm_core.task import Scores, Task, TaskContext
 from adm_core.yaml_file import read_mapping
 from tasks import datasets
+from tasks.datasets.loading import with_unlabelled
 from tasks.datasets.scenes import VOID
+from tasks.datasets.shifts import shifted
 from tasks.datasets.splits import open_splits
 from tasks.known_scores import Judged, KnownScores
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
@@ -46,7 +49,8 @@ class SegmentationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
-        context.check_needs()
+        shift = context.condition.shift if context.condition else None
+        context.check_needs(unlabelled=shift is not None)
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in _BENCHMARKS:
             raise unknown("benchmark", self.benchmark, _BENCHMARKS)
@@ -61,10 +65,16 @@ class SegmentationTask(Task):
             self.settings, lambda split: datasets.load(name, split, *given), self.benchmark, self.classes
         )
         self.train, self.validation, self.test = opened
-        views = 2 if context.needs.views == "own" else 1
-        self.loader = TrainingBatches(
-            self.train, self.settings, protocol.recipe.batch_size, context.seed, self.device, views
-        )
+        views, batch_size = 2 if context.needs.views == "own" else 1, protocol.recipe.batch_size
+        self.loader = TrainingBatches(self.train, self.settings, batch_size, context.seed, self.device, views)
+        self.unlabelled: TrainingBatches | None = None
+        if shift is not None:
+            self.test = shifted(self.test, shift, context.artefacts)
+        if shift is not None and context.needs.unlabelled:
+            # where crops are drawn by what they show, labels would have a say
+            blind = self.settings.model_copy(update={"class_limit": 1.0})
+            pictures, seed = shifted(self.train, shift, context.artefacts), derive(context.seed, "unlabelled")
+            self.unlabelled = TrainingBatches(pictures, blind, batch_size, seed, self.device)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
@@ -97,7 +107,8 @@ class SegmentationTask(Task):
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0) from step ``start`` on."""
-        return self.loader.batches(epoch, start)
+        labelled = self.loader.batches(epoch, start)
+        return with_unlabelled(labelled, self.unlabelled.batches(epoch, start)) if self.unlabelled else labelled
 
     def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of logits [B, K, h, w], interpolated to the labels' size, per pixel of labels [B, H, W]."""
