@@ -110,9 +110,9 @@ class Showing:
             weight * masked_mean(self.task_loss(seen[tap].float(), batch), batch.mask)
             for tap, weight in further.items()
         ]
-        view = self._view(network, prediction, {tap: seen[tap].float() for tap in self.taps}, batch, gradients)
-        if inputs is batch.unlabelled_input:
-            view = replace(view, task_loss=_no_labels)
+        features, labelled = {tap: seen[tap].float() for tap in self.taps}, inputs is not batch.unlabelled_input
+        view = self._view(network, prediction, features, batch, gradients and labelled)
+        view = view if labelled else replace(view, task_loss=_no_labels)
         if branches:
             ends = (self._show_end(b, seen[b.after], view.features, inputs, batch) for b in branches)
             view = replace(view, branches=(view, *ends))

@@ -50,6 +50,10 @@ def pictures() -> NDArray[np.uint8]:
     return np.concatenate(rows)
 
 
+def _framed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
+
+
 def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     times = SIDE // picture.shape[0]
     return picture.repeat(times, 0).repeat(times, 1)

@@ -93,8 +93,12 @@ class Shift(Stored):
 class Condition(Stored):
     """What is made of a benchmark: label noise in training, a shift between training and test, or both."""
 
-    noise: LabelNoise | None = None
-    shift: Shift | None = None
+    noise: LabelNoise | None = Field(
+        None, description="of the training labels; left out where there is none", exclude_if=lambda noise: noise is None
+    )
+    shift: Shift | None = Field(
+        None, description="of the pictures; left out where there is none", exclude_if=lambda shift: shift is None
+    )
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:

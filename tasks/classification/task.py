@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adm_core import checkpoint
 from adm_core.batch import Batch
-from adm_core.condition import Condition
+from adm_core.condition import Condition, LabelNoise, Shift
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
 from adm_core.method import Facts, Needs
@@ -27,15 +27,14 @@ from tasks.classification.batches import InMemoryBatches, evaluation_batches
 from tasks.classification.networks import normalisation
 from tasks.datasets.class_folders import list_images
 from tasks.datasets.images import ImageSet
-from tasks.datasets.label_noise import Noisy, noisy
 from tasks.datasets.loading import with_unlabelled
-from tasks.datasets.shifts import shifted
 from tasks.datasets.source import Split
 from tasks.datasets.splits import open_splits
 from tasks.known_scores import Judged, KnownScores
 
 if TYPE_CHECKING:
     from tasks.classification.folder_batches import FolderBatches
+    from tasks.datasets.label_noise import Noisy
 
 EVALUATION_BATCH = 500
 MOST_FLIPPED = 10_000
@@ -72,22 +71,35 @@ class ClassificationTask(Task):
             self.settings, lambda split: _load(context, self.spec, split), self.benchmark, self.classes
         )
         self.train, self.validation, self.test = opened
-        self.noisy = noisy(self.train, condition.noise, _taken_for(self.spec)) if condition.noise else None
-        if self.noisy:
-            self.train, flipped = self.noisy.train, len(self.noisy.flipped)
-            self.noise = {"digest": self.noisy.digest, "flipped": flipped, "examples": len(self.train)}
-        size, self.unlabelled = protocol.recipe.batch_size, None
-        self.loader = self._make_loader(self.train, size, context.seed, context.needs)
+        self.noisy: Noisy[Any] | None = None
+        self.unlabelled: InMemoryBatches | FolderBatches | None = None
+        if condition.noise:
+            self._make_noisy(condition.noise)
+        self.loader = self._make_loader(self.train, protocol.recipe.batch_size, context.seed, context.needs)
         if condition.shift:
-            self.test = shifted(self.test, condition.shift, context.artefacts)
-        if condition.shift and context.needs.unlabelled:
-            pictures = shifted(self.train, condition.shift, context.artefacts)
-            self.unlabelled = self._make_loader(pictures, size, derive(context.seed, "unlabelled"), Needs())
+            self._shift(condition.shift, context)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
         self.known = KnownScores(context, self.data_digest)
+
+    def _make_noisy(self, noise: LabelNoise) -> None:
+        """Put wrong labels among those that are trained on."""
+        from tasks.datasets.label_noise import noisy  # loads scipy, which benchmarks as they are do without
+
+        self.noisy = noisy(self.train, noise, _taken_for(self.spec))
+        self.train, flipped = self.noisy.train, len(self.noisy.flipped)
+        self.noise = {"digest": self.noisy.digest, "flipped": flipped, "examples": len(self.train)}
+
+    def _shift(self, shift: Shift, context: TaskContext) -> None:
+        """Change the pictures that are scored; where the method asks for them, give training pictures so changed."""
+        from tasks.datasets.shifts import shifted  # loads scipy
+
+        self.test = shifted(self.test, shift, context.artefacts)
+        if context.needs.unlabelled:
+            pictures, seed = shifted(self.train, shift, context.artefacts), derive(context.seed, "unlabelled")
+            self.unlabelled = self._make_loader(pictures, context.protocol.recipe.batch_size, seed, Needs())
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
         """Build one network for this benchmark's classes and image size, on the device.

@@ -13,6 +13,7 @@ from torch import Tensor
 from adm_core import checkpoint
 from adm_core.align import resize_map
 from adm_core.batch import Batch
+from adm_core.condition import Shift
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
 from adm_core.method import Facts
@@ -24,7 +25,6 @@ from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.datasets.loading import with_unlabelled
 from tasks.datasets.scenes import VOID
-from tasks.datasets.shifts import shifted
 from tasks.datasets.splits import open_splits
 from tasks.known_scores import Judged, KnownScores
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
@@ -69,17 +69,23 @@ class SegmentationTask(Task):
         self.loader = TrainingBatches(self.train, self.settings, batch_size, context.seed, self.device, views)
         self.unlabelled: TrainingBatches | None = None
         if shift is not None:
-            self.test = shifted(self.test, shift, context.artefacts)
-        if shift is not None and context.needs.unlabelled:
-            # where crops are drawn by what they show, labels would have a say
-            blind = self.settings.model_copy(update={"class_limit": 1.0})
-            pictures, seed = shifted(self.train, shift, context.artefacts), derive(context.seed, "unlabelled")
-            self.unlabelled = TrainingBatches(pictures, blind, batch_size, seed, self.device)
+            self._shift(shift, context)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
         self.known = KnownScores(context, self.data_digest)
+
+    def _shift(self, shift: Shift, context: TaskContext) -> None:
+        """Change the pictures that are scored; where the method asks for them, give training pictures so changed."""
+        from tasks.datasets.shifts import shifted  # loads scipy, which benchmarks as they are do without
+
+        self.test = shifted(self.test, shift, context.artefacts)
+        if context.needs.unlabelled:
+            # where crops are drawn by what they show, labels would have a say
+            blind = self.settings.model_copy(update={"class_limit": 1.0})
+            pictures, seed = shifted(self.train, shift, context.artefacts), derive(context.seed, "unlabelled")
+            self.unlabelled = TrainingBatches(pictures, blind, context.protocol.recipe.batch_size, seed, self.device)
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
         """Build one network for this benchmark's classes, on the device.
