@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Setup:
     def __post_init__(self) -> None:
         self.method = registry.create(self.spec, self.settings)
         kind: PredictionKind = "denoiser" if self.form == "denoisers" else "class_logits"
-        batch = tiny_batch(form=self.form)
+        batch = self.batch(0)
         example = tuple(given[:2] for given in (batch.student_input, *batch.conditions))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(3)
@@ -117,3 +118,14 @@ class Setup:
     def batch(self, seed: int) -> Batch:
         """A random batch with what the method asks of batches: own or stronger views, balanced classes."""
         return tiny_batch(seed, self.method.needs, self.form)
+
+    def moments(self) -> list[float]:
+        """A share of training in each of the method's phases, the last one included."""
+        ends = list(itertools.accumulate((phase.share for phase in self.method.needs.phases), initial=0.0))
+        return [(start + end) / 2 for start, end in itertools.pairwise([*ends, 1.0])]
+
+
+def by_role(losses: Losses) -> list[tuple[str, Mapping[str, Tensor]]]:
+    """The terms for each role, ``parts`` among them, as they are named."""
+    own = [("student", losses.student), ("teacher", losses.teacher), ("parts", losses.parts)]
+    return own + list(losses.peers.items())
