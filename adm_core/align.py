@@ -160,3 +160,8 @@ def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> n
     else:
         raise AdmError(f"no hint regressor from {h_s}x{w_s} to {h_t}x{w_t}: the student's map is too small")
     return nn.Sequential(convolution, nn.BatchNorm2d(c_t), nn.ReLU())
+
+
+def make_generator(width: int) -> nn.Sequential:
+    """MGD's generator of a map from part of it: two 3×3 convolutions of this width, ReLU between them."""
+    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))

@@ -170,3 +170,24 @@ class Counter(nn.Module):
     def set_extra_state(self, state: int) -> None:
         """Take up the number of a checkpoint."""
         self.count = int(state)
+
+
+class RunningMean(nn.Module):
+    """A moving average of a scalar that a method steers by: ``v ← momentum · v + (1 - momentum) · new``.
+
+    Args:
+        start: v before the first update.
+        momentum: in [0, 1].
+    """
+
+    value: Tensor
+
+    def __init__(self, start: float, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("value", torch.tensor(start))
+
+    @torch.no_grad()
+    def update(self, new: Tensor) -> None:
+        """Take in a scalar."""
+        self.value.lerp_(new.to(self.value.dtype), 1 - self.momentum)
