@@ -41,3 +41,18 @@ def supervised_contrast(similarity: Tensor, target: Tensor) -> Tensor:
     log_p = similarity.masked_fill(itself, -1e9).log_softmax(1)  # finite, so that one example alone gives zero
     each = -log_p.masked_fill(~positive, 0.0).sum(1) / positive.sum(1).clamp_min(1)
     return masked_mean(each, positive.any(1))
+
+
+def kantorovich_contrast(scores: Tensor, known: Tensor) -> Tensor:
+    """``mean_i≠j g_ij - mean_i g_ii``: what a critic g scores other pairs higher by than an example with itself.
+
+    With g of Lipschitz constant 1 its negative is the dual form of the Wasserstein distance between joint and
+    independent pairs (Kantorovich & Rubinstein). Means are over examples, and pairs of examples, that there are.
+
+    Args:
+        scores: g, [B, B].
+        known: bool [B].
+    """
+    both = known[:, None] & known
+    itself = torch.eye(len(known), dtype=torch.bool, device=known.device)
+    return masked_mean(scores, both & ~itself) - masked_mean(scores.diagonal(), known)

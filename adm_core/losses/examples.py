@@ -132,7 +132,7 @@ def kernel_congruence(student: Tensor, teacher: Tensor, gamma: float, order: int
 def linear_cka(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """``|YᵀX|² / (|XᵀX| |YᵀY|)`` of flattened features centred over the batch, Frobenius norms: in [0, 1].
 
-    Linear centred kernel alignment (Kornblith et al., arXiv:1905.00414, eq. 3), computed from the products of examples
+    Linear centred kernel alignment (Kornblith et al., arXiv:1905.00414), computed from the products of examples
     [B, B], which give the same norms. It is 1 for equal features, and no turning or scaling of either moves it. Maps
     are not averaged over positions: void ones are set to zero.
 
@@ -154,7 +154,8 @@ def linear_cka(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> 
         return centred @ centred.T
 
     own, other = gram(student), gram(teacher)
-    return (own * other).sum() / (own.norm() * other.norm()).clamp_min(1e-12)
+    likeness: Tensor = (own * other).sum() / (own.norm() * other.norm()).clamp_min(1e-12)
+    return likeness
 
 
 def _vectors(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

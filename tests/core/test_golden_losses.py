@@ -86,7 +86,7 @@ def scattered(*shape, phase):
     return torch.sin(torch.arange(count, dtype=torch.float64) ** 2 * 0.7 + phase).float().view(shape)
 
 
-PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered}
+PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered, "wcord": scattered}
 SURE = {"crld": 2}
 """What the teacher's logits are multiplied with for methods that follow only what it is sure of."""
 PASSES = {"wkd-l": "pass"}
@@ -211,13 +211,25 @@ class Blend(torch.nn.Module):
         return self.layer(noisy) / (1 + timestep).view(-1, 1, 1, 1)
 
 
+class Label(torch.nn.Module):
+    """A classifier of one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, CLASSES)
+
+    def forward(self, images):
+        return self.layer(images.mean((2, 3)))
+
+
 def copies(needs):
     """Those of networks; the student that they may follow has weights of its own."""
-    student = Blend()
+    make = Blend if needs.prediction == "denoiser" else Label
+    student = make()
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.copy_(waves(*parameter.shape, phase=5.0))
-    return {name: NetworkCopy(Blend(), student) for name in needs.copies}
+    return {name: NetworkCopy(make(), student) for name in needs.copies}
 
 
 def shapes(seen, taps):
