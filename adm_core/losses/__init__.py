@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         prototypes,
         relations,
         spatial,
+        teachers,
         transport,
     )
 
@@ -47,6 +48,7 @@ __all__ = [
     "prototypes",
     "relations",
     "spatial",
+    "teachers",
     "transport",
 ]
 
