@@ -98,7 +98,7 @@ class Setup:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        self.distiller.after_step()
+        self.distiller.after_step(self.optimizers[0])
         return outcome
 
     def losses(self, seed: int = 0, progress: float = 0.5) -> Losses:
