@@ -87,8 +87,8 @@ def scattered(*shape, phase):
 
 
 PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered, "wcord": scattered}
-SURE = {"crld": 2}
-"""What the teacher's logits are multiplied with for methods that follow only what it is sure of."""
+SURE = {"crld": 2, "atsen": 4}
+"""What the teacher's logits, and those of copies, are multiplied with for methods that follow only what is sure."""
 PASSES = {"wkd-l": "pass"}
 """What shows a pass over the training set where it is not the teacher: a network as wide as the student."""
 
@@ -274,7 +274,7 @@ def measure(name, regime, settings):
         method = registry.create(name, {name: settings})
         progress = moment * next((phase.share for phase in method.needs.phases), 1.0)
         views, make, both = all_views(method, regime)
-        if name in SURE:
+        if name in SURE and "teacher" in views:
             views["teacher"] = replace(views["teacher"], prediction=SURE[name] * views["teacher"].prediction)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
@@ -317,7 +317,11 @@ def circumstances(method, views, make, progress):
         seen_before = PASSES.get(method.card.name, "teacher")
         passes = ((make(f"{seen_before} {number}", False), step.batch) for number in range(3))
         method.know(method.prepare(passes, replace(tiny_facts(), classes=CLASSES)))
-    copied = ViewsOnDemand({name: lambda name=name: make(name, False) for name in method.needs.copies})
+
+    def surer(seen):
+        return replace(seen, prediction=SURE.get(method.card.name, 1) * seen.prediction)
+
+    copied = ViewsOnDemand({name: lambda name=name: surer(make(name, False)) for name in method.needs.copies})
     extra = {role: make(f"stronger {role}", role != "teacher") for role in views if method.needs.extra_view}
     return replace(step, views=views, extra=extra, copies=copied)
 
