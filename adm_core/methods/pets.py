@@ -63,7 +63,7 @@ class PeriodicExchange(Method):
         Attributes:
             weight: of the divergence.
             confidence: least probability of the class that each teacher names, δ.
-            decay: α.
+            decay: α. It looks back over about 1 / (1 - α) steps: of a training of some hundred steps take less.
             warmup: share of training before the first exchange.
             exchanges: how many there are.
             flow: between student and static teacher.

@@ -31,10 +31,9 @@ class WassersteinContrast(Method):
     authors' best rows add KD: ``kd+wcord``.
 
     A reconstruction: the authors published no code. Verified (abstract): the dual form as a global contrast that bounds
-    mutual information, the primal form as local matching in the batch. Ours: the bilinear critic, which
-    begins as the cosine; the teacher's embedding as a constant of the primal form, which otherwise makes all embeddings
-    one; negatives are the batch's other examples, as one mean, where the paper keeps a memory of the training set. The
-    two weights are the literature's recollection of the paper.
+    mutual information, the primal form as local matching in the batch. Ours: the bilinear critic, which begins as the
+    cosine; the teacher's embedding as a constant of the primal form, which otherwise makes all embeddings one;
+    negatives are the batch's other examples, as one mean, where the paper keeps a memory of the training set.
     """
 
     card = MethodCard(
@@ -48,7 +47,7 @@ class WassersteinContrast(Method):
 
     @dataclass(frozen=True)
     class Settings:
-        """Weights as the literature recalls them; the rest is our choice.
+        """The weights are the paper's from memory, not checked; the rest is our choice.
 
         Attributes:
             tap: an example's vector, or a map to average; denoisers, which have no such classifier, have ``mid``.
