@@ -175,9 +175,7 @@ class Distiller(nn.Module):
         own = self.method.optimizers() if self.active else {}
         for name in own:
             if name not in self.parts:
-                raise AdmError(
-                    f"method '{self.method.card.name}' declares an optimiser for '{name}', which it never built"
-                )
+                raise AdmError(f"method '{self.method.card.name}' declares an optimiser for '{name}', never built")
         return [(self.parts[name], adam) for name, adam in own.items()]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -288,7 +286,9 @@ class Distiller(nn.Module):
         self.phase = phase.name if phase else ""
         let_train(phase, self.networks["student"], self.trained)
 
-    def after_step(self) -> None:
-        """Let the method update what it keeps between steps."""
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the method update what it keeps between steps; the first optimiser's state follows weights that moved."""
         for part in parts_of(self.method):
             part.after_step()
+        for name in self.needs.copies if self.active else ():
+            self.parts[name].exchange_state(optimizer)  # type: ignore[operator]

@@ -96,7 +96,9 @@ def residual_attention(student: Sequence[Tensor], teacher: Sequence[Tensor], mas
     return masked_mean(error.unflatten(1, size), mask)
 
 
-def random_keep(features: Tensor, ratio: float, over: Literal["positions", "channels"], generator: Generator) -> Tensor:
+def random_keep(
+    features: Tensor, ratio: float | Tensor, over: Literal["positions", "channels"], generator: Generator
+) -> Tensor:
     """Zeros, each with probability ``ratio``, and ones, to multiply a map with.
 
     Args:
@@ -210,3 +212,21 @@ def hierarchical_context(student: Tensor, teacher: Tensor, mask: Tensor | None =
         error = error + weight * masked_mean(pooled.pow(2).mean(1), counts)
         total += weight
     return error / total
+
+
+def direction_distance(
+    student: Tensor, teacher: Tensor, over: Literal["maps", "positions"], mask: Tensor | None
+) -> Tensor:
+    """Mean absolute difference of features scaled to length one: whole maps, or the channels of each position.
+
+    Of whole maps it is the distance of factor transfer (Kim et al., arXiv:1802.04977).
+
+    Args:
+        student: [B, C, H, W].
+        teacher: of the same shape.
+        over: what is scaled; ``positions`` means over the valid ones alone.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere. For ``positions``.
+    """
+    if over == "maps":
+        return (unit(student.flatten(1)) - unit(teacher.flatten(1))).abs().mean()
+    return masked_mean((unit(student) - unit(teacher)).abs().mean(1), mask)

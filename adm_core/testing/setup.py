@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adm_core import registry
 from adm_core.batch import Batch
@@ -69,9 +69,18 @@ class Setup:
         return {role: tiny_network(w, seed, self.form) for seed, (role, w) in enumerate(widths.items(), start=1)}
 
     def make_teacher_sure(self) -> None:
-        """Multiply the logits of a frozen classifier, but for its bias, by :data:`SURE`."""
-        if self.regime == "offline" and self.form != "denoisers":
-            self.distiller.networks["teacher"].module.head.weight.mul_(SURE)  # type: ignore[union-attr, operator]
+        """Multiply the logits of a frozen classifier, but for its bias, by :data:`SURE`.
+
+        Among peers those of their copies, all of which become the first one: methods may follow what several agree on.
+        """
+        d, found = self.distiller, list[nn.Module]()
+        if self.regime == "offline":
+            found = [d.networks["teacher"].module]
+        elif self.regime == "peers":
+            found = [d.parts[name].network for name in self.method.needs.copies]  # type: ignore[misc]
+        for module in found if self.form != "denoisers" else ():
+            module.load_state_dict(found[0].state_dict())
+            module.head.weight.mul_(SURE if module is found[0] else 1)  # type: ignore[union-attr, operator]
 
     def twin(self) -> Setup:
         """The same once more, from the same initial weights."""
@@ -99,7 +108,7 @@ class Setup:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        self.distiller.after_step()
+        self.distiller.after_step(self.optimizers[0])
         return outcome
 
     def losses(self, seed: int = 0, progress: float = 0.5) -> Losses:
