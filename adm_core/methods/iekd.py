@@ -29,7 +29,7 @@ class InheritanceExploration(Method):
     error of what is restored; the networks rest. Then the teacher's factors E_t(F_t) are fixed; the first half F_s' of
     the student's channels, through an encoder of its own, must come close to them, the other, F_s'', must not. d is the
     mean absolute difference of factors scaled to length one, each as a whole map; where pixels are classified at every
-    position (:func:`adm_core.losses.features.direction_distance`), which bounds the second term. An encoder is three
+    position (:func:`adm_core.losses.features.factor_distance`), which bounds the second term. An encoder is three
     3×3 convolutions with batch norm and LeakyReLU (0.1). Larger maps are pooled to the smaller size.
     ``explore_weight=0`` is the control that inherits alone. The recipe's schedule runs once; the authors start it anew.
 
@@ -106,8 +106,8 @@ class InheritanceExploration(Method):
         halves = {"inheritance": (own[:, :half], s.inherit_weight)}
         if s.explore_weight:
             halves["exploration"] = own[:, half:], -s.explore_weight
-        over: Literal["positions", "maps"] = "positions" if dense else "maps"
-        distance = partial(losses.features.direction_distance, teacher=factors.detach(), over=over, mask=step.mask)
+        factor: Literal["positions", "tensor"] = "positions" if dense else "tensor"
+        distance = partial(losses.features.factor_distance, teacher=factors.detach(), factor=factor, mask=step.mask)
         return Losses(student={name: weight * distance(self.parts[name](x)) for name, (x, weight) in halves.items()})
 
 

@@ -24,18 +24,18 @@ def literal(a, b):
     return total / len(a)
 
 
-@pytest.mark.parametrize("over", ["maps", "positions"])
+@pytest.mark.parametrize("over", ["tensor", "positions"])
 def test_distance_and_gradient_are_the_literal_ones(over):
     a, b = numbers(0, 2, 3, 2, 2).requires_grad_(), numbers(1, 2, 3, 2, 2)
     mask = torch.ones(2, 2, 2, dtype=torch.bool)
     mask[0, 1], mask[1, 0, 0] = False, False
 
     def rows(x):
-        if over == "maps":
+        if over == "tensor":
             return list(x.flatten(1))
         return [x[n, :, i, j] for n in range(2) for i in range(2) for j in range(2) if mask[n, i, j]]
 
-    found = features.direction_distance(a, b, over, mask if over == "positions" else None)
+    found = features.factor_distance(a, b, over, mask if over == "positions" else None)
     expected = literal(rows(a), rows(b))
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-9)
     torch.testing.assert_close(torch.autograd.grad(found, a), torch.autograd.grad(expected, a), rtol=1e-6, atol=1e-9)
