@@ -119,8 +119,7 @@ def _tell(submitted: Submitted, name: str, where: str) -> None:
         say(f"{name}: nothing to do, {states['done']} cells are done")
     if under_way:
         say(f"{name}: {_count(under_way, 'cell')} in earlier jobs")
-    for cell in submitted.given_up:
-        say(f"{name}: {cell} was lost too often: adm logs {cell}{where}", err=True)
+    _tell_given_up(submitted, name)
     say(f"adm status {name}{where}")
 
 
@@ -140,6 +139,7 @@ def _attend(again: Callable[[], Submitted], name: str, queue: Queue) -> int:
                 states = Counter(row.state for row in submitted.plan.cells)
                 line = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
                 over = not (states["running"] or states["queued"] or submitted.cells)
+                _tell_given_up(submitted, name)
             if line != told:
                 say(f"{name}: {line}")
                 told = line
@@ -148,6 +148,11 @@ def _attend(again: Callable[[], Submitted], name: str, queue: Queue) -> int:
     except KeyboardInterrupt:
         say(f"{name}: the jobs go on; adm run {name} --wait stays with them again")
         return 130
+
+
+def _tell_given_up(submitted: Submitted, name: str) -> None:
+    for cell in submitted.given_up:
+        say(f"{name}: {cell} was lost too often and is given up; run the suite again to try it once more", err=True)
 
 
 def _count(number: int, what: str) -> str:

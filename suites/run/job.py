@@ -30,7 +30,7 @@ from suites.plan.plan import Plan, PlanRow
 from suites.run.display import PlainDisplay
 from suites.run.ledger import Ledger
 from suites.run.runner import Runner
-from suites.run.submission import Journal, Submission, digest, read
+from suites.run.submission import Journal, Submission, digest, read_submission
 from suites.run.verdict import Verdict
 from suites.spec.expand import PlannedCell, teacher_cell
 from suites.work.folder import CHECKPOINT, Assignment, WorkFolder
@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None, executor: type[LocalExecutor] = Loc
     parser.add_argument("number", type=int, help="of the job in it")
     given = parser.parse_args(arguments)
     try:
-        submission = read(given.store, given.submission)
+        submission = read_submission(given.store, given.submission)
         again = run_list(Store(given.store), submission, given.array + given.number, executor)
         if again:
             registry.queue(submission.queue).from_options(None).requeue()

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adm_core.errors import AdmError
-from adm_files import replacing, why_not_written
+from adm_files import read, replacing, why_not_written
 from results.records.store import Store
 
 JOBS = "jobs"
@@ -103,7 +103,7 @@ def new_name() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def read(store: Path, name: str) -> Submission:
+def read_submission(store: Path, name: str) -> Submission:
     """One submission.
 
     Raises:
@@ -111,7 +111,7 @@ def read(store: Path, name: str) -> Submission:
     """
     path = folder(store, name) / "submission.json"
     try:
-        return Submission.model_validate_json(path.read_bytes())
+        return Submission.model_validate_json(read(path))
     except OSError as error:
         raise AdmError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -124,13 +124,13 @@ def submissions(store: Path) -> list[Submission]:
     Raises:
         AdmError: one is damaged.
     """
-    return [read(store, path.parent.name) for path in sorted((store / JOBS).glob("*/submission.json"))]
+    return [read_submission(store, path.parent.name) for path in sorted((store / JOBS).glob("*/submission.json"))]
 
 
 def digest(store: Store, cell: str) -> str | None:
     """What the record of a cell is now, damaged or not; None: there is none."""
     try:
-        return hashlib.sha256(store.record_path(cell).read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(read(store.record_path(cell))).hexdigest()[:16]
     except OSError:
         return None
 

@@ -1,13 +1,15 @@
-"""A queue of real Slurm jobs whose training is the short sum of ``suite_test_worker``; run as a module, such a job."""
+"""A queue of real Slurm jobs whose training is the short sum of ``suite_test_worker``.
+
+Run as a module it is such a job, or, with ``run`` for its first word, ``adm`` with this queue.
+"""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
 
 from drive import ShortTraining
 
+import adm_bench
 from suites.executors.registry import register
 from suites.executors.slurm import Slurm
 from suites.run.job import main
@@ -24,6 +26,6 @@ class ShortSlurm(Slurm):
 
 if __name__ == "__main__":
     register(ShortSlurm)
-    if os.environ.get("SLURMD_NODENAME") == os.environ.get("TESTS_NODE_WITHOUT_LOCKS", "none"):
-        fcntl.flock = lambda *_: None
+    if sys.argv[1] == "run":
+        adm_bench.main()
     sys.exit(main(executor=ShortTraining))
