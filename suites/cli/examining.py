@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -65,6 +66,8 @@ def examine(queue: Queue, store: Path, roots: list[Path], seconds: float, as_jso
             lock.release()
     found: dict[str, Any] = {"here": found_here(roots), "nodes": answers}
     found["problems"] = _problems(found, ids, folder)
+    if len(answers) == _JOBS:
+        shutil.rmtree(folder, ignore_errors=True)
     _show(found, as_json)
     return int(bool(found["problems"]))
 

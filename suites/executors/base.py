@@ -227,6 +227,10 @@ class Queue(ABC):
             AdmError: the queue does not answer.
         """
 
+    def recall(self, name: str) -> Mapping[tuple[str, int], QueuedJob]:
+        """The jobs of a name that :meth:`jobs` no longer tells, by the cluster's accounts; none where it keeps none."""
+        return {}
+
     @abstractmethod
     def cancel(self, ids: Iterable[str]) -> None:
         """End jobs, or take them out of the queue; they are not started again."""

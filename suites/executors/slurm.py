@@ -33,6 +33,8 @@ export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONUNBUFFERED=1
 # In place of this shell, to which alone Slurm sends the signal.
 exec {command} "$SLURM_ARRAY_TASK_ID"
 """
+_SINCE = "now-90days"
+"""How far back accounts are read."""
 _SECONDS = 120.0
 """How long one of Slurm's commands may take."""
 
@@ -97,9 +99,8 @@ class Slurm(Queue):
         ours += [f"--dependency=afterany:{after}"] if after else []
         told = _run(["sbatch", *self._options, "--parsable", *ours], script)
         self._seen = None
-        array = (
-            told.strip().splitlines()[-1].partition(";")[0]
-        )  # behind it the name of the cluster, where there are many
+        # Behind the number stands the name of the cluster, where there are several.
+        array = told.strip().splitlines()[-1].partition(";")[0]
         return [f"{array}_{number}" for number in range(count)]
 
     def jobs(self) -> Mapping[tuple[str, int], QueuedJob]:
@@ -109,6 +110,23 @@ class Slurm(Queue):
             told = _run(["squeue", "--me", "--noheader", "--array", "--states=all", form])
             self._seen = time.monotonic(), _parsed(told)
         return self._seen[1]
+
+    def recall(self, name: str) -> Mapping[tuple[str, int], QueuedJob]:
+        """As ``sacct`` tells them, on sites that keep accounts."""
+        if shutil.which("sacct") is None:
+            return {}
+        command = ["sacct", "--allocations", "--noheader", "--parsable2", f"--name={name}", f"--starttime={_SINCE}"]
+        try:
+            told = _run([*command, "--format=JobName,JobID,State,NodeList"])
+        except AdmError:
+            return {}
+        lines = [line.replace("None assigned", "").split("|") for line in told.splitlines()]
+        # A state may say by whom, as CANCELLED by 0.
+        return _parsed(
+            "\n".join(
+                f"{job}|{id.rpartition('_')[2]}|{id}|{state.split()[0]}|{nodes}|" for job, id, state, nodes in lines
+            )
+        )
 
     def cancel(self, ids: Iterable[str]) -> None:
         """With ``scancel``, a few hundred at once."""

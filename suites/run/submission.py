@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -85,7 +84,7 @@ class Submission(BaseModel):
         Raises:
             AdmError: it cannot be written.
         """
-        path = folder(store, self.name) / "submission.json"
+        path = folder_of(store, self.name) / "submission.json"
         try:
             with replacing(path) as new:
                 new.write_text(self.model_dump_json(indent=1), encoding="utf-8")
@@ -93,14 +92,14 @@ class Submission(BaseModel):
             raise AdmError(why_not_written(path, error)) from error
 
 
-def folder(store: Path, name: str) -> Path:
+def folder_of(store: Path, name: str) -> Path:
     """Where a submission lies, and what its jobs print."""
     return store / JOBS / name
 
 
 def new_name() -> str:
-    """A name that no other submission has, later ones greater."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    """A name that no other submission of a store has, later ones greater."""
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 def read_submission(store: Path, name: str) -> Submission:
@@ -109,7 +108,7 @@ def read_submission(store: Path, name: str) -> Submission:
     Raises:
         AdmError: missing or damaged.
     """
-    path = folder(store, name) / "submission.json"
+    path = folder_of(store, name) / "submission.json"
     try:
         return Submission.model_validate_json(read(path))
     except OSError as error:
@@ -147,7 +146,7 @@ class Journal:
     """
 
     def __init__(self, store: Path, submission: str, index: int) -> None:
-        self._file = folder(store, submission) / f"{index}.journal"
+        self._file = folder_of(store, submission) / f"{index}.journal"
 
     def add(self, word: str, cell: str, stamp: int = 0) -> None:
         """Append a line.

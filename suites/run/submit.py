@@ -11,7 +11,7 @@ from suites.executors.base import Queue, QueuedJob
 from suites.plan.groups import Groups, in_order
 from suites.plan.plan import Elsewhere, Plan
 from suites.run.ledger import Ledger
-from suites.run.submission import Submission, chunks, digest, folder, new_name
+from suites.run.submission import Submission, chunks, digest, folder_of, new_name
 from suites.run.verdict import Verdict
 from suites.run.whereabouts import Lookout, alone, log_file
 from suites.spec.expand import PlannedCell
@@ -206,7 +206,7 @@ class Submitter:
         if kept:
             submission.model_copy(update={"lists": submission.lists[:array], "arrays": kept}).write(self._store.root)
         else:
-            (folder(self._store.root, submission.name) / "submission.json").unlink()
+            (folder_of(self._store.root, submission.name) / "submission.json").unlink()
 
 
 def lists(cells: Iterable[PlannedCell], groups: Groups, size: int) -> Iterator[list[PlannedCell]]:

@@ -14,7 +14,7 @@ from results.records.store import Store
 from suites.executors import registry
 from suites.executors.base import Queue, QueuedJob
 from suites.plan.plan import Elsewhere
-from suites.run.submission import Ended, Journal, Submission, digest, folder, submissions
+from suites.run.submission import Ended, Journal, Submission, digest, folder_of, submissions
 from suites.work.locks import acquire, is_held
 
 SUBMITTING = "submission"
@@ -107,6 +107,9 @@ class Lookout:
             jobs = self._jobs(submission)
             for index, job in jobs.items():
                 listed = submission.lists[index]
+                for cell in listed:  # what a later submission says of it stands in place of an earlier one's
+                    cells.pop(cell, None)
+                    live.pop(cell, None)
                 cancelled -= {*listed}
                 if job is not None and not job.ended:
                     begun = Journal(self._store.root, submission.name, index).under_way() if job.node else set()
@@ -121,7 +124,12 @@ class Lookout:
     def _jobs(self, submission: Submission) -> dict[int, QueuedJob | None]:
         """What the queue says of the jobs of a submission that have not been found ended."""
         left = [(index, key) for index, key in submission.jobs() if index not in submission.ended]
-        known = self.queue(submission.queue).jobs() if left else {}
+        if not left:
+            return dict.fromkeys(submission.ended)
+        queue = self.queue(submission.queue)
+        known = dict(queue.jobs())
+        for name in {key[0] for _, key in left if key not in known}:
+            known = {**queue.recall(name), **known}
         return {index: known.get(key) for index, key in left} | dict.fromkeys(submission.ended)
 
     def _ended(self, submission: Submission, index: int, job: QueuedJob | None) -> Ended:
@@ -130,11 +138,12 @@ class Lookout:
             noted = submission.ended[index]
             lost = tuple(cell for cell in noted.lost if self._is_as_before(submission, cell))
             return noted.model_copy(update={"lost": lost})
-        told = str(job) if job else "its job is gone, and the queue no longer knows how it ended"
+        told = str(job) if job else "its job is gone, and the cluster does not say how it ended"
         if job and job.cancelled:
             return Ended(told=told, cancelled=True)
         journal = Journal(self._store.root, submission.name, index)
-        at_risk = journal.under_way() if journal.lines() else submission.lists[index]
+        unbegun = submission.lists[index] if job else ()  # somebody may have cancelled a job that nobody remembers
+        at_risk = journal.under_way() if journal.lines() else unbegun
         return Ended(told=told, lost=tuple(cell for cell in at_risk if self._is_as_before(submission, cell)))
 
     def _is_as_before(self, submission: Submission, cell: str) -> bool:
@@ -189,4 +198,4 @@ def logs_of(store: Path, cell: str) -> list[Path]:
 
 def log_file(store: Path, submission: Submission, array: int, number: int | str) -> Path:
     """Where a job prints."""
-    return folder(store, submission.name) / f"{array}-{number}.log"
+    return folder_of(store, submission.name) / f"{array}-{number}.log"
