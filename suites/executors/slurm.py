@@ -121,12 +121,9 @@ class Slurm(Queue):
         except AdmError:
             return {}
         lines = [line.replace("None assigned", "").split("|") for line in told.splitlines()]
-        # A state may say by whom, as CANCELLED by 0.
-        return _parsed(
-            "\n".join(
-                f"{job}|{id.rpartition('_')[2]}|{id}|{state.split()[0]}|{nodes}|" for job, id, state, nodes in lines
-            )
-        )
+        # A state may say by whom, as CANCELLED by 0; accounts may say RUNNING of a job whose end they missed.
+        told = "\n".join(f"{job}|{id.rpartition('_')[2]}|{id}|{state.split()[0]}|{at}|" for job, id, state, at in lines)
+        return {key: job for key, job in _parsed(told).items() if job.ended}
 
     def cancel(self, ids: Iterable[str]) -> None:
         """With ``scancel``, a few hundred at once."""
