@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -53,7 +52,6 @@ class Slurm(Queue):
 
     def __init__(self, options: Sequence[str] = (), header: str = "") -> None:
         self._options, self._header = list(options), header
-        self._seen: tuple[float, dict[tuple[str, int], QueuedJob]] | None = None
 
     @classmethod
     def from_options(cls, options: str | None) -> Self:
@@ -98,18 +96,14 @@ class Slurm(Queue):
         ]
         ours += [f"--dependency=afterany:{after}"] if after else []
         told = _run(["sbatch", *self._options, "--parsable", *ours], script)
-        self._seen = None
         # Behind the number stands the name of the cluster, where there are several.
         array = told.strip().splitlines()[-1].partition(";")[0]
         return [f"{array}_{number}" for number in range(count)]
 
     def jobs(self) -> Mapping[tuple[str, int], QueuedJob]:
-        """As ``squeue`` told them at most :attr:`patience` seconds ago."""
-        if self._seen is None or time.monotonic() > self._seen[0] + self.patience:
-            form = "--format=%j|%K|%i|%T|%N|%r"
-            told = _run(["squeue", "--me", "--noheader", "--array", "--states=all", form])
-            self._seen = time.monotonic(), _parsed(told)
-        return self._seen[1]
+        """As ``squeue`` tells them."""
+        form = "--format=%j|%K|%i|%T|%N|%r"
+        return _parsed(_run(["squeue", "--me", "--noheader", "--array", "--states=all", form]))
 
     def recall(self, name: str) -> Mapping[tuple[str, int], QueuedJob]:
         """As ``sacct`` tells them, on sites that keep accounts."""
@@ -130,7 +124,6 @@ class Slurm(Queue):
         given = list(ids)
         for first in range(0, len(given), 200):
             _run(["scancel", "--", *given[first : first + 200]])
-        self._seen = None
 
     def requeue(self) -> None:
         """With ``scontrol``, which ends this job."""

@@ -71,10 +71,13 @@ class Submission(BaseModel):
         """The name under which the queue has an array of jobs."""
         return f"adm-{self.suite}-{self.name}-{array}"
 
+    def spans(self) -> list[tuple[int, int]]:
+        """The first list of each array, and the one behind its last."""
+        return list(zip(self.arrays, (*self.arrays[1:], len(self.lists)), strict=True))
+
     def jobs(self) -> Iterator[tuple[int, tuple[str, int]]]:
         """Every list with the name and number of its job."""
-        ends = (*self.arrays[1:], len(self.lists))
-        for array, end in zip(self.arrays, ends, strict=True):
+        for array, end in self.spans():
             for index in range(array, end):
                 yield index, (self.job_name(array), index - array)
 
@@ -195,7 +198,8 @@ def chunks(counts: Sequence[int], largest: int) -> list[int]:
         counts: how many lists belong together, in order.
         largest: how many jobs an array may have.
     """
-    firsts, begin = [], 0
+    firsts: list[int] = []
+    begin = 0
     for count in counts:
         firsts += range(begin, begin + count, largest)
         begin += count

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from results.records.store import Store
 from suites.executors.base import Queue, QueuedJob
 from suites.plan.groups import Groups, in_order
-from suites.plan.plan import Elsewhere, Plan
+from suites.plan.plan import Elsewhere, Plan, PlanRow
 from suites.run.ledger import Ledger
 from suites.run.submission import Submission, chunks, digest, folder_of, new_name
 from suites.run.verdict import Verdict
@@ -88,7 +88,8 @@ class Submitter:
     def submit(self, planning: Planning) -> Submitted:
         """Submit what is neither done nor in a live job, nor lost too often.
 
-        When it is called again, cells are submitted again that have no new record, unless somebody cancelled their job.
+        When it is called again, cells are submitted again that have no new record or were interrupted, unless somebody
+        cancelled their job.
 
         Args:
             planning: makes the plan.
@@ -99,24 +100,31 @@ class Submitter:
         with alone(self._store.root):
             whereabouts, lost = self._lookout.settle()
             plan = planning(whereabouts.cells)
-            waiting = [row.planned for row in plan.open if row.state not in ("running", "queued")]
+            waiting = [row for row in plan.open if row.state not in ("running", "queued")]
             given_up = self._give_up(plan, waiting, lost)
             cells = in_order(
-                each for each in waiting if each.id not in given_up and self._is_due(each.id, whereabouts.cancelled)
+                row.planned
+                for row in waiting
+                if row.planned.id not in given_up and self._is_due(row, whereabouts.cancelled)
             )
             jobs = self._submit(cells, plan, whereabouts.live) if cells else []
         return Submitted(plan, tuple(each.id for each in cells), tuple(jobs), tuple(given_up))
 
-    def _is_due(self, cell: str, cancelled: Collection[str]) -> bool:
+    def _is_due(self, row: PlanRow, cancelled: Collection[str]) -> bool:
         """Whether a cell is to be submitted (again) by this run."""
+        cell = row.planned.id
         if not self._tries[cell]:
             return True
-        return self._tries[cell] < TRIES and cell not in cancelled and digest(self._store, cell) == self._before[cell]
+        if cell in cancelled:
+            return False
+        if digest(self._store, cell) != self._before[cell]:
+            return row.state != "failed"  # an interrupted one has got further
+        return self._tries[cell] < TRIES
 
-    def _give_up(self, plan: Plan, waiting: Iterable[PlannedCell], lost: Mapping[str, tuple[int, str]]) -> list[str]:
+    def _give_up(self, plan: Plan, waiting: Iterable[PlanRow], lost: Mapping[str, tuple[int, str]]) -> list[str]:
         """Write the records of cells that were lost too often."""
         ledger, given_up = Ledger(plan, self._store), []
-        for planned in waiting:
+        for planned in (row.planned for row in waiting):
             times, told = lost.get(planned.id, (0, ""))
             work = WorkFolder.of(self._store.root, planned.id)
             if times >= TRIES and not ledger.left_behind(planned, work):
@@ -127,13 +135,13 @@ class Submitter:
 
     def _submit(self, cells: list[PlannedCell], plan: Plan, live: Mapping[str, QueuedJob]) -> list[str]:
         batches = list(self._batches(cells, plan.groups, live))
-        lists = [each for _, made in batches for each in made]
+        listed = [each for _, made in batches for each in made]
         before = {cell.id: digest(self._store, cell.id) for cell in cells}
         submission = Submission(
             name=new_name(),
             suite=self._suite,
             queue=self._queue.name,
-            lists=tuple(tuple(planned.id for planned in each) for each in lists),
+            lists=tuple(tuple(planned.id for planned in each) for each in listed),
             arrays=tuple(chunks([len(made) for _, made in batches], self._queue.largest())),
             before={cell: found for cell, found in before.items() if found},
             peaks={cell.id: plan.groups.peaks[cell.id] for cell in cells if cell.id in plan.groups.peaks},
@@ -183,8 +191,7 @@ class Submitter:
         root, ids = self._store.root, list[str]()
         job_of = {cell: job.id for cell, job in live.items()}
         after = [teacher for teacher, made in batches for _ in made]
-        ends = (*submission.arrays[1:], len(submission.lists))
-        for array, end in zip(submission.arrays, ends, strict=True):
+        for array, end in submission.spans():
             command = ["-m", self._queue.module, str(root.absolute()), submission.name, str(array)]
             log = str(log_file(root.absolute(), submission, array, "{}"))
             teacher = after[array]

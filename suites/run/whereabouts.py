@@ -39,20 +39,28 @@ class Whereabouts:
 
 
 class Lookout:
-    """Looks at the submissions of a store and asks their queues; keeps the queues, which limit how often they ask.
+    """Looks at the submissions of a store and asks their queues.
 
     Args:
         store: the store.
+        queues: those that are at hand; others are made by their names.
     """
 
     def __init__(self, store: Store, queues: Iterable[Queue] = ()) -> None:
         self._store = store
         self._queues = {queue.name: queue for queue in queues}
+        self._answers: dict[str, tuple[float, Mapping[tuple[str, int], QueuedJob]]] = {}
+        self._submitted: set[str] = set()
 
     def look(self) -> Whereabouts:
-        """Where cells are now; what cannot be told is a remark."""
+        """Where cells are, by what the queues told at most :attr:`Queue.patience` seconds ago.
+
+        What cannot be told is a remark.
+        """
         try:
             found = submissions(self._store.root)
+            if self._submitted != (names := {each.name for each in found}):  # of new ones nothing was told yet
+                self._answers, self._submitted = {}, names
             busy = bool(found) and is_held(self._store.root, SUBMITTING)
             return self._whereabouts(found, busy)
         except AdmError as error:
@@ -67,6 +75,7 @@ class Lookout:
         Raises:
             AdmError: a queue does not answer, or a submission is damaged or cannot be written.
         """
+        self._answers = {}
         found = [self._note_ended(each) for each in submissions(self._store.root)]
         return self._whereabouts(found, busy=False), self._lost(found)
 
@@ -81,6 +90,7 @@ class Lookout:
         """
         ids: dict[str, list[str]] = {}
         with alone(self._store.root):
+            self._answers = {}
             for submission in submissions(self._store.root):
                 if submission.suite == suite:
                     live = [job.id for job in self._jobs(submission).values() if job and not job.ended]
@@ -126,11 +136,17 @@ class Lookout:
         left = [(index, key) for index, key in submission.jobs() if index not in submission.ended]
         if not left:
             return dict.fromkeys(submission.ended)
-        queue = self.queue(submission.queue)
-        known = dict(queue.jobs())
+        known = dict(self._asked(submission.queue))
         for name in {key[0] for _, key in left if key not in known}:
-            known = {**queue.recall(name), **known}
+            known = {**self.queue(submission.queue).recall(name), **known}
         return {index: known.get(key) for index, key in left} | dict.fromkeys(submission.ended)
+
+    def _asked(self, queue: str) -> Mapping[tuple[str, int], QueuedJob]:
+        """What a queue tells, or told a short while ago."""
+        at = self.queue(queue)
+        if queue not in self._answers or time.monotonic() > self._answers[queue][0] + at.patience:
+            self._answers[queue] = time.monotonic(), at.jobs()
+        return self._answers[queue][1]
 
     def _ended(self, submission: Submission, index: int, job: QueuedJob | None) -> Ended:
         """How a job ended that is not live."""
