@@ -150,11 +150,7 @@ def make_plan(
     rows = {row.id: row for row in expansion.rows if row.id not in artefacts}
     records, faults = store.records([*artefacts, *rows])
     unreadable = {fault.cell_id: str(fault) for fault in faults if fault.cell_id}
-    others = {
-        planned.id: differing(records[planned.id].code, code_of(planned.cell))
-        for planned in (*artefacts.values(), *rows.values())
-        if planned.id in records
-    }
+    others = _other_code((*artefacts.values(), *rows.values()), records)
     needed = _needs_training(expansion.rows, records, others, store, selection)
     chosen = {row.id for row in expansion.rows if selection.takes(row)}
     running, remark = _running(needed, store)
@@ -187,6 +183,11 @@ def make_plan(
         remark=remark,
         groups=groups,
     )
+
+
+def _other_code(cells: Iterable[PlannedCell], records: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
+    """Cell id to the parts of the code that its record was made with and that are others now, where it has one."""
+    return {c.id: differing(records[c.id].code, code_of(c.cell)) for c in cells if c.id in records}
 
 
 def _needs_training(
