@@ -19,7 +19,14 @@ from results.records.store import Store
 from suites.executors import registry
 from suites.executors.base import Queue, QueuedJob
 from suites.executors.slurm import Slurm
+from suites.plan.plan import make_plan
+from suites.plan.selection import select
+from suites.run.ledger import Ledger
 from suites.run.submission import Journal, chunks, submissions
+from suites.run.submit import Submitter, Terms
+from suites.run.verdict import Verdict
+from suites.spec.expand import expand
+from suites.work.options import RunOptions
 
 Behave = Callable[[dict[str, str]], None]
 
@@ -216,3 +223,33 @@ def test_a_tuning_does_not_go_to_a_cluster(store: Path, line: type[Line]) -> Non
     assert "'adm run' submits to a cluster" in refusal(
         "tune", "quick", "--trials", 2, "--store", store, "--executor", "line"
     )
+
+
+def test_a_run_that_stays_submits_again_what_was_interrupted_or_lost_and_nothing_that_failed_or_was_cancelled(
+    suite: Path, store: Path, line: type[Line]
+) -> None:
+    expansion, records = expand(str(suite)), Store(store)
+    selection = select(expansion, ["regime=online"])
+    submitter = Submitter("mine", records, Line(), RunOptions(device="cpu", store=store), Terms())
+
+    def submit() -> set[str]:
+        made = submitter.submit(lambda elsewhere: make_plan(expansion, records, 1, selection, elsewhere=elsewhere))
+        return set(made.cells)
+
+    cells = [find(suite, method, seed, "online") for method in ("none", "dml") for seed in (0, 1)]
+    interrupted, failed, lost, cancelled = (cell.id for cell in cells)
+    assert submit() == {interrupted, failed, lost, cancelled} and submit() == set()
+    ledger = Ledger(make_plan(expansion, records, 1, selection), records)
+    for cell, status in zip(cells, ("interrupted", "error"), strict=False):
+        ledger.write(cell, Verdict(status, "as said"), None, 1.0)
+    (first,) = submissions(store)
+    names = {cell: key for index, key in first.jobs() for cell in first.lists[index]}
+    line.end(lambda job: job.id != line.waiting[names[cancelled]].id, "TIMEOUT")
+    Line().cancel([line.waiting[names[cancelled]].id])
+    assert submit() == {interrupted, lost}
+    line.end(lambda _: True, "NODE_FAIL")
+    assert submit() == {interrupted, lost}
+    line.end(lambda _: True, "NODE_FAIL")
+    assert lost not in submit()
+    found = records.read_record(lost)
+    assert found is not None and found.status == "error" and "NODE_FAIL" in str(found.reason)
