@@ -1,4 +1,4 @@
-"""``adm doctor --cluster``; and, as a module, ``python -m suites.cli.examining FOLDER [ROOT ...] NUMBER``, its jobs.
+"""``adm doctor --cluster``; and its jobs, ``python -m suites.cli.examining FOLDER SECONDS [ROOT ...] NUMBER``.
 
 Two jobs run at once, and the command waits for both. Each says what its node has. Locks are tried in both ways in which
 they must hold: one that the submitting machine holds, and one that the first job holds while the second tries it.
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _OURS, _FIRSTS = "submitter", "first-job"
 """The locks that the submitting machine and the first job hold."""
 _JOBS = 2
-_SECONDS = 60.0
-"""How long a job waits for the other."""
 
 
 def examine(queue: Queue, store: Path, roots: list[Path], seconds: float, as_json: bool) -> int:
@@ -52,7 +50,7 @@ def examine(queue: Queue, store: Path, roots: list[Path], seconds: float, as_jso
     folder = store.absolute() / JOBS / f"doctor-{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     lock, until = acquire(folder, _OURS), time.monotonic() + seconds
-    command = ["-m", "suites.cli.examining", str(folder), *map(str, roots)]
+    command = ["-m", "suites.cli.examining", str(folder), str(seconds), *map(str, roots)]
     ids = queue.submit(f"adm-{folder.name}", command, _JOBS, str(folder / "{}.log"))
     say(f"waiting for jobs {' and '.join(ids)}, {seconds:.0f} s at most", err=True)
     try:
@@ -116,7 +114,9 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
             f"{node['node']}: python {node['python']}, {devices['cores']} CPU cores, torch sees {devices['torch_sees']}"
         )
     names = {node["node"] for node in nodes}
-    if len(nodes) == _JOBS and len(names) == 1:
+    if any(node.get("locks_of_first_job", True) is None for node in nodes):
+        say("the two jobs did not run at once: locks between nodes were not tried")
+    elif len(nodes) == _JOBS and len(names) == 1:
         say(f"both jobs ran on {names.pop()}: locks between nodes were not tried; --slurm '--exclusive' parts them")
     for problem in found["problems"]:
         say(f"problem  {problem}")
@@ -140,31 +140,36 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="suites.cli.examining", description="Say what a node of a cluster has.")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("seconds", type=float, help="how long to wait for the other job")
     parser.add_argument("roots", type=Path, nargs="*")
     parser.add_argument("number", type=int)
     given = parser.parse_args(arguments)
-    folder, answer = given.folder, {"locks_of_submitter": is_held(given.folder, _OURS)}
+    folder = given.folder
+    answer: dict[str, bool | None] = {"locks_of_submitter": is_held(folder, _OURS)}
     if given.number == 0:
         lock = acquire(folder, _FIRSTS)
         (folder / "held").touch()
     else:
-        _await(folder / "held")
-        answer["locks_of_first_job"] = is_held(folder, _FIRSTS)
+        _await(folder / "held", given.seconds)
+        found = is_held(folder, _FIRSTS)
+        # Where the first job has not begun, or waits no longer, nothing was tried.
+        answer["locks_of_first_job"] = found if (folder / "held").exists() else None
         (folder / "tried").touch()
     _write(
         folder / f"{given.number}.json",
         {"node": os.environ.get("SLURMD_NODENAME", platform.node())} | answer | found_here(given.roots),
     )
     if given.number == 0:
-        _await(folder / "tried")
+        _await(folder / "tried", given.seconds)
+        (folder / "held").unlink(missing_ok=True)
         if lock:
             lock.release()
     return 0
 
 
-def _await(file: Path) -> None:
-    """Wait for a file of the other job, within reason."""
-    until = time.monotonic() + _SECONDS
+def _await(file: Path, seconds: float) -> None:
+    """Wait for a file of the other job, no longer than its submitter does."""
+    until = time.monotonic() + seconds
     while not file.exists() and time.monotonic() < until:
         time.sleep(0.1)
 
