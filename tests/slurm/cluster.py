@@ -176,6 +176,8 @@ def _free_ports(count: int) -> list[int]:
 if __name__ == "__main__":
     place = Path(sys.argv[1]).absolute()
     place.mkdir(parents=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell has what it starts in the background ignore the first
+        signal.signal(number, signal.default_int_handler)
     made = Cluster(place)
     print(f"export SLURM_CONF={place}/slurm.conf", flush=True)
     try:
