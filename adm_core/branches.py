@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -89,6 +91,20 @@ class Branch(nn.Module):
     def start_from(self, value: Tensor) -> None:
         """The map [B, C, H, W] from which the next forward pass begins."""
         self._start.value = value
+
+    def whole(self, student: Network) -> Network:
+        """The student's beginning and this end as a network by itself, whose weights and buffers are theirs, no copies.
+
+        It can be evaluated wherever the student can, and loading a state into it changes both.
+        """
+        root = unwrap(student.module)
+        joined = copy.deepcopy(root, {id(tensor): tensor for tensor in chain(root.parameters(), root.buffers())})
+        for path, own in self.module.named_modules():
+            if not isinstance(own, (_Passed, _Given)):
+                place = joined.get_submodule(path)
+                place._parameters.update(own._parameters)
+                place._buffers.update(own._buffers)
+        return replace(student, module=joined)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The prediction; of the inputs only those that the end itself reads matter."""

@@ -21,7 +21,7 @@ here. These files load no torch, so that cards and settings can be listed and ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adm_core.card import CAPABILITIES, Branches, MethodCard, Needs, Phase, PredictionKind
@@ -70,6 +70,27 @@ class Losses:
         """Terms by role, ``student``, ``teacher`` or a peer's, for methods that treat all networks alike."""
         peers = {role: own for role, own in terms.items() if role not in ("student", "teacher")}
         return cls(student=terms.get("student", {}), teacher=terms.get("teacher", {}), peers=peers)
+
+    @classmethod
+    def of_pairs(cls, pairs: Mapping[tuple[str, str], Losses]) -> Losses:
+        """Those of equals, each of which is the student and each other one its teacher in turn.
+
+        Args:
+            pairs: (the student's role, the teacher's) to the losses of these two; every network takes the means over
+                the others of its terms as a student, and of those as a teacher. Logs are means over all.
+        """
+        roles = dict.fromkeys(role for two in pairs for role in two)
+        terms = {
+            role: _means([pair.student for (own, _), pair in pairs.items() if own == role])
+            | _means([pair.teacher for (_, own), pair in pairs.items() if own == role])
+            for role in roles
+        }
+        return replace(cls.of_roles(terms), log=_means([pair.log for pair in pairs.values()]))
+
+
+def _means(each: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Of scalars of the same names."""
+    return {name: sum((one[name] for one in each[1:]), first) / len(each) for name, first in each[0].items()}
 
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -24,7 +24,7 @@ class Trained:
 
     Attributes:
         networks: the networks to evaluate, by role, in evaluation mode: last or best weights, averaged if asked; the
-            student is what its method deploys.
+            student is what its method deploys, ``branch2``, ... are its further branches with its beginning.
         curves: one value per epoch: ``epoch``, ``lr``, ``train.*``, ``log.*``, ``validation.*``.
         seconds: time spent in training steps, over all attempts.
         step_ms: median time of an optimiser step in milliseconds; None where none was measured.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from adm_core.method import Facts, Needs, PredictionKind
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from adm_core.batch import Batch
     from adm_core.benchmark_definition import BenchmarkDefinition
@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from adm_core.taps import Network
 
 Scores = dict[str, dict[str, float | None]]
-"""Role (``student``, ``teacher``) to metric to value; None where a metric cannot be had."""
+"""Role (``student``, ``teacher``, ``peer1``, ``branch2``, :data:`ENSEMBLE`) to metric to value; None where a metric
+cannot be had."""
+ENSEMBLE = "ensemble"
+"""What networks that train as equals predict together: the mean of their softmax outputs."""
+
+
+def equals(roles: Iterable[str]) -> list[str]:
+    """Those of the networks' roles that make up an ensemble: peers, or branches; none where a student trains alone or
+    beside a teacher."""
+    trained = [role for role in roles if role != "teacher"]
+    return trained if len(trained) > 1 else []
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,8 @@ class Task(ABC):
     def evaluate(self, networks: Mapping[str, Network], split: str) -> Scores:
         """Metrics of each network on ``validation`` or ``test``; one named ``group/part`` stands for a slice.
 
+        Where networks predict classes, those of :data:`ENSEMBLE` too if some are :func:`equals`.
+
         Raises:
             AdmError: the protocol has no such split.
         """
@@ -180,6 +192,10 @@ class Task(ABC):
     def export(self, network: Network, folder: Path) -> None:
         """Also write a trained network in the form that the task's own library loads, where it has one."""
         return None
+
+    def standalone(self, network: Network) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """A trained network as a module that takes what people have rather than batches; arguments for two examples."""
+        return network.module, self.example()
 
     def data_digest(self) -> str | None:
         """What identifies the data trained and scored on, without reading through sets of files; None: nothing does."""

@@ -20,6 +20,7 @@ import torch
 from adm_core import checkpoint
 from adm_core.averaging import MovingAverage
 from adm_core.batch import Batch
+from adm_core.branches import Branch
 from adm_core.compiling import begin_step, compiled
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped
@@ -238,11 +239,14 @@ class Trainer:
             }
 
     def _evaluated(self) -> dict[str, Network]:
-        """The networks to evaluate: averages in the place of what they average, and what the method deploys."""
+        """The networks to evaluate: averages in the place of what they average, what is deployed, and each branch."""
         networks = dict(self.distiller.networks)
         for role, average in self.averages.items():
             networks[role] = replace(networks[role], module=average.module)
-        networks = self.distiller.deployed(networks)
+        student = self.distiller.networks["student"]  # not its average: of branches there is none
+        ends: list[Branch] = list(self.distiller.branches)  # type: ignore[arg-type]
+        branches = {f"branch{number}": end.whole(student) for number, end in enumerate(ends, start=2)}
+        networks = self.distiller.deployed(networks) | branches
         for network in networks.values():
             network.module.eval()
         return networks

@@ -76,9 +76,9 @@ def scores(source: Source, suite: str | None = None) -> pd.DataFrame:
         suite: name of a suite in the store: its cells, in the order of its tables; None: every record of the source.
 
     Returns:
-        The columns of this module, then: network (text: student or teacher), metric (text; of a part of the test set
-        ``iou/car``), value (float64), unit (text: % or null), primary (bool: whether the metric ranks the cell),
-        higher_is_better (boolean; null where a metric has no better direction, or none that is known).
+        The columns of this module, then: network (text: student, teacher, peer1, branch2, ensemble), metric (text; of a
+        part of the test set ``iou/car``), value (float64), unit (text: % or null), primary (bool: whether the metric
+        ranks the cell), higher_is_better (boolean; null where a metric has no better direction, or none that is known).
 
     Raises:
         RecordError: the store has no records, or not this suite; a suite is asked of records without a store.

@@ -7,8 +7,10 @@ descriptions of the method: a map S of feature similarity, *consensus learning* 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
+from itertools import permutations
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, cast
 
 from pydantic import Field
 
@@ -53,8 +55,10 @@ class ADM(Method):
     - form ``M`` (match): ``L_co = mean_p w_p (1 - S_p)`` through the student, ``L_di = mean_p v_p max(0, S_p - m)``
       through the teacher.
 
-    A frozen teacher (offline) keeps L_co alone. Nothing is trained beside the networks except a projector,
-    when one is asked for.
+    A frozen teacher (offline) keeps L_co alone. Among K equal networks (regime ``peers``; this extension is **ours**)
+    each is the student and each other one its teacher in turn: every network takes the mean over the others of L_co
+    with them as teachers, and that of L_di with them as students, each with the S of the two. Nothing is trained beside
+    the networks except a projector, when one is asked for.
     """
 
     card = MethodCard(
@@ -62,9 +66,10 @@ class ADM(Method):
         title="Asymmetric Decision-Making (reconstruction)",
         paper="arXiv:2503.06685",
         year=2025,
-        regimes=frozenset({"offline", "online"}),
+        regimes=frozenset({"offline", "online", "peers"}),
         family="spatial",
     )
+    only_in: ClassVar[Mapping[str, str]] = {"networks": "peers"}
 
     @dataclass(frozen=True)
     class Settings:
@@ -87,6 +92,7 @@ class ADM(Method):
             ramp: share of training over which both weights rise linearly from zero.
             margin: m of form M.
             stop_gradient: whether no gradient flows through the weights.
+            networks: K, among peers.
         """
 
         form: Literal["auto", "H", "M", "W"] = "auto"
@@ -100,6 +106,7 @@ class ADM(Method):
         ramp: Annotated[float, Field(ge=0, le=1)] = 0.1
         margin: Annotated[float, Field(ge=-1, le=1)] = 0.0
         stop_gradient: bool = True
+        networks: Annotated[int, Field(ge=2)] = 2
 
     _taps: tuple[str, ...] = ()
     _widths: tuple[str, ...] = ()
@@ -107,10 +114,13 @@ class ADM(Method):
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
-        """Feature maps at corresponding positions, and the classifiers where the form or width applies them."""
+        """Feature maps at corresponding positions, and the classifiers where the form or width applies them.
+
+        K networks among peers.
+        """
         s = self.settings
         trains = frozenset({"trainable-parts"} if s.width == "projector" else ())
-        return Needs(taps=tuple(s.taps), views="shared", head=True, capabilities=trains)
+        return Needs(taps=tuple(s.taps), views="shared", head=True, capabilities=trains, peers=s.networks - 1)
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Every tap must be a map of more than one position, and the form must suit the prediction."""
@@ -152,6 +162,15 @@ class ADM(Method):
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """Terms ``consensus`` and ``divergence``; logs S, its spread and the entropy of both weight maps."""
+        if teacher is not None:
+            return self._of_pair(student, teacher, step)
+        pairs = {
+            two: self._of_pair(step.views[two[0]], step.views[two[1]], step) for two in permutations(step.views, 2)
+        }
+        return Losses.of_pairs(pairs)
+
+    def _of_pair(self, student: View, teacher: View, step: Step) -> Losses:
+        """Consensus of the one with the other, divergence of the other from the one."""
         s = self.settings
         fixed = self._similarity(student.detached(), teacher.detached())
         if s.stop_gradient:

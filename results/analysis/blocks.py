@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import median
+from statistics import mean, median
 
 from results.records.identity import canonical_json
 from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Primary, Record, Stretch
@@ -57,6 +57,17 @@ class Line:
         """Seed to score, for the seeds that have it; the primary metric's unless another is named."""
         found = {seed: record.score(network, metric) for seed, record in sorted(self.records.items())}
         return {seed: value for seed, value in found.items() if value is not None}
+
+    def means_of_equals(self) -> dict[int, float]:
+        """Seed to the primary score's mean over all networks or branches that trained as equals, what is deployed among
+        them; empty where there are none."""
+        found = {}
+        for seed, record in sorted(self.records.items()):
+            each = [record.score(role) for role in record.scores if role not in ("teacher", "ensemble")]
+            there = [score for score in each if score is not None]
+            if len(there) > 1:
+                found[seed] = mean(there)
+        return found
 
     @property
     def state(self) -> str:

@@ -119,7 +119,9 @@ class Record(Stored):
     status: Status = Field(description="only ok and skipped count as done")
     reason: Reason | None = Field(None, description="why it is not ok")
     scores: dict[str, dict[str, Number | None]] = Field(
-        {}, description="network (student, teacher) to metric to value; percent metrics run from 0 to 100"
+        {},
+        description="network (student, teacher, peerN, branchN, ensemble) to metric to value; "
+        "percent metrics run from 0 to 100",
     )
     primary: Primary | None = None
     curves: dict[str, list[Number | None]] = Field({}, description="one value per epoch; 'epoch' comes first")

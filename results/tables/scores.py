@@ -6,7 +6,7 @@ scored on different data, by different extractors for instance, are all unranked
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from results.analysis import mixture, statistics
@@ -103,6 +103,16 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
             digits,
             f"teacher minus the teacher that learned alone, by seed; {tested}",
         ),
+        replace(
+            metric_column(metric, f"equals_{metric}"),
+            title=f"mean {unit}",
+            about="mean over all networks or branches that train as equals, what is deployed among them",
+        ),
+        replace(
+            metric_column(metric, f"ensemble_{metric}"),
+            title=f"ensemble {unit}",
+            about="the mean of the softmax outputs of all of them, which are all run then",
+        ),
         *(metric_column(name) for name in extra),
         Column("needs", "needs", about="what the method asks for beyond student, teacher and one batch"),
         Column("chosen", "settings", about="default, published, stated by the suite, or tuned on validation data"),
@@ -113,7 +123,6 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
 def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
     line, summary = item.line, item.summary
     online = block.cell.regime == "online"
-    teacher = statistics.summarize(list(line.values("teacher").values())) if online else None
     count = f"{len(line.records)}/{len(line.planned)}" if not line.complete else str(len(line.planned))
     entries = (
         Entry((str(rank) if item.ranked else None,)),
@@ -123,9 +132,11 @@ def _row(block: Block, item: _Judged, rank: int, extra: list[str]) -> Row:
         Entry((summary.low, summary.high) if summary else (None, None)),
         _difference(item.delta),
         Entry((item.gain,)),
-        Entry((teacher.mean, teacher.std) if teacher else (None, None)),
+        _spread(line.values("teacher") if online else {}),
         _difference(item.teacher_delta if online else None),
-        *(_spread(line, name) for name in extra),
+        _spread(line.means_of_equals()),
+        _spread(line.values("ensemble")),
+        *(_spread(line.values("student", name)) for name in extra),
         Entry((", ".join(sorted(line.capabilities)) or None,)),
         Entry((line.chosen,)),
         Entry((None if line.complete else line.state,)),
@@ -140,8 +151,8 @@ def _teacher_row(score: float, columns: Sequence[Column], metric: str) -> Row:
     return Row(tuple(Entry(known.get(column.key, (None, None))) for column in columns), "reference")
 
 
-def _spread(line: Line, metric: str) -> Entry:
-    summary = statistics.summarize(list(line.values("student", metric).values()))
+def _spread(values: Mapping[int, float]) -> Entry:
+    summary = statistics.summarize(list(values.values()))
     return Entry((summary.mean, summary.std) if summary else (None, None))
 
 

@@ -7,6 +7,7 @@ import typer
 from suites.cli import (
     cleaning,
     comparing,
+    deploying,
     doctor,
     exporting,
     insight,
@@ -40,6 +41,7 @@ app.command()(exporting.export)
 app.command()(comparing.compare)
 app.command()(insight.insight)
 app.command()(samples.samples)
+app.command()(deploying.deploy)
 app.command()(cleaning.clean)
 app.command()(migrating.migrate)
 app.command(name="check")(methods.check)

@@ -5,6 +5,9 @@ Accuracies and calibration errors are in percent, NLL in nats, Brier in [0, 2].
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
@@ -38,6 +41,11 @@ def scores(logits: Tensor, labels: Tensor, temperature: float | None = None) -> 
         "ece": calibration_error(probabilities, labels),
         "ece_ts": calibration_error((logits / temperature).softmax(1), labels) if temperature else None,
     }
+
+
+def ensemble(members: Sequence[Tensor]) -> Tensor:
+    """Logits of an ensemble, ``log (1/M Σ_m softmax(z_m))``, from those of its members, [N, K] each."""
+    return torch.stack([logits.log_softmax(1) for logits in members]).logsumexp(0) - math.log(len(members))
 
 
 def topk_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from adm_core import checkpoint
 from adm_core.batch import Batch
@@ -19,7 +19,7 @@ from adm_core.method import Facts, Needs
 from adm_core.network_definition import NetworkDefinition
 from adm_core.seeds import derive
 from adm_core.taps import Network
-from adm_core.task import Scores, Task, TaskContext
+from adm_core.task import ENSEMBLE, Scores, Task, TaskContext, equals
 from adm_core.yaml_file import read_mapping
 from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
@@ -140,19 +140,22 @@ class ClassificationTask(Task):
     def evaluate(self, evaluated: Mapping[str, Network], split: str) -> Scores:
         """Metrics of each network on ``validation`` or ``test``, plus the student's agreement with the teacher.
 
+        Networks that train as equals are scored together as well, as the mean of their softmax outputs.
+
         Temperature scaling is fitted on the validation split and applied to the test split only. ``test`` is the
         validation split where the protocol's ``data.scored`` says so. What is frozen is judged once for all cells.
         """
         chosen = self.validation if split == "validation" else self.test
         if chosen is None:
             raise AdmError("this protocol has no validation split; set data.validation")
-        known = {role: self.known.find(network, split) for role, network in evaluated.items()}
+        alone = not equals(evaluated)  # an ensemble needs the logits of all its members, also of a frozen average
+        known = {role: self.known.find(network, split) if alone else None for role, network in evaluated.items()}
         judged = {role: found for role, found in known.items() if found is not None}
         fresh = self._judge({role: network for role, network in evaluated.items() if role not in judged}, chosen)
-        for role, found in fresh.items():
+        for role in fresh.keys() & evaluated.keys():
             if split == "test" and self.noisy:
-                found.scores["memorised"] = self._memorised(evaluated[role], self.noisy)
-            self.known.keep(evaluated[role], split, found)
+                fresh[role].scores["memorised"] = self._memorised(evaluated[role], self.noisy)
+            self.known.keep(evaluated[role], split, fresh[role])
         judged |= fresh
         result: Scores = {role: dict(found.scores) for role, found in judged.items()}
         if "teacher" in judged:
@@ -160,7 +163,7 @@ class ClassificationTask(Task):
         return result
 
     def _judge(self, networks: Mapping[str, Network], chosen: Any) -> dict[str, Judged]:
-        """The worth of each network on a split."""
+        """The worth of each network on a split, and of the ensemble of equals."""
         if not networks:
             return {}
         logits, labels = self._predict(networks, chosen)
@@ -201,6 +204,11 @@ class ClassificationTask(Task):
             yield ObjectExamples(Batch(inputs, inputs, target, index), masks[part], pixels[part])
             start = part.stop
 
+    def standalone(self, network: Network) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The network behind the benchmark's normalisation: it takes images [B, 3, H, W] in 0..1."""
+        normalise = normalisation.Normalise(tuple(self.spec["mean"]), tuple(self.spec["std"])).to(self.device)
+        return nn.Sequential(normalise, network.module), self.example()
+
     def facts(self) -> Facts:
         """The training images and their labels."""
         labels = torch.as_tensor(self.train.labels).long().to(self.device)
@@ -227,7 +235,10 @@ class ClassificationTask(Task):
         return InMemoryBatches(train, batch_size, seed, self.device, crop_padding=padding, **given)
 
     def _predict(self, networks: Mapping[str, Network], split: Any) -> tuple[dict[str, Tensor], Tensor]:
-        """Logits [N, K] of each network, and labels [N]: one pass over the images, which are decoded once for all."""
+        """Logits [N, K] of each network and the ensemble of equals, and labels [N].
+
+        One pass over the images, which are decoded once for all.
+        """
         mean, std = self.spec["mean"], self.spec["std"]
         if isinstance(split, ImageSet):
             batches = evaluation_batches(split, EVALUATION_BATCH, self.device, mean, std)
@@ -245,7 +256,9 @@ class ClassificationTask(Task):
                 for role, network in networks.items():
                     logits[role].append(network.module(images).float().cpu())
                 labels.append(target.cpu())
-        return {role: torch.cat(found) for role, found in logits.items()}, torch.cat(labels)
+        whole = {role: torch.cat(found) for role, found in logits.items()}
+        members = [whole[role] for role in equals(whole)]
+        return whole | ({ENSEMBLE: metrics.ensemble(members)} if members else {}), torch.cat(labels)
 
 
 def _specification(context: TaskContext) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adm_core.task import Scores
+from adm_core.task import ENSEMBLE, Scores, equals
 from tasks.datasets.scenes import VOID
 from tasks.segmentation.batches import Scored
 from tasks.segmentation.class_maps import MapReader, MapWriter
@@ -41,7 +41,7 @@ def evaluate(
     teacher: Tensor | None = None,
     pack: bool = False,
 ) -> Evaluation:
-    """Metrics of each network, one pass over the images.
+    """Metrics of each network and of the ensemble of equals, one pass over the images.
 
     Beside a teacher the student also has ``agreement``, the share in percent of labelled pixels on which both name the
     same class.
@@ -55,11 +55,12 @@ def evaluate(
         pack: whether the maps of one that is are wanted.
     """
     none = torch.zeros(len(classes), dtype=torch.float64)
-    totals = {role: Areas(none, none, none, none) for role in networks}
+    together = [ENSEMBLE] if equals(networks) else []
+    totals = {role: Areas(none, none, none, none) for role in (*networks, *together)}
     before, packing = MapReader(teacher) if teacher is not None else None, MapWriter()
     same = labelled = 0
     for batch in batches:
-        predicted = {role: predict(network, batch.images, sliding) for role, network in networks.items()}
+        predicted = _predictions(networks, batch.images, sliding)
         for role, found in predicted.items():
             new = areas(found, batch.labels, len(classes))
             totals[role] = Areas(*(total + area for total, area in zip(totals[role], new, strict=True)))
@@ -76,8 +77,20 @@ def evaluate(
     return Evaluation(result, packing.packed() if pack else None)
 
 
-def predict(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tensor:
-    """Predicted classes int64 [B, H, W] of images [B, 3, H, W] (RGB, 0..255), by MMSegmentation's inference."""
+def _predictions(networks: Mapping[str, Segmentor], images: Tensor, sliding: Sliding | None) -> dict[str, Tensor]:
+    """Predicted classes of each network, and of the mean of the softmax outputs of equals."""
+    predicted: dict[str, Tensor] = {}
+    members, total = equals(networks), None
+    for role, network in networks.items():
+        logits = predict_logits(network, images, sliding)
+        predicted[role] = logits.argmax(1)
+        if role in members:
+            total = logits.softmax(1) if total is None else total + logits.softmax(1)
+    return predicted if total is None else predicted | {ENSEMBLE: total.argmax(1)}
+
+
+def predict_logits(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tensor:
+    """Logits [B, K, H, W] of images [B, 3, H, W] (RGB, 0..255), by MMSegmentation's inference."""
     from mmengine.config import ConfigDict
 
     model = network.model
@@ -93,7 +106,7 @@ def predict(network: Segmentor, images: Tensor, sliding: Sliding | None) -> Tens
         # Of images as they are, neither padded nor mirrored, the most likely class is all that its predict() adds, and
         # it takes images one by one and resizes each to the size it has.
         logits: Tensor = model.inference(network.normalised(images), [about] * len(images))
-        return logits.argmax(1)
+        return logits
 
 
 def areas(predicted: Tensor, labels: Tensor, classes: int) -> Areas:

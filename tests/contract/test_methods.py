@@ -10,7 +10,7 @@ from adm_core.testing.checks import FORMS, check_method, setup_that_suits
 from adm_core.testing.promises import CHECKS, PIXEL_CHECKS
 from adm_core.testing.setup import Setup
 
-COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "kd+adm", "dkd+adm"]
+COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "dcm+adm", "kd+adm", "dkd+adm"]
 COMPOSITIONS += ["bsd+adm", "kd+skd", "kd+cwd+adm", "kd+cirkd+adm"]
 COMPOSITIONS += ["kd+crd", "kd+ofd", "kd+ab", "kd+clda", "kd+pets"]
 COMPOSITIONS += ["output+adm", "bksdm+adm", "koala+adm", "mutual+adm", "bksdm+progressive", "consistency+adm"]

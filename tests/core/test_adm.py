@@ -1,6 +1,7 @@
 """ADM's losses against slow literal loops of the forms as documented, and what its controls mean."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -154,6 +155,53 @@ def test_logs_similarity_and_entropies():
 def test_frozen_teacher_keeps_consensus_alone():
     losses = Setup("adm", "offline", {}).losses()
     assert set(losses.student) == {"consensus"} and not losses.teacher
+
+
+def literal_head(own, first, second, sign, tau):
+    """Form H of one network of two: its classifier's cross-entropy on positions weighted by the likeness of both."""
+    f, w = own.features["last"].detach(), weights(*(v.features["last"].detach() for v in (first, second)), sign, tau)
+    pooled = torch.stack(
+        [sum(w[b, i, j] * f[b, :, i, j] for i in range(H) for j in range(W)) / (H * W) for b in range(B)]
+    )
+    return float(torch.nn.functional.cross_entropy(own.head(pooled), step().target).detach())
+
+
+@pytest.mark.parametrize("networks", [2, 3])
+def test_among_equals_each_other_network_is_the_teacher_in_turn(networks):
+    views = dict(zip(["student", "peer1", "peer2"], map(view, range(networks)), strict=False))
+    method = adm(views["student"], views["peer1"], form="H", temperature=0.3, networks=networks)
+    losses = method.losses(views["student"], None, replace(step(), views=views))
+    assert set(losses.peers) == set(views) - {"student"} and not losses.teacher
+    for role, own in views.items():
+        terms = losses.student if role == "student" else losses.peers[role]
+        others = [other for name, other in views.items() if name != role]
+        for name, sign in (("consensus", 1), ("divergence", -1)):
+            expected = sum(literal_head(own, own, other, sign, 0.3) for other in others) / len(others)
+            assert terms[name].item() == pytest.approx(expected, rel=1e-4)
+        grads = torch.autograd.grad(
+            sum(terms.values()), [v.features["last"] for v in views.values()], allow_unused=True
+        )
+        assert [grad is not None for grad in grads] == [other is own for other in views.values()]
+
+
+def test_two_equals_are_an_online_pair_seen_from_both_sides():
+    one, two = view(20), view(21)
+    method = adm(one, two, form="M")
+    equals = method.losses(one, None, replace(step(), views={"student": one, "peer1": two}))
+    there, back = method.losses(one, two, step()), method.losses(two, one, step())
+    assert torch.equal(equals.student["consensus"], there.student["consensus"])
+    assert torch.equal(equals.student["divergence"], back.teacher["divergence"])
+    assert torch.equal(equals.peers["peer1"]["consensus"], back.student["consensus"])
+    assert torch.equal(equals.peers["peer1"]["divergence"], there.teacher["divergence"])
+    assert equals.log.keys() == there.log.keys()
+
+
+def test_the_number_of_equals_is_no_part_of_a_pairs_cell():
+    method = registry.create("dml+adm")
+    assert method.card.regimes == {"online", "peers"} and method.needs.peers == 1
+    assert "adm.networks" in method.resolved("peers") and "adm.networks" not in method.resolved("online")
+    with pytest.raises(AdmError, match="'dml' 3 and 'adm' 2; set them alike"):
+        registry.create("dml+adm", {"dml": {"networks": 3}})
 
 
 def test_student_pulled_by_form_m_comes_closer_and_the_teacher_moves_away():

@@ -80,6 +80,36 @@ def test_every_branch_trains_the_shared_beginning_and_its_own_end():
         assert [grad is not None for grad in grads[1:]] == [other == number for other in range(3)]
 
 
+@pytest.mark.parametrize("form", ["images", "pixels"])
+def test_a_branch_with_its_beginning_is_a_network_that_predicts_what_the_branch_does(form):
+    setup = one(form=form)
+    setup.step(0)
+    wholes = [branch.whole(setup.distiller.networks["student"]) for branch in setup.distiller.branches]
+    setup.distiller.eval()
+    inputs = setup.batch(1).student_input
+    shown = setup.distiller.views(setup.batch(1))[0]["student"].branches
+    for network, view in zip(wholes, shown[1:], strict=True):
+        assert torch.equal(network.module.eval()(inputs), view.prediction)
+        assert not torch.equal(view.prediction, shown[0].prediction)
+        assert network.module.state_dict().keys() == setup.distiller.student.state_dict().keys()
+
+
+def test_loading_weights_into_a_branch_with_its_beginning_changes_both():
+    """So that the weights of the best epoch can be brought back by what was evaluated."""
+    setup = one()
+    before = {name: value.clone() for name, value in setup.distiller.state_dict().items()}
+    kept = [b.whole(setup.distiller.networks["student"]).module.state_dict() for b in setup.distiller.branches]
+    kept = [{name: value.clone() for name, value in state.items()} for state in kept]
+    setup.step(0)
+    moved = setup.distiller.state_dict()
+    assert not torch.equal(moved["student.stages.0.1.weight"], before["student.stages.0.1.weight"])
+    for branch, state in zip(setup.distiller.branches, kept, strict=True):
+        branch.whole(setup.distiller.networks["student"]).module.load_state_dict(state)
+    now = setup.distiller.state_dict()
+    back = [name for name in now if name.startswith(("student.stages.0", "student.stages.1", "branches"))]
+    assert back and all(torch.equal(now[name], before[name]) for name in back)
+
+
 def test_what_is_cut_off_is_neither_trained_nor_counted():
     setup = one()
     student = setup.distiller.student

@@ -31,13 +31,13 @@ def networks(task, student_seed=0, frozen=True):
 @pytest.fixture
 def predicted(monkeypatch):
     """The widths of the networks that were asked for predictions of a batch, in order."""
-    asked, predict = [], evaluation.predict
+    asked, predict = [], evaluation.predict_logits
 
     def watched(network, *arguments):
         asked.append(next(network.parameters()).shape[0])
         return predict(network, *arguments)
 
-    monkeypatch.setattr(evaluation, "predict", watched)
+    monkeypatch.setattr(evaluation, "predict_logits", watched)
     return asked
 
 

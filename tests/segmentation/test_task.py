@@ -104,7 +104,7 @@ def test_scores_are_those_of_a_confusion_matrix(trained):
     network = result.networks["student"].module
     confusion = np.zeros((7, 7))
     for batch in evaluation_batches(task.test, 16, CPU):
-        predicted = evaluation.predict(network, batch.images, None)
+        predicted = evaluation.predict_logits(network, batch.images, None).argmax(1)
         valid = batch.labels != VOID
         np.add.at(confusion, (batch.labels[valid].numpy(), predicted[valid].numpy()), 1)
     union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
@@ -137,12 +137,28 @@ def test_predicted_classes_are_those_of_mmsegmentations_predict(trained, name):
     task, _ = trained
     images = next(iter(evaluation_batches(task.test, 4, CPU))).images
     network = task.network(name).module.eval()
-    found = evaluation.predict(network, images, None)
+    found = evaluation.predict_logits(network, images, None).argmax(1)
     samples = [SegDataSample(metainfo={"ori_shape": (64, 64), "img_shape": (64, 64)}) for _ in images]
     with torch.inference_mode():
         theirs = network.model.predict(network.normalised(images), samples)
     expected = torch.cat([sample.pred_sem_seg.data for sample in theirs])
     assert torch.equal(found, expected) and expected.unique().numel() > 1
+
+
+def test_equals_are_scored_together_by_the_mean_of_their_softmax_outputs(trained):
+    task, result = trained
+    torch.manual_seed(5)
+    other = task.network("pspnet-r18w8")
+    pair = {"student": result.networks["student"], "peer1": other}
+    totals = evaluation.Areas(*[torch.zeros(7, dtype=torch.float64)] * 4)
+    for batch in evaluation_batches(task.test, 16, CPU):
+        each = [evaluation.predict_logits(n.module, batch.images, None).double().softmax(1) for n in pair.values()]
+        found = evaluation.areas(((each[0] + each[1]) / 2).argmax(1), batch.labels, 7)
+        totals = evaluation.Areas(*(a + b for a, b in zip(totals, found, strict=True)))
+    scores = task.evaluate(pair, "test")
+    assert scores["ensemble"]["aacc"] == pytest.approx(evaluation.scores(totals, task.test.classes)["aacc"])
+    assert scores["ensemble"]["aacc"] not in (scores["student"]["aacc"], scores["peer1"]["aacc"])
+    assert scores["student"] == task.evaluate({"student": pair["student"]}, "test")["student"]
 
 
 def test_areas_are_those_of_mmsegmentations_metric():
@@ -159,9 +175,9 @@ def test_areas_are_those_of_mmsegmentations_metric():
 def test_windows_that_cover_the_whole_image_change_nothing(trained):
     task, result = trained
     network, images = result.networks["student"].module, next(iter(evaluation_batches(task.test, 4, CPU))).images
-    whole = evaluation.predict(network, images, None)
-    assert torch.equal(whole, evaluation.predict(network, images, Sliding(crop=64, stride=64)))
-    assert evaluation.predict(network, images, Sliding(crop=32, stride=16)).shape == whole.shape
+    whole = evaluation.predict_logits(network, images, None)
+    assert torch.equal(whole, evaluation.predict_logits(network, images, Sliding(crop=64, stride=64)))
+    assert evaluation.predict_logits(network, images, Sliding(crop=32, stride=16)).shape == whole.shape
 
 
 def test_plain_mmsegmentation_predicts_the_same_from_a_saved_student(trained, tmp_path):

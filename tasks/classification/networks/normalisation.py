@@ -31,6 +31,24 @@ class Normalisation:
         return f"mean {list(self.mean)}, std {list(self.std)}"
 
 
+class Normalise(nn.Module):
+    """``(x - mean) / std`` per channel.
+
+    Args:
+        mean: of images in 0..1.
+        std: of the same.
+    """
+
+    def __init__(self, mean: Channels, std: Channels) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, H, W], of the same shape."""
+        return (images - self.get_buffer("mean")) / self.get_buffer("std")
+
+
 def of_network(name: str, definition: NetworkDefinition, benchmark: Normalisation, classes: int) -> Normalisation:
     """How a suite's own network wants its images.
 

@@ -186,6 +186,25 @@ def test_gain_online_is_measured_against_the_teacher_that_learned_alone() -> Non
     assert value(table, row, "teacher_top1_delta") == pytest.approx(4.5)
 
 
+def test_equals_have_their_mean_and_their_ensemble_beside_what_is_deployed() -> None:
+    cells = [make_cell(method, seed, "peers", teacher=None) for method in ("none", "dml") for seed in (0, 1)]
+    records = {cell.id: make_record(cell, 70.0 + cell.seed, None) for cell in cells}
+    for cell in cells[2:]:
+        top1 = {"student": 75.0, "peer1": 77.0 + cell.seed, "peer2": 76.0, "ensemble": 80.0 + cell.seed}
+        scores = {network: {"top1": value} for network, value in top1.items()}
+        records[cell.id] = make_record(cell, scores=scores)
+    (table,) = SCORES.tables(collect(make_manifest(cells), by_id(*records.values())))
+    dml, none = row_of(table, "dml"), row_of(table, "none")
+    assert value(table, dml, "top1") == 75.0
+    assert value(table, dml, "equals_top1") == pytest.approx((76.0 + 229 / 3) / 2)
+    assert (value(table, dml, "ensemble_top1"), value(table, dml, "ensemble_top1", 1)) == (
+        80.5,
+        pytest.approx(0.5**0.5),
+    )
+    assert value(table, none, "equals_top1") is value(table, none, "ensemble_top1") is None
+    assert "equals_top1" not in [column.key for column in SCORES.tables(blocks_of(THREE))[0].columns]
+
+
 def test_without_a_baseline_there_are_no_differences_and_a_note() -> None:
     (table,) = SCORES.tables(blocks_of({"none": (None, None), "kd": (75.0, 76.0)}))
     assert "top1_delta" not in [column.key for column in table.columns]
