@@ -61,8 +61,8 @@ CORNERS, CORNER_JITTER = (3, 5), 0.2
 """Corners of a polygon, and how far each may stray, in parts of the angle between two."""
 STRAY = 0.6
 """How far a drawn hue may lie from its class's, in steps from one hue to the next; triangularly distributed."""
-SATURATION, VALUE = (0.5, 1.0), (0.6, 1.0)
-SMALLEST_OPACITY = 0.7
+SATURATION, VALUE = (0.85, 1.0), (0.75, 1.0)
+SMALLEST_OPACITY = 0.85
 HALF_ANGLE = 0.41421356237309503
 """tan(45 degrees / 2), so that directions need no sine or cosine."""
 DRAWS = (

@@ -13,9 +13,9 @@ from tasks.datasets import shape_scenes as made
 from tasks.datasets.images import uniform
 
 DIGESTS = {
-    "train": "f9328f84d07a74b25955f9ef5a42cda23f4f33bb82ffabc262d7b2db48e11f79",
-    "validation": "4d535da2d7e88366b7da16c71261a947e3205ee17b5121d710eef61f5821f1fa",
-    "test": "50987a5d01998fc44ce5bd5e55d6ece760fb62cfd9aebec17554ed3ac3e1fe4c",
+    "train": "48dd5a2745d2e68177b5e39ed13cf0ad615ff21b7aa0bf5cf1ac08ca819c5422",
+    "validation": "1cc08ac2b275e03c30aec9052030bf3aec9af2041407ebda05e03485864f09fb",
+    "test": "cccd4617f5172b22621ae50008802b587da70cc15c60e8557ebbd762a2dec586",
 }
 SPLITS = tuple(DIGESTS)
 
