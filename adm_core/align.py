@@ -123,6 +123,14 @@ def make_projector(student_width: int, teacher_width: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(student_width, teacher_width, 1, bias=False), nn.BatchNorm2d(teacher_width))
 
 
+def make_embedding_head(student_width: int, teacher_width: int) -> nn.Sequential:
+    """CIRKD's projector: 1×1 convolution, batch normalisation, ReLU and another 1×1 convolution, without biases."""
+    return nn.Sequential(
+        *(nn.Conv2d(student_width, teacher_width, 1, bias=False), nn.BatchNorm2d(teacher_width), nn.ReLU()),
+        nn.Conv2d(teacher_width, teacher_width, 1, bias=False),
+    )
+
+
 def make_width_adapter(student_width: int, teacher_width: int, bias: bool) -> nn.Module:
     """A plain 1×1 convolution from the student's width to the teacher's; where they agree, the identity."""
     if student_width == teacher_width:
@@ -134,6 +142,12 @@ def make_width_adapters(taps: Iterable[str], student: Shapes, teacher: Shapes) -
     """A :func:`make_width_adapter` without bias for each tap, a group's members one each."""
     widths = ((student[tap][1], teacher[tap][1]) for tap in members(taps, student))
     return nn.ModuleList(make_width_adapter(*pair, bias=False) for pair in widths)
+
+
+def make_generator(width: int) -> nn.Sequential:
+    """What restores a map part of which is hidden: two 3×3 convolutions with ReLU between (Yang et al., 2205.01529)."""
+    convolutions = [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
+    return nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1])
 
 
 def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Sequential:

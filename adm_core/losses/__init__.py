@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         prototypes,
         relations,
         spatial,
+        tokens,
         transport,
     )
 
@@ -47,6 +48,7 @@ __all__ = [
     "prototypes",
     "relations",
     "spatial",
+    "tokens",
     "transport",
 ]
 

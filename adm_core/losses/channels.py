@@ -85,6 +85,30 @@ def category_similarity(student: Tensor, teacher: Tensor, temperature: float, ma
     return total / (_images(student, valid) * student.shape[1] ** 2)
 
 
+def interclass_distance(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, mask: Tensor | None = None
+) -> Tensor:
+    """Mean squared difference of two class-by-class matrices of ``KL(φ_i || φ_j)``, whose rows have length one.
+
+    φ_k is the softmax of class k's logits over the positions of an image (Mansourian et al., arXiv:2308.04243, section
+    3). The mean is over entries, and over the images that have a valid position.
+
+    Args:
+        student: logits [B, K, H, W].
+        teacher: of the same number of classes; sizes may differ.
+        temperature: T > 0.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+
+    def divergences(logits: Tensor) -> Tensor:
+        log_p = log_softmax_over_positions(logits, temperature, _valid(logits, mask))
+        p = log_p.exp()
+        return unit((p * log_p).sum(2, keepdim=True) - p @ log_p.transpose(1, 2), dim=2)
+
+    total = (divergences(student) - divergences(teacher)).pow(2).sum()
+    return total / (_images(student, _valid(student, mask)) * student.shape[1] ** 2)
+
+
 def selectivity_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """``mean k(t, t') + mean k(s, s') - 2 mean k(s, t)``: MMD² between the channels of two maps, batch mean.
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adm_core.losses.spatial import at_size
+from adm_core.losses.spatial import at_size, masked_mean
 
 _NOT_THERE = -1e9
 """Logit of what does not take part in a softmax; finite, so that a row without any column gives no NaN."""
@@ -115,6 +115,50 @@ def contrast_relations(
     divergence = relation_divergence(relations(student), relations(teacher.detach()))
     counted = valid.flatten()
     return (divergence * counted).sum() / counted.sum().clamp_min(1)
+
+
+def as_positions(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Channels in the place of pixels: each is described by its values at all positions.
+
+    Args:
+        maps: [B, C, h, w].
+        valid: bool [B, h, w]; values elsewhere are taken for zero.
+
+    Returns:
+        [B, h · w, C, 1], for the functions above, and bool [B, C, 1]: the channels of images with a valid position.
+    """
+    rows = maps.masked_fill(~valid[:, None], 0.0).flatten(2).transpose(1, 2)[..., None]
+    return rows, valid.flatten(1).any(1)[:, None, None].expand(-1, maps.shape[1], 1)
+
+
+def unit_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared difference of embeddings of length one, over channels and valid pixels.
+
+    Args:
+        student: [B, C, h, w].
+        teacher: of the same shape.
+        valid: bool [B, h, w].
+    """
+    return masked_mean((normalised(student) - normalised(teacher)).pow(2).mean(1), valid)
+
+
+@torch.no_grad()
+def choose_rows(features: Tensor, valid: Tensor, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """At most ``count`` random pixels of a whole batch, as unit embeddings.
+
+    Args:
+        features: [B, C, h, w].
+        valid: bool [B, h, w], from which to choose.
+        count: most pixels.
+        generator: randomness, on the device of ``features``.
+
+    Returns:
+        [1, M, C] with M the smaller of ``count`` and B · h · w, and bool [1, M]: which of them there are.
+    """
+    rows, there = normalised(features).movedim(1, 3).flatten(0, 2), valid.flatten()
+    keys = torch.rand(there.shape, generator=generator, device=there.device).masked_fill(~there, 2.0)
+    chosen = keys.topk(min(count, len(keys)), largest=False).indices
+    return rows[chosen][None], there[chosen][None]
 
 
 @torch.no_grad()

@@ -46,6 +46,49 @@ def draw_steps(batch: int, steps: int, generator: Generator) -> Tensor:
     return torch.randint(1, steps + 1, (batch,), generator=generator, device=generator.device)
 
 
+def trajectory(network: Callable[..., Tensor], noising: Noising, start: Tensor, steps: int, count: int) -> Tensor:
+    """Where the first ``count`` of ``steps`` DDIM steps of a network lead, from noise at the last timestep.
+
+    Args:
+        network: called on noisy examples, timesteps and what else a denoiser is given.
+        noising: of the batch; its own timesteps do not matter.
+        start: the noise, [B, C, H, W].
+        steps: of sampling in equal steps (:func:`step_ends`).
+        count: at most ``steps``, which gives clean examples.
+    """
+    process, state = noising.process, start
+    index = torch.full_like(noising.timestep, steps)
+    for _ in range(count):
+        now, end = (step_ends(len(process), steps, at) for at in (index, index - 1))
+        state = process.step(network(state, *noising.conditions(now)), state, now, end)
+        index = index - 1
+    return state
+
+
+def noise_ratios(process: NoiseProcess) -> Tensor:
+    """``σ_t / α_t`` of every timestep, [T], rising: the standard deviation of the noise on an unscaled example."""
+    return process.sigmas / process.alphas
+
+
+def nearer_ratio(ratio: Tensor, share: float) -> Tensor:
+    """``t (1 - share (1 + 8 sigmoid(-t)))``, at least 0: the lower of two levels of noise that ECT compares.
+
+    Geng et al., arXiv:2406.14548, the mapping of the authors' code with its k = 8 and b = 1.
+
+    Args:
+        ratio: t, of any shape.
+        share: 1 / 2 at first, half of that in each further stage.
+    """
+    return (ratio * (1 - share * (1 + 8 * (-ratio).sigmoid()))).clamp_min(0)
+
+
+def huber_norm(a: Tensor, b: Tensor, c: float) -> Tensor:
+    """``√(||a - b||² + c²) - c`` of each example, [B]; without a gradient where c is 0 and the two are equal."""
+    difference = torch.nn.functional.pad((a - b).flatten(1), (0, 1), value=c)
+    length: Tensor = torch.linalg.vector_norm(difference, dim=1)
+    return length - c
+
+
 def two_step_target(noising: Noising, network: Callable[..., Tensor], middle: Tensor, end: Tensor) -> Tensor:
     """The clean example that takes one DDIM step from ``x_t`` to where the teacher's two steps lead.
 

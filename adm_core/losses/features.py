@@ -52,6 +52,25 @@ def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor | None = N
     return (maps[0] - maps[1]).pow(2).mean()
 
 
+def factor_distance(
+    student: Tensor, teacher: Tensor, factor: Literal["tensor", "attention"], mask: Tensor | None = None
+) -> Tensor:
+    """Mean absolute difference of factors of length one (Kim et al., arXiv:1802.04977, eq. 4, p = 1): a scalar.
+
+    Args:
+        student: [B, C, H, W].
+        teacher: of the same shape.
+        factor: an image's whole ``tensor``, or its :func:`attention_map`.
+        mask: bool [B, ., .] of any size; positions where it is false are no part of a factor; None: all are.
+    """
+    if factor == "attention":
+        own, theirs = attention_map(student, mask), attention_map(teacher, mask)
+    else:
+        kept = 1 if mask is None else at_size(mask, student.shape[2:])[:, None]
+        own, theirs = (F.normalize((f * kept).flatten(1), dim=1) for f in (student, teacher))
+    return (own - theirs).abs().mean()
+
+
 def residual_attention(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
     """Mean squared difference of how attention changes from level to level: the pixel-wise similarity of DSD.
 
@@ -103,6 +122,23 @@ def squared_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = Non
     if mask is not None:
         error = error.masked_fill(~at_size(mask, error.shape[1:]), 0.0)
     return error.sum() / len(error)
+
+
+def direction_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``1/B ||student / ||student|| - teacher / ||teacher|| ||²``, each norm that of the whole batch's valid positions.
+
+    Between 0 and 4 / B (Mansourian et al., arXiv:2403.05451, as in the authors' code).
+
+    Args:
+        student: [B, C, H, W].
+        teacher: of the same shape.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+    """
+    if mask is not None:
+        void = ~at_size(mask, student.shape[2:])[:, None]
+        student, teacher = student.masked_fill(void, 0.0), teacher.masked_fill(void, 0.0)
+    difference: Tensor = unit(student.flatten(), dim=0) - unit(teacher.flatten(), dim=0)
+    return difference.pow(2).sum() / len(student)
 
 
 def normalised_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -97,8 +97,7 @@ class CIRKD(Method):
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The projector and the two memories, as far as their terms have weight."""
-        from torch import nn
-
+        from adm_core import align
         from adm_core.memory import ClassQueue
 
         s, width = self.settings, teacher[self.settings.tap][1]
@@ -109,31 +108,33 @@ class CIRKD(Method):
         }
         if not queues:
             return {}
-        projector = nn.Sequential(
-            nn.Conv2d(student[s.tap][1], width, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 1, bias=False),
-        )
-        return {"projector": projector} | queues
+        return {"projector": align.make_embedding_head(student[s.tap][1], width)} | queues
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """Terms ``minibatch``, ``pixel`` and ``region``."""
+        own, fixed, valid = self._on_grid(student, teacher, step)
+        return Losses(student=self._pixel_terms(own, fixed, valid, teacher, step))
+
+    def _on_grid(self, student: View, teacher: View, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of student [B, C_s, h, w] and teacher [B, C, h, w] on one grid; bool [B, h, w], which count."""
         s, cross_image = self.settings, losses.cross_image
         own, fixed = student.features[s.tap], teacher.detached().features[s.tap]
         smaller = min(own.shape[2], fixed.shape[2]), min(own.shape[3], fixed.shape[3])
         grid = cross_image.grid_within(smaller, s.positions)
         a, seen_a = cross_image.masked_pool(own, step.mask, grid)
         b, seen_b = cross_image.masked_pool(fixed, step.mask, grid)
-        valid, terms = seen_a & seen_b, {}
+        return a, b, seen_a & seen_b
+
+    def _pixel_terms(self, own: Tensor, fixed: Tensor, valid: Tensor, teacher: View, step: Step) -> dict[str, Tensor]:
+        s, cross_image, terms = self.settings, losses.cross_image, {}
         if s.minibatch:
-            terms["minibatch"] = s.minibatch * cross_image.pixel_relations(a, b, valid, s.temperature)
-        if self.parts:
-            projected = self.parts["projector"](a)
-            for name, contrast, there in self._contrast(fixed, step):
-                term = cross_image.contrast_relations(projected, b, valid, contrast, there, s.temperature)
+            terms["minibatch"] = s.minibatch * cross_image.pixel_relations(own, fixed, valid, s.temperature)
+        if "projector" in self.parts:
+            projected = self.parts["projector"](own)
+            for name, contrast, there in self._contrast(teacher.detached().features[s.tap], step):
+                term = cross_image.contrast_relations(projected, fixed, valid, contrast, there, s.temperature)
                 terms[name] = getattr(s, name) * term
-        return Losses(student=terms)
+        return terms
 
     def after_step(self) -> None:
         """The embeddings of the step's batches join the queues."""

@@ -64,13 +64,10 @@ class MaskedGenerative(Method):
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The 1×1 convolution and the generator."""
-        from torch import nn
-
         from adm_core import align
 
         own, width = student[self.settings.tap][1], teacher[self.settings.tap][1]
-        convolutions = [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
-        generator = nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1])
+        generator = align.make_generator(width)  # before the adapter, as initial weights are drawn in this order
         return {"adapter": align.make_width_adapter(own, width, bias=True), "generator": generator}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:

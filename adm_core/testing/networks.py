@@ -15,7 +15,7 @@ from adm_core.method import Facts, Needs
 from adm_core.noising import NoiseProcess, Noising
 from adm_core.taps import Network
 
-CLASSES, SIDE, EXAMPLES = 10, 16, 12
+CLASSES, EXAMPLES = 10, 12
 VOID_EXAMPLE = 1
 """The example of a batch of pixels in which nothing is valid."""
 
@@ -28,9 +28,12 @@ LEVELS = 20
 Form = Literal["images", "pixels", "denoisers"]
 """What is predicted: the class of whole images, of every pixel of them, or the noise in them."""
 
+SIDES: dict[Form, int] = {"images": 14, "pixels": 16, "denoisers": 16}
+"""Side of the inputs; that of images gives a stage of odd side, of which the next is not half as large."""
+
 
 class TinyNet(nn.Module):
-    """Three convolutional stages (sides 8, 4, 4 for inputs of 16) and a linear classifier.
+    """Three convolutional stages (sides 7, 4, 4 for inputs of 14) and a linear classifier.
 
     The first stage begins with a normalisation of its input, which no convolution can take in.
     """
@@ -150,7 +153,7 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
     """
     generator = torch.Generator().manual_seed(seed)
     count = 2 if needs.views == "own" else 1
-    inputs = [_images(generator) for _ in range(count)]
+    inputs = [_images(form, generator) for _ in range(count)]
     index = torch.arange(EXAMPLES) + EXAMPLES * (seed % BATCHES)
     if form == "denoisers":
         return noisy_batch(_noising(inputs[0].clamp(-1, 1), generator), index)
@@ -161,13 +164,14 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
             target = classes.repeat_interleave(needs.per_class)
         batch = Batch(inputs[0], inputs[-1], target, index)
     else:
-        coarse = torch.randint(CLASSES, (EXAMPLES, SIDE // 4, SIDE // 4), generator=generator)
-        valid = torch.rand(EXAMPLES, SIDE // 4, SIDE // 4, generator=generator) > 0.25
+        blocks = (EXAMPLES, SIDES[form] // 4, SIDES[form] // 4)
+        coarse = torch.randint(CLASSES, blocks, generator=generator)
+        valid = torch.rand(blocks, generator=generator) > 0.25
         valid[VOID_EXAMPLE] = False
         # Blocks of pixels, so that at any resolution that a tap has here a position is wholly valid or wholly void.
         target, mask = (x.repeat_interleave(4, 1).repeat_interleave(4, 2) for x in (coarse, valid))
         batch = Batch(inputs[0], inputs[-1], target, index, mask)
-    return replace(batch, extra_input=_images(generator)) if needs.extra_view else batch
+    return replace(batch, extra_input=_images(form, generator)) if needs.extra_view else batch
 
 
 def tiny_facts(form: Form = "images") -> Facts:
@@ -177,8 +181,8 @@ def tiny_facts(form: Form = "images") -> Facts:
     return Facts(BATCHES * EXAMPLES, classes, labels, steps=100, batch_size=EXAMPLES)
 
 
-def _images(generator: torch.Generator) -> Tensor:
-    images = torch.randn(EXAMPLES, 3, SIDE, SIDE, generator=generator)
+def _images(form: Form, generator: torch.Generator) -> Tensor:
+    images = torch.randn(EXAMPLES, 3, SIDES[form], SIDES[form], generator=generator)
     return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -16,7 +16,7 @@ from adm_core.optimizer import backward, make_optimizers
 from adm_core.outcome import Outcome
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
-from adm_core.testing.networks import EXAMPLES, Form, task_loss, tiny_batch, tiny_facts, tiny_network
+from adm_core.testing.networks import BATCHES, EXAMPLES, Form, task_loss, tiny_batch, tiny_facts, tiny_network
 
 SettingsByPart = dict[str, dict[str, Scalar]]
 RECIPE = Recipe(epochs=1, batch_size=EXAMPLES, optimizer=Optimizer(name="sgd", lr=0.05))
@@ -55,7 +55,7 @@ class Setup:
             )
         self.optimizers = make_optimizers(self.distiller, RECIPE)
         if self.method.needs.teacher_pass and self.regime == "offline":
-            self.method.know(self.distiller.prepare(self.batch(seed) for seed in range(3)))
+            self.method.know(self.distiller.prepare(self.batch(seed) for seed in range(BATCHES)))
 
     def _networks(self) -> dict[str, Network]:
         """The networks that regime and method ask for, each from a seed of its own."""

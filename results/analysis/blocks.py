@@ -29,7 +29,7 @@ class Line:
         statuses: how many seeds ended how.
         reasons: why seeds are not ok, each once.
         capabilities: what the method needs beyond the rule.
-        chosen: how its settings were chosen, in suites that name a file of tuned ones.
+        chosen: how its settings were chosen: ``default``, ``published``, ``stated`` by the suite, or how tuned.
     """
 
     label: str

@@ -125,7 +125,7 @@ class ClaimGroup(BaseModel):
             regime=self.regime,
             teacher=teacher[0] if teacher else None,
             student=student,
-            method="+".join(sorted(method.split("+"), reverse=True)),  # in the order in which records have parts
+            method=in_order(method),
             metric=self.metric,
             nfe=nfe,
             scored=scored,
@@ -135,6 +135,11 @@ class ClaimGroup(BaseModel):
             source=self.source,
             protocol=self.protocol,
         )
+
+
+def in_order(method: str) -> str:
+    """A composition with its parts in the order in which records have them, whatever order a source names."""
+    return "+".join(sorted(method.split("+"), reverse=True))
 
 
 @cache

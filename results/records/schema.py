@@ -161,7 +161,7 @@ class ManifestRow(Stored):
     label: Text = Field(description="the row's label; the seeds of one row share it")
     block: Text = Field(description="title of the table")
     chosen: Text | None = Field(
-        None, description="how the row's settings were chosen, in suites that name a file of tuned ones",
+        None, description="how the row's settings were chosen: default, published, stated by the suite, or how tuned",
         exclude_if=lambda chosen: chosen is None,
     )  # fmt: skip
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import product
 
 from results.analysis import statistics
 from results.analysis.blocks import Block, Line
-from results.claims.claims import Claim, load_claims
+from results.claims.claims import Claim, in_order, load_claims
 from results.metrics import metric_column
 from results.table import Column, Entry, Row, Table
 from results.tables.registry import TableKind, register
@@ -100,19 +100,27 @@ def _lines(block: Block, published: Iterable[_Key]) -> list[tuple[str, _Key, lis
     for method, scored, nfe in published:
         known.setdefault((method, scored), []).append(nfe)
     found: list[tuple[str, _Key, list[float]]] = []
+    methods = {method for method, _ in known}
     for scored in ("student", "teacher"):
-        ours = [line for line in block.lines if (line.method, scored) in known]
-        last = {line.method: line for line in ours}
-        for line in ours:
-            found.append((line.label, (line.method, scored, None), _ours(block, line, scored)))
-            if last[line.method] is line:
-                counts = sorted(nfe for nfe in known[line.method, scored] if nfe)
-                found += [(line.method, (line.method, scored, nfe), []) for nfe in counts]
+        ours = [(_published(line, methods), line) for line in block.lines]
+        ours = [(method, line) for method, line in ours if (method, scored) in known]
+        last = dict(ours)
+        for method, line in ours:
+            found.append((line.label, (method, scored, None), _ours(block, line, scored)))
+            if last[method] is line:
+                counts = sorted(nfe for nfe in known[method, scored] if nfe)
+                found += [(method, (method, scored, nfe), []) for nfe in counts]
         for (method, role), given in known.items():
             if role == scored and method not in last:
                 counts_or_none = sorted(given, key=lambda nfe: nfe or 0)
                 found += [(method, (method, scored, nfe), []) for nfe in counts_or_none]
     return found
+
+
+def _published(line: Line, published: Container[str]) -> str:
+    """The published method that a row of ours is: what its label names where it names one (``kd+ls``), or its own."""
+    named = in_order(line.label)
+    return named if named in published else line.method
 
 
 def _ours(block: Block, line: Line, scored: str) -> list[float]:

@@ -105,7 +105,7 @@ def _columns(block: Block, metric: str, extra: list[str]) -> tuple[Column, ...]:
         ),
         *(metric_column(name) for name in extra),
         Column("needs", "needs", about="what the method asks for beyond student, teacher and one batch"),
-        Column("chosen", "settings", about="how they were chosen, on the validation split, on seeds of their own"),
+        Column("chosen", "settings", about="default, published, stated by the suite, or tuned on validation data"),
         Column("state", "status", about="how the seeds ended"),
     )
 

@@ -187,6 +187,8 @@ class Suite(_Frozen):
             settings it has on its own; so several tasks stand in one leaderboard.
         networks: the suite's own, by the name that its pairs use.
         benchmarks: the suite's own, by the name that its blocks use.
+        published: whether rows take what ``suites/published.yaml`` has for their method and pair, below all that the
+            suite says itself.
         settings: method settings for the whole suite.
         chosen: how ``settings`` were chosen; required where there are any. One word that ends in ``.yaml`` is the file
             that ``adm tune`` made (relative to this one), whose settings then stand above all others.
@@ -201,6 +203,7 @@ class Suite(_Frozen):
     suites: tuple[str, ...] = ()
     networks: dict[Annotated[str, Field(pattern=rf"^{NAME}$")], OwnNetwork] = {}
     benchmarks: dict[Annotated[str, Field(pattern=rf"^{NAME}$")], OwnBenchmark] = {}
+    published: bool = False
     settings: Settings = {}
     chosen: str | None = None
     overrides: tuple[Override, ...] = ()

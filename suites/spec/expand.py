@@ -32,7 +32,7 @@ class PlannedCell:
         label: the row's label.
         block: the table's title.
         teacher: offline: the planned cell that trains the teacher; None where its weights are a checkpoint.
-        chosen: how its settings were chosen, in suites that name a file of tuned ones.
+        chosen: how its settings were chosen: ``default``, ``published``, ``stated`` by the suite, or how tuned.
     """
 
     cell: Cell
@@ -192,12 +192,12 @@ def _expand_block(
     own = [networks.of_pair(block, pair.teacher, pair.student, data, where) for pair in block.pairs]
     rows = []
     for pair, identities in zip(block.pairs, own, strict=True):
-        methods = [settings.resolve(block, pair, entry, where) for entry in block.methods]
-        for entry, method in zip(block.methods, methods, strict=True):
-            stretch = _stretch(block, entry, method, methods, where)
-            planned = _plan_seeds(block, pair, entry, method, stretch, benchmark, identities, protocol, alone)
-            chosen = settings.chosen(block, pair, entry)
-            rows += [replace(row, chosen=chosen) for row in planned] if chosen else planned
+        resolved = [settings.resolve(block, pair, entry, where) for entry in block.methods]
+        methods = [row.method for row in resolved]
+        for entry, row in zip(block.methods, resolved, strict=True):
+            stretch = _stretch(block, entry, row.method, methods, where)
+            planned = _plan_seeds(block, pair, entry, row.method, stretch, benchmark, identities, protocol, alone)
+            rows += [replace(cell, chosen=row.chosen) for cell in planned]
     return rows
 
 

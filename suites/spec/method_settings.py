@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,8 +15,22 @@ from results.records.identity import canonical_json
 from results.records.schema import Cell, MethodPart
 from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings, Suite
 from suites.spec.networks import OwnNetworks
+from suites.spec.published import published_settings
 from suites.spec.tuned import TunedSettings
 from tasks import catalogue
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A row's method.
+
+    Attributes:
+        method: its parts, with every setting written out that acts in the regime.
+        chosen: how these came about; None: there are none to choose.
+    """
+
+    method: tuple[MethodPart, ...]
+    chosen: str | None
 
 
 class MethodSettings:
@@ -34,14 +49,33 @@ class MethodSettings:
         self._overrides: set[int] = set()
         self._made: dict[str, Method] = {}
 
-    def resolve(self, block: Block, pair: Pair, entry: MethodEntry, where: str) -> tuple[MethodPart, ...]:
-        """A row's method with the settings in force: defaults, suite, overrides, row, tuned, in rising order.
+    def resolve(self, block: Block, pair: Pair, entry: MethodEntry, where: str) -> Resolved:
+        """A row's settings in force: defaults, published, suite, overrides, row, tuned, in rising order.
 
         Raises:
             AdmError: an unknown method, invalid settings, or a method that does not run in the regime or on the pair.
         """
         parts = [part.strip() for part in entry.method.split("+")]
         self._parts |= set(parts)
+        published = _merged(published_settings(block, pair, parts) if self._suite.published else ())
+        stated = _merged([*self._stated(block, pair, parts), entry.settings])
+        merged = _merged([published, stated])
+        method = self._create(entry.method, merged, block.regime, f"{where}, methods")
+        chosen = _told(method_parts(method, block.regime), published, stated)
+        tuned = self._tuned.row(block.title, str(pair), entry.shown)
+        if tuned is not None:
+            tuned.check_start(method_parts(method, block.regime), f"{where}, chosen")
+            method = self._create(entry.method, _merged([merged, tuned.settings]), block.regime, f"{where}, chosen")
+        for name in filter(None, (pair.teacher, pair.student)):
+            known = self._networks.tapped(name)
+            if known is not None:
+                catalogue.check_taps(block.task, known, method.needs.taps, f"{where}, methods: method '{entry.method}'")
+        if self._suite.tuned_file:
+            chosen = None if entry.stretch else self._tuned.told(block.title, str(pair), entry.shown)
+        return Resolved(method_parts(method, block.regime), chosen)
+
+    def _stated(self, block: Block, pair: Pair, parts: list[str]) -> list[Settings]:
+        """The suite's own settings of a row's parts, then those of the overrides that hold for it."""
         layers: list[Settings] = [{part: self._suite.settings[part] for part in parts if part in self._suite.settings}]
         for index, override in enumerate(self._suite.overrides):
             when = override.when
@@ -56,27 +90,7 @@ class MethodSettings:
             if found:
                 self._overrides.add(index)
                 layers.append(found)
-        layers.append(entry.settings)
-        merged: Settings = {}
-        for layer in layers:
-            for part, settings in layer.items():
-                merged[part] = merged.get(part, {}) | settings
-        method = self._create(entry.method, merged, block.regime, f"{where}, methods")
-        tuned = self._tuned.row(block.title, str(pair), entry.shown)
-        if tuned is not None:
-            tuned.check_start(method_parts(method, block.regime), f"{where}, chosen")
-            for part, values in tuned.settings.items():
-                merged[part] = merged.get(part, {}) | values
-            method = self._create(entry.method, merged, block.regime, f"{where}, chosen")
-        for name in filter(None, (pair.teacher, pair.student)):
-            known = self._networks.tapped(name)
-            if known is not None:
-                catalogue.check_taps(block.task, known, method.needs.taps, f"{where}, methods: method '{entry.method}'")
-        return method_parts(method, block.regime)
-
-    def chosen(self, block: Block, pair: Pair, entry: MethodEntry) -> str | None:
-        """How a row's settings were chosen, in suites that name a file of tuned ones."""
-        return None if entry.stretch else self._tuned.told(block.title, str(pair), entry.shown)
+        return layers
 
     def check_used(self) -> None:
         """Stop at settings that belong to no row.
@@ -156,6 +170,27 @@ def method_of(cell: Cell) -> Method:
         AdmError: no such method, or it has no such settings any more.
     """
     return registry.create(cell.method_name, {part.name: settings_of(part) for part in cell.method})
+
+
+def _merged(layers: Iterable[Mapping[str, Mapping[str, Any]]]) -> Settings:
+    """Settings of several layers, later ones above earlier."""
+    merged: Settings = {}
+    for layer in layers:
+        for part, settings in layer.items():
+            merged[part] = merged.get(part, {}) | dict(settings)
+    return merged
+
+
+def _told(method: Iterable[MethodPart], published: Settings, stated: Settings) -> str | None:
+    """Where the settings of a method come from, in one word where that holds for all its parts; None: it has none."""
+    found: dict[str, list[str]] = {}
+    for part in method:
+        if part.settings:
+            given = "stated" if stated.get(part.name) else "published" if published.get(part.name) else "default"
+            found.setdefault(given, []).append(part.name)
+    if len(found) > 1:
+        return "; ".join(f"{', '.join(parts)} {given}" for given, parts in found.items())
+    return next(iter(found), None)
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:

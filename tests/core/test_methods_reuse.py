@@ -9,7 +9,7 @@ from adm_core import registry
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.reuse import ReusedClassifier
 from adm_core.taps import Network, record
-from adm_core.testing.networks import SIDE, tiny_batch, tiny_facts, tiny_network
+from adm_core.testing.networks import SIDES, tiny_batch, tiny_facts, tiny_network
 from adm_core.testing.setup import Setup
 from tests.core.toy import trainer, weights
 
@@ -111,7 +111,7 @@ def test_what_is_deployed_is_trained_scored_and_resumed(tmp_path):
     deployed = trained.networks["student"].module
     assert isinstance(deployed, ReusedClassifier)
     assert deployed.head is whole.distiller.networks["teacher"].module.head
-    assert not torch.equal(before, deployed(torch.zeros(2, 3, SIDE, SIDE)))
+    assert not torch.equal(before, deployed(torch.zeros(2, 3, SIDES["images"], SIDES["images"])))
     scores = whole.task.evaluate(trained.networks, "validation")
     assert scores["student"]["top1"] == max(trained.curves["validation.student.top1"])
 

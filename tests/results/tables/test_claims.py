@@ -9,11 +9,11 @@ import pytest
 from adm_core import registry
 from results.analysis.blocks import Block, collect
 from results.claims.claims import Claim, load_claims
-from results.records.schema import Primary
+from results.records.schema import MethodPart, Primary
 from results.table import Table
 from results.tables.claims import beside, elsewhere
 from results.tables.scores import SCORES
-from tests.results.factory import by_id, fid_suite, make_cell, make_manifest, make_record, one_block
+from tests.results.factory import by_id, fid_suite, make_cell, make_manifest, make_record, make_row, one_block
 from tests.results.reading import row_of, value
 
 THREE = {"none": (70.0, 71.0, 72.0), "kd": (74.0, 75.5, 76.1), "at": (73.9, 75.9, 75.7)}
@@ -35,6 +35,20 @@ def test_published_figures_stand_in_their_own_columns_and_are_never_ranked() -> 
     assert not any(entry.bold for row in table.rows for entry in row.entries)
     assert any("not ranked" in note for note in table.notes)
     assert [value(t, r, "top1") for t in SCORES.tables(blocks) for r in t.rows].count(99.9) == 0
+
+
+def test_a_row_whose_label_names_a_published_method_stands_beside_that_one() -> None:
+    """A row of kd with standardised logits is kd by its parts, and its published figure that of kd+ls."""
+    part = MethodPart(name="kd", version=1, settings={"standardise": True})
+    plain, standardised = make_cell("kd"), make_cell(parts=(part,))
+    manifest = make_manifest([], rows=[make_row(plain), make_row(standardised, label="kd+ls")])
+    fields = {"benchmark": "digit-scenes", "regime": "offline", "teacher": "resnet20", "student": "resnet8",
+              "metric": "top1", "scored": "student", "source": "A paper", "protocol": "as printed"}  # fmt: skip
+    published = [Claim.model_validate(fields | {"method": m, "value": v}) for m, v in (("kd", 73.3), ("ls+kd", 76.6))]
+    blocks = collect(manifest, by_id(make_record(plain), make_record(standardised)))
+    (table,) = claims(blocks, published)
+    assert [row.entries[0].values[0] for row in table.rows] == ["kd", "kd+ls"]
+    assert [value(table, row_of(table, label), "published_1") for label in ("kd", "kd+ls")] == [73.3, 76.6]
 
 
 def test_published_miou_of_a_segmentation_pair_stands_beside_ours_val_and_test_server_apart() -> None:
