@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, and that whoever the umask lets may read. Loads nothing of ours."""
+"""Files that are replaced whole or not at all, also on a network, and that whoever the umask lets may read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+_STALE_TRIES = 3
 
 
 @contextlib.contextmanager
@@ -42,6 +44,21 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     if durable:
         with contextlib.suppress(OSError):  # some file systems sync no folders; the file itself is safe
             _sync(path.parent)
+
+
+def read(path: Path) -> bytes:
+    """The content of a file that other machines may be replacing: over NFS such a file is stale for a moment.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for _ in range(_STALE_TRIES):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return path.read_bytes()
 
 
 def copy_mode(file: Path, folder: Path) -> None:

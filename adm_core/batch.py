@@ -27,6 +27,8 @@ class Batch:
         noising: how noisy inputs came about; None where they are not noisy.
         extra_input: a second, stronger augmentation of the examples, the same for all networks; None unless the method
             asks for it.
+        unlabelled_input: as many further pictures, whose labels nobody sees, the same for all networks; None unless the
+            method asks for them.
     """
 
     student_input: Tensor
@@ -37,6 +39,7 @@ class Batch:
     conditions: tuple[Tensor, ...] = ()
     noising: Noising | None = None
     extra_input: Tensor | None = None
+    unlabelled_input: Tensor | None = None
 
     def chunks(self, count: int) -> Iterator[Batch]:
         """The batch in ``count`` equal parts, for gradient accumulation; itself when count is 1."""

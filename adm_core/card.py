@@ -119,6 +119,8 @@ class Needs:
         peers: regime ``peers``: further networks beside the student, ``peer1``, ``peer2``, ...; in ``step.views``.
         branches: copies of the student's end; what they show is in the student's ``view.branches``.
         extra_view: ``"strong"``: networks also see a second, stronger augmentation of the batch, in ``step.extra``.
+        unlabelled: whether networks also see pictures without labels, in ``step.unlabelled``; the task has some under a
+            shift alone: training pictures as they look where networks are scored.
         per_class: examples of each class in a batch, for class-balanced batches; 0: batches as the task draws them.
         phases: stretches of training in which only some weights move, in order.
         teacher_pass: whether ``prepare`` wants the frozen teacher's views of the training set before training.
@@ -137,6 +139,7 @@ class Needs:
     peers: int = 0
     branches: Branches | None = None
     extra_view: Literal["strong"] | None = None
+    unlabelled: bool = False
     per_class: int = 0
     phases: tuple[Phase, ...] = ()
     teacher_pass: bool = False
@@ -153,6 +156,7 @@ class Needs:
             "peers": self.peers,
             "branches": self.branches,
             "extra-view": self.extra_view,
+            "unlabelled": self.unlabelled,
             "balanced-batches": self.per_class,
             "phases": self.phases,
             "teacher-pass": self.teacher_pass,
@@ -186,6 +190,7 @@ CAPABILITIES: Mapping[str, str] = {
     "peers": "trains further networks beside the student",
     "branches": "trains copies of the student's end on its shared beginning",
     "extra-view": "shows the networks a second, stronger augmentation of each example",
+    "unlabelled": "shows the networks pictures without labels, as they look where networks are scored",
     "balanced-batches": "draws batches with the same number of examples of each of their classes",
     "phases": "trains only some weights in some stretches of training",
     "teacher-pass": "looks at the frozen teacher's views of the training set before training",

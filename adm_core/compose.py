@@ -78,6 +78,7 @@ class Composition(Method):
             peers=max(n.peers for n in needs),
             branches=next((n.branches for n in needs if n.branches), None),
             extra_view=next((n.extra_view for n in needs if n.extra_view), None),
+            unlabelled=any(n.unlabelled for n in needs),
             per_class=max(n.per_class for n in needs),
             phases=next((n.phases for n in needs if n.phases), ()),
             teacher_pass=any(n.teacher_pass for n in needs),

@@ -1,4 +1,4 @@
-"""A critic of whole label maps, which a method trains to tell one network's logits from another's."""
+"""A critic of whole label maps, which a method trains to tell one network's logits from another's, and its layers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from torch import Tensor, nn
 _HALVINGS, _KERNEL = 4, 4
 
 
-class SpectralConv(nn.Conv2d):
-    """A convolution of stride 2 whose weight is divided by its largest singular value (Miyato et al., 1802.05957).
+class Spectral(nn.Module):
+    """A layer whose weight is divided by its largest singular value (Miyato et al., arXiv:1802.05957); a mixin.
 
     The value comes from one power iteration that starts at a kept singular vector. A forward pass leaves that vector
     as it is, so that it is a function of its input alone; :meth:`advance` moves it, once per optimiser step.
-
-    Args:
-        channels: of the input.
-        width: of the output.
     """
 
+    weight: Tensor
     singular: Tensor
 
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__(channels, width, 4, stride=2, padding=1)
-        self.register_buffer("singular", F.normalize(torch.randn(width), dim=0))
+    def begin(self) -> None:
+        """Draw the singular vector and bring it near; called once there is a weight."""
+        self.register_buffer("singular", F.normalize(torch.randn(len(self.weight)), dim=0))
         for _ in range(15):
             self.advance()
 
@@ -37,12 +34,45 @@ class SpectralConv(nn.Conv2d):
         """Keep the left singular vector that one power iteration gives."""
         self.singular.copy_(self._iterate()[0])
 
+    def normalised(self) -> Tensor:
+        """The weight divided by its largest singular value."""
+        with torch.autocast(self.weight.device.type, enabled=False):  # the norm is to hold to more than three digits
+            left, right = self._iterate()
+            return self.weight / (left @ (self.weight.flatten(1) @ right))
+
+
+class SpectralConv(Spectral, nn.Conv2d):
+    """A convolution of stride 2 with a :class:`Spectral` weight.
+
+    Args:
+        channels: of the input.
+        width: of the output.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 4, stride=2, padding=1)
+        self.begin()
+
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → [B, width, H / 2, W / 2]."""
-        with torch.autocast(x.device.type, enabled=False):  # the norm is to hold to more than three digits
-            left, right = self._iterate()
-            weight = self.weight / (left @ (self.weight.flatten(1) @ right))
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+        return F.conv2d(x, self.normalised(), self.bias, self.stride, self.padding)
+
+
+class SpectralLinear(Spectral, nn.Linear):
+    """A linear layer without bias, with a :class:`Spectral` weight: no vector becomes longer.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        self.begin()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] → [..., outputs]."""
+        return F.linear(x, self.normalised())
 
 
 class SelfAttention(nn.Module):

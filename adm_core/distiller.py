@@ -175,9 +175,7 @@ class Distiller(nn.Module):
         own = self.method.optimizers() if self.active else {}
         for name in own:
             if name not in self.parts:
-                raise AdmError(
-                    f"method '{self.method.card.name}' declares an optimiser for '{name}', which it never built"
-                )
+                raise AdmError(f"method '{self.method.card.name}' declares an optimiser for '{name}', never built")
         return [(self.parts[name], adam) for name, adam in own.items()]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -234,22 +232,17 @@ class Distiller(nn.Module):
         shown: Shown | None = None,
     ) -> Step:
         """What a method is told of a batch beside the two views; ``seed`` and ``shown`` as in :meth:`views`."""
-        needs, extra = self.needs, {}
-        if needs.extra_view:
-            if batch.extra_input is None:
-                raise Unsupported(f"'{self.method.card.name}' needs a {needs.extra_view} view, which this task lacks")
-            stronger = {}
-            for role, network in self.networks.items():
-                if role == "teacher" and shown and shown.extra:
-                    stronger[role] = self.showing.part_of(shown.extra)
-                elif role in views:
-                    sow(batch.extra_input.device, seed, role, "extra")
-                    seen = self.showing.show(network, batch.extra_input, batch, self._trains(role), False)
-                    stronger[role] = seen[0]
-            extra = match_predictions(stronger)
+        needs, beside = self.needs, dict[str, dict[str, View]]()
+        networks = {role: (network, self._trains(role)) for role, network in self.networks.items() if role in views}
+        asked = {"extra": (needs.extra_view, "a strong view"), "unlabelled": (needs.unlabelled, "unlabelled pictures")}
+        for name, what in ((name, what) for name, (wanted, what) in asked.items() if wanted):
+            inputs = getattr(batch, f"{name}_input")
+            if inputs is None:
+                raise Unsupported(f"'{self.method.card.name}' needs {what}, which this task lacks")
+            beside[name] = self.showing.beside(name, inputs, batch, networks, seed, getattr(shown, name, None))
         copies = ViewsOnDemand({name: lambda name=name: self._copy(name, batch) for name in needs.copies})  # type: ignore[misc]
         phase = needs.phase_at(progress)
-        return Step(batch, progress, generator, views, extra, copies, phase.name if phase else "")
+        return Step(batch, progress, generator, views, copies=copies, phase=phase.name if phase else "", **beside)
 
     def views(
         self, batch: Batch, seed: int = 0, shown: Shown | None = None
@@ -293,7 +286,9 @@ class Distiller(nn.Module):
         self.phase = phase.name if phase else ""
         let_train(phase, self.networks["student"], self.trained)
 
-    def after_step(self) -> None:
-        """Let the method update what it keeps between steps."""
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the method update what it keeps between steps; the first optimiser's state follows weights that moved."""
         for part in parts_of(self.method):
             part.after_step()
+        for name in self.needs.copies if self.active else ():
+            self.parts[name].exchange_state(optimizer)  # type: ignore[operator]

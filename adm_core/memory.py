@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -170,3 +171,59 @@ class Counter(nn.Module):
     def set_extra_state(self, state: int) -> None:
         """Take up the number of a checkpoint."""
         self.count = int(state)
+
+
+class RunningMean(nn.Module):
+    """A moving average of a scalar that a method steers by: ``v ← momentum · v + (1 - momentum) · new``.
+
+    Args:
+        start: v before the first update.
+        momentum: in [0, 1].
+    """
+
+    value: Tensor
+
+    def __init__(self, start: float, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("value", torch.tensor(start))
+
+    @torch.no_grad()
+    def update(self, new: Tensor) -> None:
+        """Take in a scalar."""
+        self.value.lerp_(new.to(self.value.dtype), 1 - self.momentum)
+
+
+class ExampleWeights(nn.Module):
+    """A weight for each training example, 1 at first.
+
+    Args:
+        examples: N.
+    """
+
+    values: Tensor
+
+    def __init__(self, examples: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.ones(examples))
+
+    @torch.no_grad()
+    def update(self, index: Tensor, weights: Tensor) -> None:
+        """Set the weights [B] of the examples ``index``, int64 [B]."""
+        self.values.index_copy_(0, index, weights.to(self.values.dtype))
+
+
+def remembered(batches: Iterable[tuple[Tensor, Tensor, Tensor]], examples: int) -> dict[str, Tensor]:
+    """Vectors and labels of a training set, of batches in any order that need not hold every example.
+
+    Args:
+        batches: positions int64 [B], vectors [B, C] and labels int64 [B] of each; at least one.
+        examples: N.
+
+    Returns:
+        ``vectors`` [N, C] of length one and ``labels`` int64 [N]; zeros and -1 for examples that no batch holds.
+    """
+    index, vectors, labels = (torch.cat(each) for each in zip(*batches, strict=True))
+    known = labels.new_full((examples,), -1).index_copy_(0, index, labels)
+    kept = vectors.new_zeros(examples, vectors.shape[1]).index_copy_(0, index, unit(vectors))
+    return {"vectors": kept, "labels": known}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import random
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +46,38 @@ class NetworkCopy(nn.Module):
         self.network = copy.deepcopy(source).eval().requires_grad_(False)
         self.updates = 0
         self._student = (student,)  # in a tuple, so that it does not become a part of this module
+        self._exchanged, self._state = False, list[dict[str, Tensor]]()
 
-    def get_extra_state(self) -> int:
-        """How often it has followed."""
-        return self.updates
+    def get_extra_state(self) -> dict[str, Any]:
+        """How often it has followed, and what an optimiser kept of the weights that are here."""
+        return {"updates": self.updates, "state": self._state}
 
-    def set_extra_state(self, state: int) -> None:
-        """Take up the count of a checkpoint."""
-        self.updates = int(state)
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint has."""
+        self.updates, self._state = int(state["updates"]), state["state"]
+
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """Let weights and buffers change places with the student's; the optimiser's state of its weights follows."""
+        for one, two in zip(self.network.state_dict().values(), self._student[0].state_dict().values(), strict=True):
+            kept = one.clone()
+            one.copy_(two)
+            two.copy_(kept)
+        self._exchanged = True
+
+    def exchange_state(self, optimizer: torch.optim.Optimizer) -> None:
+        """After :meth:`exchange`: let what an optimiser keeps of the student's weights change places with what is here.
+
+        What was here at first is as of weights that never moved, zeros.
+        """
+        if not self._exchanged:
+            return
+        weights, state = list(self._student[0].parameters()), optimizer.state
+        taken = [state[p] for p in weights]
+        for p, own, other in zip(weights, self._state or [{} for _ in weights], taken, strict=True):
+            # A checkpoint's are on the host.
+            state[p] = {k: own[k].to(v.device) if k in own else torch.zeros_like(v) for k, v in other.items()}
+        self._state, self._exchanged = taken, False
 
     def train(self, mode: bool = True) -> NetworkCopy:
         """Stays in evaluation mode."""
@@ -75,4 +102,25 @@ class NetworkCopy(nn.Module):
         torch._foreach_lerp_(own, list(student.parameters()), 1 - share)
         for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
             mine.copy_(other)
+        self.updates += 1
+
+    @torch.no_grad()
+    def follow_fragments(self, decay: float, keep: float, draws: random.Random) -> None:
+        """Follow by :meth:`follow`'s average, but leave each weight tensor as it is with probability ``keep``.
+
+        A layer's buffers are taken over together with its first weight; those of layers without weights always.
+
+        Args:
+            decay: in [0, 1].
+            keep: in [0, 1].
+            draws: randomness, of the host.
+        """
+        for own, other in zip(self.network.modules(), self._student[0].modules(), strict=True):
+            weights = list(zip(own.parameters(recurse=False), other.parameters(recurse=False), strict=True))
+            moves = [draws.random() >= keep for _ in weights]
+            for mine, theirs in itertools.compress(weights, moves):
+                mine.lerp_(theirs, 1 - decay)
+            if not moves or moves[0]:
+                for buffer, followed in zip(own.buffers(recurse=False), other.buffers(recurse=False), strict=True):
+                    buffer.copy_(followed)
         self.updates += 1

@@ -8,7 +8,16 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from adm_core.losses.logits import layer_normalised
+from adm_core.method import Shapes
 from adm_core.taps import Network, record, unwrap
+
+
+def why_not_reused(student: Shapes, teacher: Shapes) -> str | None:
+    """Why the teacher's classifier cannot take the place of the student's, or None when it can: for ``supports``."""
+    for network, shapes in (("student", student), ("teacher", teacher)):
+        if "head" not in shapes or len(shapes["last"]) != 4:
+            return f"the {network}'s classifier is no linear layer on the mean of its last map, as it must be to change"
+    return None
 
 
 class ReusedClassifier(nn.Module):

@@ -11,6 +11,7 @@ from adm_core.distiller import Distiller
 from adm_core.method import Method
 from adm_core.seeds import sow
 from adm_core.show import Showing, Shown
+from adm_core.view import View
 
 
 class SharedTeacher:
@@ -29,15 +30,18 @@ class SharedTeacher:
         self._showing = Showing(first.kind, first.task_loss, taps, any(showing.head for showing in each))
         self._showing.forward = first.forward
         self._extra = any(distiller.needs.extra_view for distiller in distillers)
+        self._unlabelled = any(distiller.needs.unlabelled for distiller in distillers)
 
     def show(self, batch: Batch, seed: int) -> Shown:
         """What it shows on a micro-batch; ``seed`` is that part's, as in :meth:`Distiller.views`."""
         sow(batch.teacher_input.device, seed, "teacher")
         view, _ = self._showing.show(self._network, batch.teacher_input, batch, False, False)
-        if not self._extra or batch.extra_input is None:
-            return Shown(view)
-        sow(batch.extra_input.device, seed, "teacher", "extra")
-        return Shown(view, self._showing.show(self._network, batch.extra_input, batch, False, False)[0])
+        frozen, beside = {"teacher": (self._network, False)}, dict[str, View]()
+        for wanted, name in ((self._extra, "extra"), (self._unlabelled, "unlabelled")):
+            inputs = getattr(batch, f"{name}_input")
+            if wanted and inputs is not None:
+                beside[name] = self._showing.beside(name, inputs, batch, frozen, seed)["teacher"]
+        return Shown(view, **beside)
 
 
 def share_teachers(distillers: Sequence[Distiller]) -> list[SharedTeacher | None]:

@@ -16,6 +16,7 @@ from adm_core.branches import Branch, divided_gradient
 from adm_core.card import Branches, PredictionKind
 from adm_core.errors import AdmError
 from adm_core.losses.spatial import masked_mean
+from adm_core.seeds import sow
 from adm_core.taps import Network, check_fired, record
 from adm_core.view import View
 
@@ -45,10 +46,12 @@ class Shown:
     Attributes:
         view: on its input.
         extra: on the stronger augmentation; None where there is none.
+        unlabelled: on the pictures without labels; None where there are none.
     """
 
     view: View
     extra: View | None = None
+    unlabelled: View | None = None
 
 
 class Showing:
@@ -107,11 +110,41 @@ class Showing:
             weight * masked_mean(self.task_loss(seen[tap].float(), batch), batch.mask)
             for tap, weight in further.items()
         ]
-        view = self._view(network, prediction, {tap: seen[tap].float() for tap in self.taps}, batch, gradients)
+        features, labelled = {tap: seen[tap].float() for tap in self.taps}, inputs is not batch.unlabelled_input
+        view = self._view(network, prediction, features, batch, gradients and labelled)
+        view = view if labelled else replace(view, task_loss=_no_labels)
         if branches:
             ends = (self._show_end(b, seen[b.after], view.features, inputs, batch) for b in branches)
             view = replace(view, branches=(view, *ends))
         return view, sum(weighted[1:], weighted[0]) if weighted else None
+
+    def beside(
+        self,
+        name: str,
+        inputs: Tensor,
+        batch: Batch,
+        networks: Mapping[str, tuple[Network, bool]],
+        seed: int,
+        teacher: View | None = None,
+    ) -> dict[str, View]:
+        """What networks show on the further inputs of a batch, each from a random stream of its own.
+
+        Args:
+            name: of the inputs: ``extra`` or ``unlabelled``.
+            inputs: [B, C, H, W].
+            batch: conditions and target.
+            networks: by role, each with whether it is to be differentiated.
+            seed: of the step.
+            teacher: what a frozen teacher shows on them, where that is known.
+        """
+        found = {}
+        for role, (network, trains) in networks.items():
+            if role == "teacher" and teacher:
+                found[role] = self.part_of(teacher)
+            else:
+                sow(inputs.device, seed, role, name)
+                found[role] = self.show(network, inputs, batch, trains, False)[0]
+        return match_predictions(found)
 
     def part_of(self, view: View) -> View:
         """Of a view with further taps, what is read here."""
@@ -138,6 +171,10 @@ class Showing:
         # A frozen network's loss is read by few methods; at many classes and pixels it costs time and memory.
         loss = self.task_loss(prediction, batch) if trains else lambda: self.task_loss(prediction, batch)
         return View(prediction, self.kind, features, loss, head)
+
+
+def _no_labels() -> Tensor:
+    raise AdmError("the task loss of a view in step.unlabelled was read, and these pictures have no labels")
 
 
 def match_predictions(views: Mapping[str, View]) -> dict[str, View]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from adm_core.batch import Batch
     from adm_core.benchmark_definition import BenchmarkDefinition
+    from adm_core.condition import Condition
     from adm_core.insight import ObjectExamples
     from adm_core.network_definition import NetworkDefinition
     from adm_core.recipe import Protocol
@@ -41,6 +42,7 @@ class TaskContext:
         download: whether a missing data set may be fetched where its publisher allows it.
         artefacts: folder for what all cells of a benchmark need and one computes; None: nothing is kept.
         own: a benchmark that the suite defines, for tasks that offer it; None: the benchmark is the task's.
+        condition: what is made of the benchmark, for tasks that offer it; None: it is as it is.
     """
 
     benchmark: str
@@ -52,14 +54,18 @@ class TaskContext:
     download: bool = False
     artefacts: Path | None = None
     own: BenchmarkDefinition | None = None
+    condition: Condition | None = None
 
-    def check_needs(self, *, own_views: bool = True, extra_view: bool = False, balanced: bool = False) -> None:
+    def check_needs(
+        self, *, own_views: bool = True, extra_view: bool = False, balanced: bool = False, unlabelled: bool = False
+    ) -> None:
         """Stop where the method needs batches that the task cannot make; a task calls this first when it is opened.
 
         Args:
             own_views: an augmentation of its own for each of two networks.
             extra_view: a second, stronger one.
             balanced: as many examples of each of the batch's classes.
+            unlabelled: further pictures without labels.
 
         Raises:
             Unsupported: the method needs what is not offered.
@@ -71,6 +77,8 @@ class TaskContext:
             raise Unsupported(f"the method needs a second, {needs.extra_view} view, which {task} does not have")
         if needs.per_class and not balanced:
             raise Unsupported(f"the method needs batches with balanced classes, which {task} does not draw")
+        if needs.unlabelled and not unlabelled:
+            raise Unsupported("the method needs pictures without labels, and only a block under a shift has some")
 
 
 class Task(ABC):
@@ -85,6 +93,8 @@ class Task(ABC):
         higher_is_better: its direction.
         unit: its unit, e.g. ``%``; empty where it has none.
         costs: what the last evaluation took, by name in a record's cost, beside what the loop measures.
+        noise: what label noise came to: ``digest`` (SHA-256) of the labels, how many are ``flipped`` of how many
+            ``examples``; empty where there is none.
     """
 
     benchmark: str
@@ -95,6 +105,7 @@ class Task(ABC):
     higher_is_better: bool
     unit: str
     costs: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    noise: Mapping[str, str | int] = MappingProxyType({})
 
     @abstractmethod
     def __init__(self, context: TaskContext) -> None:

@@ -148,7 +148,7 @@ class Trainer:
             self.progress.add(outcome)
         update(self.optimizers, self.distiller.trained.values(), self.recipe.clip_norm, self.scaler)
         sow(self.device, self.generator.initial_seed(), "after step")
-        self.distiller.after_step()
+        self.distiller.after_step(self.optimizers[0])
         for average in self.averages.values():
             average.update()
         self.progress.step += 1

@@ -129,6 +129,8 @@ class Step:
         copies: what the copies of ``needs.copies`` show on the batch, evaluation mode, without gradients; each is run
             when it is first asked for, on the teacher's augmentation where ``needs.views`` is ``own``.
         phase: name of the phase of ``needs.phases``; empty in the last.
+        unlabelled: what every network shows on pictures without labels, where ``needs.unlabelled`` asks for it; the
+            ``task_loss`` of these views cannot be read.
     """
 
     batch: Batch
@@ -138,6 +140,7 @@ class Step:
     extra: Mapping[str, View] = field(default_factory=dict)
     copies: ViewsOnDemand = field(default_factory=lambda: ViewsOnDemand({}))
     phase: str = ""
+    unlabelled: Mapping[str, View] = field(default_factory=dict)
 
     @property
     def target(self) -> Tensor:

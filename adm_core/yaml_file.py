@@ -126,6 +126,7 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterabl
     """The keys that are valid at a place of a nested model."""
     kind: Any = model
     for part in location:
+        kind = _without_none(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             field = kind.model_fields.get(str(part))
             kind = field.annotation if field else None
@@ -133,6 +134,12 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterabl
             kind = _items_of(kind)
     models = [k for k in [kind, *typing.get_args(kind)] if isinstance(k, type) and issubclass(k, BaseModel)]
     return models[0].model_fields if models else ()
+
+
+def _without_none(kind: Any) -> Any:
+    """What an optional type holds beside None; any other type as it is."""
+    held = [k for k in typing.get_args(kind) if k is not type(None)]
+    return held[0] if type(None) in typing.get_args(kind) and len(held) == 1 else kind
 
 
 def _items_of(kind: Any) -> Any:

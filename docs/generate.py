@@ -56,12 +56,23 @@ def pages() -> dict[str, str]:
 
 def _models() -> Iterator[dict[str, Any]]:
     """Every model of the record and of the manifest, as rows of field, type and meaning."""
-    cell = ("Cell", "BenchmarkIdentity", "NetworkIdentity", "MethodPart", "Stretch", "TeacherRecipe")
+    cell = (
+        "Cell",
+        "BenchmarkIdentity",
+        "Condition",
+        "LabelNoise",
+        "Shift",
+        "NetworkIdentity",
+        "MethodPart",
+        "Stretch",
+        "TeacherRecipe",
+    )
     for name in (
         "Record",
         *cell,
         "Primary",
         "Stretched",
+        "NoisyLabels",
         "Cost",
         "TeacherIdentity",
         "Attempt",

@@ -12,6 +12,7 @@ All three begin with the same columns, which say of which cell a row is:
     cell                       text; the cell's id
     task, benchmark, protocol, protocol_digest, regime, teacher, student      text, as in the record; teacher is null
                                for a network trained alone
+    condition                  text; what is made of the benchmark, in words; null: it is as it is
     method, settings           text; the method's name, and the settings of its parts as JSON
     stretch                    text; how much longer it trains than the protocol says: a factor, or match; null: not
     seed                       Int64
@@ -225,6 +226,7 @@ def _cells(entries: Sequence[_Entry]) -> pd.DataFrame:
             "label": _text(entry.row.label if entry.row else None for entry in entries),
             "cell": _text(entry.id for entry in entries),
             **{name: _text(getattr(cell, name) if cell else None for cell in cells) for name in plain},
+            "condition": _text(cell.condition if cell else None for cell in cells),
             "method": _text(cell.method_name if cell else None for cell in cells),
             "settings": _text(settings),
             "stretch": _text(cell.stretch if cell else None for cell in cells),

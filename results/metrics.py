@@ -34,6 +34,7 @@ _KNOWN: dict[str, tuple[str, int, _Direction, str]] = {
     "brier": ("Brier", 4, "low", "squared distance between predicted probabilities and the truth"),
     "ece": ("ECE %", 2, "low", "expected calibration error, 15 bins of equal width"),
     "ece_ts": ("ECE-T %", 2, "low", "ECE after one temperature has been fitted on validation data"),
+    "memorised": ("memorised %", 2, "low", "share of the wrong training labels that are named for their pictures"),
     "agreement": ("agree %", 2, "", "share of images (or pixels) on which student and teacher name the same class"),
 }
 

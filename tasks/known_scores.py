@@ -51,6 +51,7 @@ class KnownScores:
         on_gpu, recipe = context.device.type == "cuda", context.protocol.recipe
         device = torch.cuda.get_device_name(context.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
         told = [context.benchmark, self._data(), context.protocol.data, recipe.precision, recipe.kernels, device]
+        told += [str(context.condition)] if context.condition else []
         return json.dumps([*told, _code(task), torch.__version__])
 
     def find(self, network: Network, split: str) -> Judged | None:

@@ -91,6 +91,7 @@ class Offer:
         check_used: called with settings, whether the benchmark's images lie in memory, and where the settings stand;
             raises AdmError for a setting that such a benchmark would ignore.
         image_folders: whether a suite's own folder of labelled images may be a benchmark.
+        conditions: what can be made of its benchmarks: ``noise``, ``shift``.
         libraries: modules beside torch, torchvision and numpy whose versions a record tells, where they were loaded.
     """
 
@@ -105,4 +106,5 @@ class Offer:
     student_keys: tuple[str, ...] = ()
     check_used: Callable[[Any, bool, str], None] = _all_used
     image_folders: bool = False
+    conditions: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import matplotlib
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 from ruamel.yaml import YAML
 from typer.core import TyperGroup
 
@@ -98,6 +100,15 @@ def test_pictures_are_what_the_committed_records_give() -> None:
         pytest.skip("another version of matplotlib draws other bytes")
     stale = [name for name, content in drawn.pictures() if (drawn.PICTURES / name).read_bytes() != content]
     assert not stale, f"run python docs/pictures.py: {stale}"
+
+
+def test_the_sheet_of_corruptions_shows_them_as_they_are() -> None:
+    drawn = script("corruptions")
+    with Image.open(drawn.SHEET) as sheet:
+        shown = np.asarray(sheet.convert("RGB"))[:, drawn.NAME :].astype(float)
+    wanted = drawn.pictures().astype(float)
+    # the sheet has 255 colours, and another version of Pillow compresses otherwise
+    assert shown.shape == wanted.shape and np.abs(shown - wanted).mean() < 8, "run python docs/corruptions.py"
 
 
 def test_pictures_are_small() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from adm_files import copy_mode, replacing, why_not_written
+from adm_files import copy_mode, read, replacing, why_not_written
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -82,3 +82,23 @@ def test_a_full_disk_and_other_faults_are_told_apart(tmp_path: Path) -> None:
     full = why_not_written(tmp_path / "f", OSError(errno.ENOSPC, "No space left on device"))
     assert "the disk is full" in full and "nothing was left behind" in full and "free some space" in full
     assert "cannot be written: Read-only file system" in why_not_written(tmp_path, OSError(30, "Read-only file system"))
+
+
+def test_a_file_that_is_stale_for_a_moment_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "record.json").write_text("{}")
+    read_bytes, faults = Path.read_bytes, [errno.ESTALE, errno.ESTALE]
+
+    def stale(path: Path) -> bytes:
+        if faults:
+            raise OSError(faults.pop(), "Stale file handle")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    assert read(tmp_path / "record.json") == b"{}"
+    faults.append(errno.EACCES)
+    with pytest.raises(OSError, match="Stale"):
+        read(tmp_path / "record.json")
+    faults += [errno.ESTALE] * 9
+    with pytest.raises(OSError, match="Stale") as told:
+        read(tmp_path / "record.json")
+    assert told.value.errno == errno.ESTALE and len(faults) == 5

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         prototypes,
         relations,
         spatial,
+        teachers,
         tokens,
         transport,
     )
@@ -48,6 +49,7 @@ __all__ = [
     "prototypes",
     "relations",
     "spatial",
+    "teachers",
     "tokens",
     "transport",
 ]

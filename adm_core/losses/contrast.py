@@ -90,3 +90,18 @@ def patch_contrast(
         hidden = hidden | ~(there[:, None] | itself)
     each = -logits.masked_fill(hidden, -1e9).log_softmax(2).diagonal(dim1=1, dim2=2)
     return masked_mean(each.unflatten(1, (-1, groups)).sum(2), valid)
+
+
+def kantorovich_contrast(scores: Tensor, known: Tensor) -> Tensor:
+    """``mean_i≠j g_ij - mean_i g_ii``: what a critic g scores other pairs higher by than an example with itself.
+
+    With g of Lipschitz constant 1 its negative is the dual form of the Wasserstein distance between joint and
+    independent pairs (Kantorovich & Rubinstein). Means are over examples, and pairs of examples, that there are.
+
+    Args:
+        scores: g, [B, B].
+        known: bool [B].
+    """
+    both = known[:, None] & known
+    itself = torch.eye(len(known), dtype=torch.bool, device=known.device)
+    return masked_mean(scores, both & ~itself) - masked_mean(scores.diagonal(), known)

@@ -129,6 +129,35 @@ def kernel_congruence(student: Tensor, teacher: Tensor, gamma: float, order: int
     return masked_mean((kernel(ours) - kernel(theirs)).pow(2), pairs)
 
 
+def linear_cka(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``|YᵀX|² / (|XᵀX| |YᵀY|)`` of flattened features centred over the batch, Frobenius norms: in [0, 1].
+
+    Linear centred kernel alignment (Kornblith et al., arXiv:1905.00414), computed from the products of examples
+    [B, B], which give the same norms. It is 1 for equal features, and no turning or scaling of either moves it. Maps
+    are not averaged over positions: void ones are set to zero.
+
+    Args:
+        student: [B, C_s] or [B, C_s, H, W].
+        teacher: [B, C_t] or [B, C_t, ., .]; width and size may differ.
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere. Examples without one do not
+            count.
+    """
+
+    def gram(features: Tensor) -> Tensor:
+        if mask is None or features.dim() == 2:
+            rows, known = features.flatten(1), features.new_ones(len(features), 1)
+        else:
+            valid = at_size(mask, features.shape[2:])
+            rows = features.masked_fill(~valid[:, None], 0.0).flatten(1)
+            known = valid.flatten(1).any(1, keepdim=True).to(rows.dtype)
+        centred = (rows - (rows * known).sum(0) / known.sum().clamp_min(1)) * known
+        return centred @ centred.T
+
+    own, other = gram(student), gram(teacher)
+    likeness: Tensor = (own * other).sum() / (own.norm() * other.norm()).clamp_min(1e-12)
+    return likeness
+
+
 def _vectors(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """A vector for each example and network, [B, C], and which pairs of examples have them, bool [B, B]."""
     (ours, known_ours), (theirs, known_theirs) = (pooled(features, mask) for features in (student, teacher))

@@ -52,22 +52,25 @@ def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor | None = N
     return (maps[0] - maps[1]).pow(2).mean()
 
 
-def factor_distance(
-    student: Tensor, teacher: Tensor, factor: Literal["tensor", "attention"], mask: Tensor | None = None
-) -> Tensor:
+Factor = Literal["tensor", "attention", "positions"]
+"""What is scaled to length one: an image's whole map, its attention map, or the channels of each position."""
+
+
+def factor_distance(student: Tensor, teacher: Tensor, factor: Factor, mask: Tensor | None = None) -> Tensor:
     """Mean absolute difference of factors of length one (Kim et al., arXiv:1802.04977, eq. 4, p = 1): a scalar.
 
     Args:
         student: [B, C, H, W].
         teacher: of the same shape.
-        factor: an image's whole ``tensor``, or its :func:`attention_map`.
+        factor: what a factor is; of ``positions`` the mean is over the valid ones alone.
         mask: bool [B, ., .] of any size; positions where it is false are no part of a factor; None: all are.
     """
     if factor == "attention":
-        own, theirs = attention_map(student, mask), attention_map(teacher, mask)
-    else:
-        kept = 1 if mask is None else at_size(mask, student.shape[2:])[:, None]
-        own, theirs = (F.normalize((f * kept).flatten(1), dim=1) for f in (student, teacher))
+        return (attention_map(student, mask) - attention_map(teacher, mask)).abs().mean()
+    if factor == "positions":
+        return masked_mean((unit(student) - unit(teacher)).abs().mean(1), mask)
+    kept = 1 if mask is None else at_size(mask, student.shape[2:])[:, None]
+    own, theirs = (unit((f * kept).flatten(1)) for f in (student, teacher))
     return (own - theirs).abs().mean()
 
 
@@ -96,7 +99,9 @@ def residual_attention(student: Sequence[Tensor], teacher: Sequence[Tensor], mas
     return masked_mean(error.unflatten(1, size), mask)
 
 
-def random_keep(features: Tensor, ratio: float, over: Literal["positions", "channels"], generator: Generator) -> Tensor:
+def random_keep(
+    features: Tensor, ratio: float | Tensor, over: Literal["positions", "channels"], generator: Generator
+) -> Tensor:
     """Zeros, each with probability ``ratio``, and ones, to multiply a map with.
 
     Args:

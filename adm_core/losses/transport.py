@@ -1,4 +1,4 @@
-"""Optimal transport between class probabilities, with costs between classes, and between features as Gaussians."""
+"""Optimal transport between class probabilities, between two networks' examples, and between features as Gaussians."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sinkhorn_cost(log_a: Tensor, log_b: Tensor, cost: Tensor, entropy: float, it
     Args:
         log_a: logarithms of distributions [N, K]; -1e9 or less is no mass.
         log_b: the same of those that they are moved to.
-        cost: C, not negative, [K, K], with zeros on the diagonal; at most 80 ε, for exp(-C / ε) must not vanish.
+        cost: C, not negative, [K, K]; at most 80 ε, for exp(-C / ε) must not vanish.
         entropy: ε > 0, of the regularisation.
         iterations: how many.
 
@@ -74,6 +74,23 @@ def transport_loss(
 
     each = sinkhorn_cost(others(student), others(teacher.detach()), cost, entropy, iterations)
     return masked_mean(each.view_as(target), mask)
+
+
+def matching_cost(student: Tensor, teacher: Tensor, known: Tensor, entropy: float, iterations: int) -> Tensor:
+    """The cost of moving a batch's student embeddings to its teacher embeddings, whichever fits which: a scalar.
+
+    ``Σ_ij P_ij (1 - ⟨s_i, t_j⟩)``, P with equal mass on every example (:func:`sinkhorn_cost`): the primal form of the
+    Wasserstein distance between the two sets.
+
+    Args:
+        student: [B, D], of length one.
+        teacher: [B, D], of length one.
+        known: bool [B], which examples there are; none: 0.
+        entropy: ε, at least 0.025, as costs reach 2.
+        iterations: of Sinkhorn's algorithm.
+    """
+    mass = (-known.sum().clamp_min(1).to(student.dtype).log()).expand(len(known)).masked_fill(~known, NO_MASS)[None]
+    return sinkhorn_cost(mass, mass, 1 - student @ teacher.T, entropy, iterations).squeeze(0) * known.any()
 
 
 class ClassSamples:

@@ -57,14 +57,12 @@ class SimKD(Method):
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """Both classifiers must be linear layers on the spatial mean of the last map."""
-        for network, shapes in (("student", student), ("teacher", teacher)):
-            if "head" not in shapes or len(shapes["last"]) != 4:
-                return f"the {network}'s classifier is no linear layer on the mean of its last map, as SimKD replaces"
-        if teacher["last"][1] < self.settings.factor:
-            return (
-                f"the teacher's last map has {teacher['last'][1]} channels, too few for factor {self.settings.factor}"
-            )
-        return None
+        from adm_core.reuse import why_not_reused
+
+        reason, factor = why_not_reused(student, teacher), self.settings.factor
+        if reason is None and teacher["last"][1] < factor:
+            reason = f"the teacher's last map has {teacher['last'][1]} channels, too few for factor {factor}"
+        return reason
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The projector, which pools a student's map that is larger than the teacher's first."""

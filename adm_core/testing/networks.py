@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adm_core.align import resize_map
 from adm_core.batch import Batch, noisy_batch
+from adm_core.errors import Unsupported
 from adm_core.method import Facts, Needs
 from adm_core.noising import NoiseProcess, Noising
 from adm_core.taps import Network
@@ -148,9 +149,14 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
 
     Args:
         seed: which batch.
-        needs: of the method, which may ask for two views, a stronger one, or balanced classes.
+        needs: of the method, which may ask for two views, a stronger one, pictures without labels, or balanced classes.
         form: of the prediction.
+
+    Raises:
+        Unsupported: the form has no such batches.
     """
+    if form == "denoisers" and needs.unlabelled:
+        raise Unsupported("there are no pictures without labels for denoisers, whose targets are no labels")
     generator = torch.Generator().manual_seed(seed)
     count = 2 if needs.views == "own" else 1
     inputs = [_images(form, generator) for _ in range(count)]
@@ -171,7 +177,8 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
         # Blocks of pixels, so that at any resolution that a tap has here a position is wholly valid or wholly void.
         target, mask = (x.repeat_interleave(4, 1).repeat_interleave(4, 2) for x in (coarse, valid))
         batch = Batch(inputs[0], inputs[-1], target, index, mask)
-    return replace(batch, extra_input=_images(form, generator)) if needs.extra_view else batch
+    batch = replace(batch, extra_input=_images(form, generator)) if needs.extra_view else batch
+    return replace(batch, unlabelled_input=_images(form, generator)) if needs.unlabelled else batch
 
 
 def tiny_facts(form: Form = "images") -> Facts:

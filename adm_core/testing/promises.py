@@ -6,21 +6,19 @@ import copy
 import io
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from adm_core import registry
-from adm_core.batch import Batch
 from adm_core.compose import parts_of
-from adm_core.losses.spatial import at_size
-from adm_core.method import CAPABILITIES, Losses, View
+from adm_core.method import CAPABILITIES
 from adm_core.settings import searches
 from adm_core.testing.fake_gpu import step_on_gpu
-from adm_core.testing.networks import CLASSES
-from adm_core.testing.setup import Setup
+from adm_core.testing.inputs import unlabelled_are_read, void_is_ignored
+from adm_core.testing.setup import Setup, by_role
 
 
 def _settings_round_trip(setup: Setup) -> str:
@@ -33,20 +31,9 @@ def _settings_round_trip(setup: Setup) -> str:
     return "" if again.resolved() == setup.method.resolved() else f"{again.resolved()} != {setup.method.resolved()}"
 
 
-def _by_role(losses: Losses) -> list[tuple[str, Mapping[str, Tensor]]]:
-    own = [("student", losses.student), ("teacher", losses.teacher), ("parts", losses.parts)]
-    return own + list(losses.peers.items())
-
-
-def _moments(setup: Setup) -> list[float]:
-    """A share of training in each of the method's phases, the last one included."""
-    ends = list(itertools.accumulate((phase.share for phase in setup.method.needs.phases), initial=0.0))
-    return [(start + end) / 2 for start, end in itertools.pairwise([*ends, 1.0])]
-
-
 def _finite_terms(setup: Setup) -> str:
-    each = [setup.losses(progress=progress) for progress in _moments(setup)]
-    for role, terms in itertools.chain.from_iterable(map(_by_role, each)):
+    each = [setup.losses(progress=progress) for progress in setup.moments()]
+    for role, terms in itertools.chain.from_iterable(map(by_role, each)):
         for name, term in terms.items():
             if not isinstance(term, Tensor) or term.dim() != 0:
                 return f"{role} term '{name}' is not a scalar tensor"
@@ -56,7 +43,7 @@ def _finite_terms(setup: Setup) -> str:
     if setup.regime == "offline" and taught:
         return f"a frozen teacher got terms: {', '.join(taught)}"
     silent = setup.spec == "none" or setup.method.needs.gradient_groups  # these only change how others are followed
-    return "" if silent or any(any(terms for _, terms in _by_role(losses)) for losses in each) else "no term at all"
+    return "" if silent or any(any(terms for _, terms in by_role(losses)) for losses in each) else "no term at all"
 
 
 def _reaches(term: Tensor, module: nn.Module) -> bool:
@@ -71,7 +58,7 @@ def _gradients(setup: Setup) -> str:
     setup.step(0)  # a student that starts as its teacher has nothing to follow before
     setup.make_teacher_sure()
     crossed = []
-    for progress in _moments(setup):
+    for progress in setup.moments():
         setup.distiller.enter_phase(progress)
         wrong, others = _misdirected(setup, progress)
         if wrong:
@@ -93,7 +80,7 @@ def _misdirected(setup: Setup, progress: float) -> tuple[str, list[str]]:
         "student": nn.ModuleList([d.student, d.branches]), "teacher": d.teacher, **dict(d.peers.items()),
     }  # fmt: skip
     crossed = []
-    for role, terms in _by_role(losses):
+    for role, terms in by_role(losses):
         reached = d.parts if role == "parts" else own[role]
         others = [module for name, module in own.items() if name != role]
         for name, term in terms.items():
@@ -122,7 +109,7 @@ def _frozen_teacher(setup: Setup) -> str:
 
 def _changes_nothing_shown(setup: Setup) -> str:
     """Batches and teachers' views are shared by all that train in lockstep."""
-    for progress in _moments(setup):
+    for progress in setup.moments():
         drawn = setup.batch(0)
         tensors = {f"batch.{name}": value for name, value in vars(drawn).items() if isinstance(value, Tensor)}
         fed = setup.method.inputs(drawn, progress, torch.Generator().manual_seed(0))
@@ -142,7 +129,7 @@ def _trainables_move(setup: Setup) -> str:
     known = {id(p) for o in setup.optimizers for group in o.param_groups for p in group["params"]}
     trained = [(name, p) for name, p in setup.distiller.parts.named_parameters() if p.requires_grad]
     parts = {name: p.detach().clone() for name, p in trained}
-    for seed, progress in enumerate(_moments(setup) * 3):
+    for seed, progress in enumerate(setup.moments() * 3):
         setup.step(seed, progress)
     for name, p in trained:
         if id(p) not in known:
@@ -225,7 +212,7 @@ def _deployed(setup: Setup) -> str:
 def _on_a_gpu(setup: Setup) -> str:
     keeping = {"memory", "network-copies", "host-synchronisation"}  # what may show in a second step alone
     rounds = 2 if setup.method.needs.capabilities & keeping else 1
-    step_on_gpu(setup, _moments(setup) * rounds)
+    step_on_gpu(setup, setup.moments() * rounds)
     return ""
 
 
@@ -241,51 +228,13 @@ def _extremes(setup: Setup) -> str:
     return f"very confident logits give gradients that are not finite: {bad[0]}" if bad or not loss.isfinite() else ""
 
 
-def _void_is_ignored(setup: Setup) -> str:
-    batch = setup.batch(0)
-    return next(filter(None, (_void_matters(setup, batch, progress) for progress in _moments(setup))), "")
-
-
-def _void_matters(setup: Setup, batch: Batch, progress: float) -> str:
-    """What void positions change at a moment of training; nothing where the method has no term then."""
-    assert batch.mask is not None
-    views = {role: _with_leaf(view) for role, view in setup.distiller.views(batch)[0].items()}
-    state = copy.deepcopy(setup.distiller.state_dict())
-    first = _total(setup.losses_of(views, batch, progress))
-    if first is None:
-        return ""
-    shown = itertools.chain.from_iterable((view, *view.branches) for view in views.values())
-    leaves = [view.prediction for view in shown if view.prediction.requires_grad]
-    gradients = torch.autograd.grad(first, leaves, allow_unused=True)
-    void = ~at_size(batch.mask, leaves[0].shape[2:])[:, None]
-    if any(g is not None and bool((g * void).abs().sum() > 0) for g in gradients):
-        return "predictions at void positions get a gradient"
-    setup.distiller.load_state_dict(state)  # so that both calls start from the same memory
-    other = replace(batch, target=torch.where(batch.mask, batch.target, (batch.target + 3) % CLASSES))
-    second = _total(setup.losses_of(views, other, progress))
-    assert second is not None
-    if float(first.detach()) != float(second.detach()):
-        return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
-    return ""
-
-
-def _with_leaf(view: View) -> View:
-    """The view with predictions of the same values at which gradients end."""
-    leaf = view.prediction.detach().requires_grad_(view.prediction.requires_grad)
-    return replace(view, prediction=leaf, branches=tuple(map(_with_leaf, view.branches)))
-
-
-def _total(losses: Losses) -> Tensor | None:
-    terms = [term for _, terms in _by_role(losses) for term in terms.values()]
-    return sum(terms[1:], terms[0]) if terms else None
-
-
 CHECKS: dict[str, Callable[[Setup], str]] = {
     "settings survive a JSON round trip": _settings_round_trip,
     "terms are finite named scalars": _finite_terms,
     "gradients reach what they should and nothing else": _gradients,
     "a frozen teacher keeps weights and statistics": _frozen_teacher,
     "what a method is shown stays as it was": _changes_nothing_shown,
+    "pictures without labels count where they are asked for": unlabelled_are_read,
     "trainable parts reach the optimiser and move": _trainables_move,
     "taps fire under a DDP-like wrapper": _taps_fire_when_wrapped,
     "one seed gives one result": _deterministic,
@@ -296,5 +245,5 @@ CHECKS: dict[str, Callable[[Setup], str]] = {
     "a step on a GPU stays there and waits for nothing": _on_a_gpu,
 }
 """Each promise and the function that returns an empty string, or what is wrong."""
-PIXEL_CHECKS = {"void positions count for nothing": _void_is_ignored}
+PIXEL_CHECKS = {"void positions count for nothing": void_is_ignored}
 """Promises about dense predictions."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adm_core import registry
 from adm_core.batch import Batch
@@ -46,7 +47,7 @@ class Setup:
     def __post_init__(self) -> None:
         self.method = registry.create(self.spec, self.settings)
         kind: PredictionKind = "denoiser" if self.form == "denoisers" else "class_logits"
-        batch = tiny_batch(form=self.form)
+        batch = self.batch(0)
         example = tuple(given[:2] for given in (batch.student_input, *batch.conditions))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(3)
@@ -68,9 +69,18 @@ class Setup:
         return {role: tiny_network(w, seed, self.form) for seed, (role, w) in enumerate(widths.items(), start=1)}
 
     def make_teacher_sure(self) -> None:
-        """Multiply the logits of a frozen classifier, but for its bias, by :data:`SURE`."""
-        if self.regime == "offline" and self.form != "denoisers":
-            self.distiller.networks["teacher"].module.head.weight.mul_(SURE)  # type: ignore[union-attr, operator]
+        """Multiply the logits of a frozen classifier, but for its bias, by :data:`SURE`.
+
+        Among peers those of their copies, all of which become the first one: methods may follow what several agree on.
+        """
+        d, found = self.distiller, list[nn.Module]()
+        if self.regime == "offline":
+            found = [d.networks["teacher"].module]
+        elif self.regime == "peers":
+            found = [d.parts[name].network for name in self.method.needs.copies]  # type: ignore[misc]
+        for module in found if self.form != "denoisers" else ():
+            module.load_state_dict(found[0].state_dict())
+            module.head.weight.mul_(SURE if module is found[0] else 1)  # type: ignore[union-attr, operator]
 
     def twin(self) -> Setup:
         """The same once more, from the same initial weights."""
@@ -98,7 +108,7 @@ class Setup:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        self.distiller.after_step()
+        self.distiller.after_step(self.optimizers[0])
         return outcome
 
     def losses(self, seed: int = 0, progress: float = 0.5) -> Losses:
@@ -117,3 +127,14 @@ class Setup:
     def batch(self, seed: int) -> Batch:
         """A random batch with what the method asks of batches: own or stronger views, balanced classes."""
         return tiny_batch(seed, self.method.needs, self.form)
+
+    def moments(self) -> list[float]:
+        """A share of training in each of the method's phases, the last one included."""
+        ends = list(itertools.accumulate((phase.share for phase in self.method.needs.phases), initial=0.0))
+        return [(start + end) / 2 for start, end in itertools.pairwise([*ends, 1.0])]
+
+
+def by_role(losses: Losses) -> list[tuple[str, Mapping[str, Tensor]]]:
+    """The terms for each role, ``parts`` among them, as they are named."""
+    own = [("student", losses.student), ("teacher", losses.teacher), ("parts", losses.parts)]
+    return own + list(losses.peers.items())

@@ -77,7 +77,7 @@ class Line:
 
 @dataclass
 class Block:
-    """Rows of one benchmark, protocol, pair, regime and teacher; complete once it is read.
+    """Rows of one benchmark, condition, protocol, pair, regime and teacher; complete once it is read.
 
     Attributes:
         title: the suite's heading for it.
@@ -135,10 +135,16 @@ class Block:
         return len({record.data_digest for record in self.records()} - {None}) <= 1
 
     @property
+    def condition(self) -> dict[str, str]:
+        """``condition`` in words; empty where the benchmark is as it is."""
+        return {"condition": str(self.cell.condition)} if self.cell.condition else {}
+
+    @property
     def subtitle(self) -> str:
         """What the rows share, in one line."""
         cell = self.cell
-        return f"{cell.benchmark} · {cell.protocol} ({cell.protocol_digest[:8]}) · {cell.regime} · {self.pair}"
+        protocol = f"{cell.protocol} ({cell.protocol_digest[:8]})"
+        return " · ".join((cell.benchmark, *self.condition.values(), protocol, cell.regime, self.pair))
 
     @property
     def context(self) -> dict[str, str]:
@@ -148,6 +154,7 @@ class Block:
             "block": self.title,
             "task": cell.task,
             "benchmark": cell.benchmark,
+            **self.condition,
             "protocol": cell.protocol,
             "protocol_digest": cell.protocol_digest,
             "regime": cell.regime,

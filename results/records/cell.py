@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from results.records.fields import Hex16, Number, Overrides, Setting, Sha256, Stored, Text
 from results.records.identity import identity
@@ -59,6 +59,57 @@ class BenchmarkIdentity(Stored):
     )
 
 
+class LabelNoise(Stored):
+    """Wrong labels among those that a cell is trained on."""
+
+    kind: Text = Field(description="symmetric, asymmetric or instance")
+    rate: Number = Field(gt=0, lt=1, description="share of the training labels that are wrong")
+    seed: int = Field(0, ge=0, description="of the draws")
+
+    def __str__(self) -> str:
+        seed = f", seed {self.seed}" if self.seed else ""
+        return f"{self.kind} label noise {self.rate:g}{seed}"
+
+
+class Shift(Stored):
+    """Pictures that look otherwise where a cell is scored than where it is trained."""
+
+    corruptions: tuple[Text, ...] = Field(min_length=1, description="names, sorted; each picture has one of them")
+    severity: int = Field(ge=1, le=5)
+    seed: int = Field(0, ge=0, description="of the draws")
+
+    @field_validator("corruptions")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("a corruption stands there twice")
+        return tuple(sorted(names))
+
+    def __str__(self) -> str:
+        seed = f", seed {self.seed}" if self.seed else ""
+        return f"shift to {', '.join(self.corruptions)} at severity {self.severity}{seed}"
+
+
+class Condition(Stored):
+    """What is made of a benchmark: label noise in training, a shift between training and test, or both."""
+
+    noise: LabelNoise | None = Field(
+        None, description="of the training labels; left out where there is none", exclude_if=lambda noise: noise is None
+    )
+    shift: Shift | None = Field(
+        None, description="of the pictures; left out where there is none", exclude_if=lambda shift: shift is None
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.noise is None and self.shift is None:
+            raise ValueError("a condition has 'noise', 'shift' or both; leave it out where there is none")
+        return self
+
+    def __str__(self) -> str:
+        return " and ".join(str(part) for part in (self.noise, self.shift) if part is not None)
+
+
 class Stretch(Stored):
     """How much longer a cell trains than its protocol says, its schedule stretched alike."""
 
@@ -94,6 +145,10 @@ class Cell(Stored):
     own_benchmark: BenchmarkIdentity | None = Field(
         None, description="what the benchmark is where the suite defines it; left out elsewhere",
         exclude_if=lambda own: own is None,
+    )  # fmt: skip
+    condition: Condition | None = Field(
+        None, description="what is made of the benchmark; left out where it is as it is",
+        exclude_if=lambda condition: condition is None,
     )  # fmt: skip
     protocol: Text = Field(description="the name by which a suite gave it; not in the id")
     protocol_digest: Hex16 = Field(description="of what the protocol does: task, recipe and data, defaults left out")

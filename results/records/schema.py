@@ -10,9 +10,12 @@ from pydantic import AfterValidator, Field, model_validator
 from results.records.cell import (
     BenchmarkIdentity,
     Cell,
+    Condition,
+    LabelNoise,
     MethodPart,
     NetworkIdentity,
     Regime,
+    Shift,
     Stretch,
     TeacherRecipe,
 )
@@ -20,9 +23,9 @@ from results.records.fields import Hex16, Number, Reason, Scalar, Sha256, Stored
 from results.records.privacy import refuse_persons
 
 __all__ = [
-    "SCHEMA_VERSION", "Attempt", "BenchmarkIdentity", "Cell", "Cost", "Manifest", "ManifestRow", "MethodPart",
-    "NetworkIdentity", "Primary", "Record", "Regime", "Status", "Stretch", "Stretched", "TeacherIdentity",
-    "TeacherRecipe",
+    "SCHEMA_VERSION", "Attempt", "BenchmarkIdentity", "Cell", "Condition", "Cost", "LabelNoise", "Manifest",
+    "ManifestRow", "MethodPart", "NetworkIdentity", "NoisyLabels", "Primary", "Record", "Regime", "Shift", "Status",
+    "Stretch", "Stretched", "TeacherIdentity", "TeacherRecipe",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 2
@@ -47,6 +50,14 @@ class Stretched(Stored):
     factor: Number = Field(ge=1, description="what its stretch came to, before whole epochs were made of it")
     epochs: int = Field(gt=0, description="of its training")
     dearest: Text | None = Field(None, description="the method whose training it matches; null: a factor was given")
+
+
+class NoisyLabels(Stored):
+    """The labels that a cell with label noise was trained on."""
+
+    digest: Sha256 = Field(description="SHA-256 of the labels, as little-endian int64")
+    flipped: int = Field(gt=0, description="how many are wrong")
+    examples: int = Field(gt=0, description="how many there are")
 
 
 class Cost(Stored):
@@ -120,6 +131,9 @@ class Record(Stored):
     cost: Cost = Cost()
     stretched: Stretched | None = Field(
         None, description="what the cell's stretch came to", exclude_if=lambda own: own is None
+    )
+    noisy_labels: NoisyLabels | None = Field(
+        None, description="what the condition's label noise came to", exclude_if=lambda own: own is None
     )
     capabilities: list[Text] = Field([], description="what the method needs beyond the rule")
     data_digest: Text | None = None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from adm_files import replacing, why_not_written
+from adm_files import read, replacing, why_not_written
 from results.errors import RecordError
 from results.records.migrations import migrate
 from results.records.schema import SCHEMA_VERSION, Cell, Manifest, Record
@@ -53,7 +53,7 @@ class Store:
     def mentions(self, cell_id: str, words: Iterable[str]) -> bool:
         """Whether one of some words stands in a cell's record, which is not parsed; no where it cannot be read."""
         try:
-            content = self.record_path(cell_id).read_bytes()
+            content = read(self.record_path(cell_id))
         except OSError:
             return False
         return any(word.encode() in content for word in words)
@@ -234,7 +234,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _read(path: Path, model: type[_Model], remedy: str) -> _Model | None:
     try:
-        raw = path.read_bytes()
+        raw = read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -252,7 +252,7 @@ def _read(path: Path, model: type[_Model], remedy: str) -> _Model | None:
 
 def _read_protocol(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read(path))
         if isinstance(content, dict):
             return content
         problem = "it is no JSON object"

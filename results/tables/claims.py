@@ -29,14 +29,16 @@ def elsewhere(blocks: Sequence[Block], published: Sequence[Claim]) -> list[Table
     Where nothing at all was published for the suite, a table without rows says so.
     """
     seen = {claim for block in blocks for _, claim in _matching(block, published)}
-    benchmarks = dict.fromkeys((block.cell.task, _name(block.cell.benchmark)) for block in blocks)
+    plain = [block for block in blocks if block.cell.condition is None]
+    benchmarks = dict.fromkeys((block.cell.task, _name(block.cell.benchmark)) for block in plain)
     regimes = {"alone", *(block.cell.regime for block in blocks)}
     tables = []
     for regime, benchmark in product(("online", "offline", "peers", "alone"), benchmarks):
         rest = [c for c in published if c not in seen and (c.task, c.benchmark) == benchmark and c.regime == regime]
         if rest and regime in regimes:
             tables.append(_not_run(rest, regime))
-    return tables if tables or seen else [_nothing({name for _, name in benchmarks})]
+    names = {" under ".join((_name(block.cell.benchmark), *block.condition.values())) for block in blocks}
+    return tables if tables or seen else [_nothing(names)]
 
 
 def _matching(block: Block, published: Sequence[Claim]) -> list[tuple[_Key, Claim]]:
@@ -46,7 +48,8 @@ def _matching(block: Block, published: Sequence[Claim]) -> list[tuple[_Key, Clai
 def _roles(claim: Claim, block: Block) -> list[str]:
     """The networks of a block whose figure a claim is: one at most, or both where they are equal and learned alone."""
     cell = block.cell
-    if cell.networks or cell.own_benchmark:  # a suite's own words need not mean what a source means by them
+    # a suite's own words need not mean what a source means by them, and figures are of benchmarks as they are
+    if cell.networks or cell.own_benchmark or cell.condition:
         return []
     metric = block.primary.metric if block.primary else claim.metric
     if (cell.task, _name(cell.benchmark), metric) != (claim.task, claim.benchmark, claim.metric):

@@ -1,4 +1,4 @@
-"""The summary: one row per label and settings over the blocks of a regime; tasks apart.
+"""The summary: one row per label and settings over the blocks of a regime; tasks and conditions apart.
 
 Only what is complete in every block is ranked, so that all ranked rows are measured by the same blocks and against the
 same rivals.
@@ -60,18 +60,26 @@ class _Standing:
 
 
 def _tables(blocks: Sequence[Block]) -> list[Table]:
-    """Tables per regime: one per task, and one over all tasks where two rows or more stand in all of them."""
+    """Tables per regime and condition: one per task, and one over all tasks where two rows or more stand in all."""
     tables = []
+    conditions = list(dict.fromkeys(block.cell.condition for block in blocks))
     for regime, title in (("online", "Online"), ("offline", "Offline"), ("peers", "Among peers")):
-        chosen = [block for block in blocks if block.cell.regime == regime]
-        tasks = list(dict.fromkeys(block.cell.task for block in chosen))
-        for task in tasks:
-            own = [block for block in chosen if block.cell.task == task]
-            tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
-        if len(tasks) > 1:
-            everywhere = [row for row in _standings(chosen) if len(row.lines) == len(chosen)]
-            if len(everywhere) > 1:
-                tables.append(_table(chosen, f"{title}, all tasks", regime, "all"))
+        for condition in conditions:
+            chosen = [b for b in blocks if (b.cell.regime, b.cell.condition) == (regime, condition)]
+            tables += _of_tasks(chosen, f"{title}, {condition}" if condition else title, regime)
+    return tables
+
+
+def _of_tasks(blocks: Sequence[Block], title: str, regime: str) -> list[Table]:
+    tasks = list(dict.fromkeys(block.cell.task for block in blocks))
+    tables = []
+    for task in tasks:
+        own = [block for block in blocks if block.cell.task == task]
+        tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
+    if len(tasks) > 1:
+        everywhere = [row for row in _standings(blocks) if len(row.lines) == len(blocks)]
+        if len(everywhere) > 1:
+            tables.append(_table(blocks, f"{title}, all tasks", regime, "all"))
     return tables
 
 
@@ -92,7 +100,7 @@ def _table(blocks: Sequence[Block], title: str, regime: str, task: str) -> Table
         (*(_ranked_row(row, names[id(row)], len(counted)) for row in complete),
          *(_unranked_row(row, names[id(row)], counted) for row in rest)),
         f"{len(counted)} block{'' if len(counted) == 1 else 's'}",
-        {"regime": regime, "task": task},
+        {"regime": regime, "task": task, **blocks[0].condition},
         tuple(_notes(complete, rest, counted, blocks)),
     ).without_empty(frozenset({"label", "percentile", "blocks"}))  # fmt: skip
 

@@ -17,6 +17,7 @@ from suites.cli import (
     reporting,
     running,
     samples,
+    submitting,
     tuning,
 )
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(listing.app, name="list")
-for command in (planning.plan, running.run, planning.status, planning.logs):
+for command in (planning.plan, running.run, planning.status, planning.logs, submitting.cancel):
     app.command()(command)
 app.command(cls=reporting.ReportCommand)(reporting.report)
 app.command()(reporting.power)

@@ -78,6 +78,23 @@ Retry = Annotated[
     list[Again] | None,
     typer.Option("--retry", help="Endings after which cells are tried again; all but skipped by default; repeatable."),
 ]
+CellsPerJob = Annotated[
+    int | None,
+    typer.Option(
+        "--cells-per-job",
+        min=1,
+        help="On a cluster: cells that one job trains, one after the other; default: one, or as many as --group says.",
+    ),
+]
+SlurmOptions = Annotated[
+    str | None,
+    typer.Option(
+        "--slurm",
+        metavar="OPTIONS",
+        help="On Slurm: what jobs ask for, '--partition=gpu --gres=gpu:1 --time=04:00:00', or a file with #SBATCH "
+        "lines and what the shell is to do before.",
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train anew what other code than the present has trained.")]
 
 DEFAULT_STORE = Path("runs")

@@ -8,33 +8,56 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any
+from typing import Annotated, Any
 
-from suites.cli.arguments import AsJson, DataRoots, absolute
+import typer
+
+from suites.cli.arguments import DEFAULT_STORE, AsJson, DataRoots, SlurmOptions, StoreFolder, absolute
 from suites.cli.console import make_console, say
 
 _KNOWN_TORCH = ((2, 11), (2, 15))
 
 
-def doctor(data_root: DataRoots = None, as_json: AsJson = False) -> None:
+def doctor(
+    data_root: DataRoots = None,
+    as_json: AsJson = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Look at nodes of a cluster, with two jobs.")] = False,
+    executor: Annotated[str, typer.Option(help="The cluster's kind.")] = "slurm",
+    slurm: SlurmOptions = None,
+    store: StoreFolder = DEFAULT_STORE,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the jobs.")] = 300.0,
+) -> None:
     """Show versions, devices and data sets, and what is missing and how to get it.
+
+    With --cluster two jobs tell what their nodes have, and whether locks hold between machines where the store is.
 
     Exit status: 0 fit to run, 1 something needed is missing (data sets are not: digit-scenes is embedded).
 
     Example: adm doctor --data-root ~/data
     """
+    if cluster:
+        from suites.cli.examining import examine
+        from suites.executors import registry
+
+        queue = registry.queue(executor).from_options(slurm)
+        sys.exit(examine(queue, store, list(absolute(data_root)), timeout, as_json))
+    found = found_here(data_root)
+    if as_json:
+        say(json.dumps(found, indent=1))
+    else:
+        _show(found)
+    sys.exit(1 if found["problems"] else 0)
+
+
+def found_here(data_root: DataRoots = None) -> dict[str, Any]:
+    """Versions, devices and data sets of this machine, and under ``problems`` what is amiss, as JSON."""
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "packages": _packages(),
         "devices": _devices(),
         "data": _data(data_root),
     }
-    found["problems"] = _problems(found)
-    if as_json:
-        say(json.dumps(found, indent=1))
-    else:
-        _show(found)
-    sys.exit(1 if found["problems"] else 0)
+    return found | {"problems": _problems(found)}
 
 
 def _packages() -> dict[str, str | None]:

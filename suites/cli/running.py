@@ -9,6 +9,7 @@ import typer
 
 from suites.cli.arguments import (
     DEFAULT_STORE,
+    CellsPerJob,
     DataRoots,
     Device,
     DeviceChoice,
@@ -18,13 +19,15 @@ from suites.cli.arguments import (
     Only,
     PerGpu,
     Retry,
+    SlurmOptions,
     StoreFolder,
     SuiteName,
     Trusted,
     Workers,
     absolute,
 )
-from suites.cli.console import make_console, say
+from suites.cli.checking import check_needs, check_schema, take_name
+from suites.cli.console import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from results.records.store import Store
     from suites.executors.base import Executor
     from suites.plan.groups import Room
     from suites.plan.plan import Plan
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from suites.spec.expand import Expansion
     from suites.work.options import RunOptions
 
+WAIT = "On a cluster: stay until all is trained, and submit again what is lost; Ctrl-C leaves the jobs alone."
 TIMEOUT = "Seconds after which a cell is ended; cells that are trained together have as many times that."
 
 
@@ -61,22 +64,35 @@ def run(
     only: Only = None,
     retry: Retry = None,
     fresh: Fresh = False,
+    slurm: SlurmOptions = None,
+    cells_per_job: CellsPerJob = None,
+    wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
 ) -> None:
     """Train what a suite still lacks. Stop it at any time; run it again to go on.
 
-    Exit status: 0 all done, 1 some cells failed, 2 bad input, 130 interrupted.
+    On a cluster (--executor slurm) jobs are submitted, and the command ends; run it again to submit what is missing.
+
+    Exit status: 0 all done or submitted, 1 some cells failed, 2 bad input, 130 interrupted.
 
     Example: adm run quick --workers 2
     """
+    from suites.cli.submitting import refuse, submit
     from suites.executors import registry
-    from suites.executors.base import ExecutorOptions
+    from suites.executors.base import ExecutorOptions, Queue
     from suites.plan.selection import select
+    from suites.run.submit import Terms
     from suites.spec.expand import expand
 
     expansion = expand(suite, files := absolute(method_file))
-    place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, per_gpu, timeout))
     options = run_options(expansion, store, device, data_root, files, download, trust)
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
+    if issubclass(kind := registry.get(executor), Queue):
+        refuse({"--fail-fast": fail_fast}, f"--executor {executor} submits all cells at once")
+        terms = Terms(cells_per_job, group, workers, per_gpu, timeout)
+        sys.exit(submit(suite, expansion, kind.from_options(slurm), store, options, selection, terms, wait))
+    ours = {"--slurm": slurm, "--cells-per-job": cells_per_job, "--wait": wait}
+    refuse(ours, f"it is for clusters (--executor slurm), and this is --executor {executor}")
+    place = registry.local(executor).from_options(ExecutorOptions(device.value, workers, per_gpu, timeout))
     sys.exit(train(suite, expansion, place, store, options, selection, group, fail_fast))
 
 
@@ -138,11 +154,10 @@ def train(
     from suites.run.runner import Runner
 
     records = Store(options.store)
-    _check_schema(records, str(store))
+    check_schema(records, str(store))
     plan = make_plan(expansion, records, place.slots, selection, room(group, place, options.device))
-    _check_data(plan, options)
-    _check_checkpoints(plan, options)
-    _take_name(given, expansion, records)
+    check_needs(plan, options)
+    take_name(given, expansion, records)
     console = make_console()
     summary = None
     if plan.open:
@@ -175,37 +190,6 @@ def _exit_code(plan: Plan, summary: Summary | None) -> int:
     return (summary.exit_code if summary else 0) or int(failed_before)
 
 
-def _check_schema(records: Store, store: str) -> None:
-    """Stop at a store of an earlier version: its finished cells would be trained again under their new ids."""
-    from adm_core.errors import AdmError
-
-    earlier = len(records.of_earlier_schemas())
-    if earlier:
-        told = f"{earlier} of its records are of an earlier version, whose cells had other ids"
-        raise AdmError(f"store '{store}': {told}; run adm migrate --store {store} first, it takes seconds")
-
-
-def _check_data(plan: Plan, options: RunOptions) -> None:
-    """Stop at a missing data set with one message rather than with a failed cell for each that needs it."""
-    from tasks import catalogue, datasets
-
-    roots = [*options.data_roots, *datasets.roots_from_environment()]
-    cells = [row.planned.cell for row in plan.open]
-    for task, name in sorted({(cell.task, cell.benchmark) for cell in cells if cell.own_benchmark is None}):
-        benchmark = catalogue.benchmarks(task)[name]
-        datasets.require(benchmark.dataset, roots, options.download, benchmark.classes)
-
-
-def _check_checkpoints(plan: Plan, options: RunOptions) -> None:
-    """Stop at a checkpoint that holds code or no weights with one message; one that is trusted waits for its cell."""
-    needed = {row.planned.cell.checkpoint for row in plan.open} - {None, *options.trusted}
-    if needed:
-        from adm_core.checkpoint import load_foreign  # loads torch, which other suites leave to their workers
-
-        for digest in sorted(filter(None, needed)):
-            load_foreign(options.files[digest])
-
-
 def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
     """What identifies the files of ``--trust``: their content, so that no other file is run in their place."""
     from adm_core.errors import AdmError
@@ -219,42 +203,6 @@ def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
             has = f"it has {', '.join(sorted(known.values()))}" if known else "it has none"
             raise AdmError(f"--trust {file}: suite '{expansion.suite.name}' has no such checkpoint; {has}")
     return tuple(digests)
-
-
-def _take_name(given: str, expansion: Expansion, store: Store) -> None:
-    """Write the suite's manifest, under which no other suite of its name may stand in the store.
-
-    Raises:
-        AdmError: the file goes by the name of one of the benchmark's own suites, or the store holds another suite.
-    """
-    from adm_core.errors import AdmError
-    from results.errors import RecordError
-    from results.records.schema import Manifest, ManifestRow
-    from suites.spec.definition import suite_names
-    from suites.spec.expand import expand
-    from suites.spec.names import is_path
-
-    name, ids = expansion.suite.name, {row.id for row in expansion.rows}
-    if is_path(given) and name in suite_names() and {row.id for row in expand(name).rows} != ids:
-        raise AdmError(f"{given}: '{name}' is a suite of the benchmark, and this file is another one; rename the file")
-    try:
-        earlier = store.read_manifest(name)
-    except RecordError:  # there is none, or it is damaged
-        earlier = None
-    lost = {row.id for row in earlier.rows} - ids if earlier else set()
-    if earlier and earlier.title != expansion.suite.title and {row.id for row in earlier.rows} != ids:
-        raise AdmError(
-            f"{given}: '{store.root}' holds another suite of the name '{name}', titled '{earlier.title}', here it is "
-            f"'{expansion.suite.title}'; rename the file or give another --store; if it is the same suite, delete "
-            f"{store.manifest_path(name)} (records stay)"
-        )
-    if lost:
-        say(f"no longer in '{name}', which had them before: {len(lost)} of its cells; their records stay", err=True)
-    rows = [
-        ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block, chosen=row.chosen)
-        for row in expansion.rows
-    ]
-    store.write_manifest(Manifest(suite=name, title=expansion.suite.title, rows=rows))
 
 
 def _tell(console: Console, expansion: Expansion, plan: Plan, summary: Summary | None, store: str) -> None:

@@ -73,7 +73,7 @@ def tune(
     for file in (files := absolute(method_file)):
         methods.load_file(file)
     made = trials_of(suite, trials, seeds)
-    place = registry.get(executor).from_options(ExecutorOptions(device.value, workers, per_gpu))
+    place = registry.local(executor).from_options(ExecutorOptions(device.value, workers, per_gpu))
     selection = select(made.expansion, only or (), [status.value for status in retry or ()], fresh)
     if dry_run:
         from suites.plan.plan import make_plan

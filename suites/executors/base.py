@@ -1,8 +1,13 @@
-"""The interface that executors share: a number of slots, and jobs that are started, polled and killed."""
+"""The interfaces that executors share.
+
+An :class:`Executor` has slots, on which a run that stays starts, polls and kills jobs. A :class:`Queue` is a cluster's:
+jobs are submitted and left, and each of them is such a run on its own node.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -138,3 +143,98 @@ class Executor(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give up what is kept between jobs, once none runs; a later :meth:`start` makes it anew."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """What a queue says of one job.
+
+    Attributes:
+        id: by which the queue's own commands know it.
+        state: in the queue's words, such as ``PENDING``.
+        ended: whether it neither waits nor runs (any more).
+        cancelled: whether somebody ended it on purpose.
+        node: where it runs or ran; empty: nowhere yet.
+        reason: why it waits; empty where the queue does not say.
+    """
+
+    id: str
+    state: str
+    ended: bool
+    cancelled: bool = False
+    node: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        told = f" on {self.node}" if self.node else f" ({self.reason})" if self.reason else ""
+        return f"job {self.id} {self.state}{told}"
+
+
+class Queue(ABC):
+    """A cluster's queue: jobs are submitted by name, and looked up by name and number.
+
+    Attributes:
+        name: what ``adm run --executor`` calls it.
+        about: one line for ``adm list executors``.
+        module: what a job runs: ``python -m MODULE STORE SUBMISSION ARRAY NUMBER``.
+        patience: least seconds between two looks at the queue, which many sites limit.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    module: ClassVar[str] = "suites.run.job"
+    patience: ClassVar[float] = 30.0
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, options: str | None) -> Self:
+        """A queue as the command line asks for it.
+
+        Args:
+            options: what jobs ask the cluster for, in its own words; None: the cluster's defaults.
+
+        Raises:
+            AdmError: there is no such cluster here, or the options cannot be given.
+        """
+
+    @abstractmethod
+    def largest(self) -> int:
+        """How many jobs can be submitted at once."""
+
+    @abstractmethod
+    def submit(self, name: str, command: Sequence[str], count: int, log: str, after: str | None = None) -> list[str]:
+        """Submit jobs that run a command, each with its number from 0 as one argument more.
+
+        Args:
+            name: of all of them, by which :meth:`jobs` tells them.
+            command: the arguments of this Python, such as ``-m MODULE``.
+            count: how many.
+            log: file for what they print, ``{}`` standing for the number.
+            after: id of a job that must have ended, however, before any of them begins.
+
+        Returns:
+            The id of each.
+
+        Raises:
+            AdmError: the queue refuses.
+        """
+
+    @abstractmethod
+    def jobs(self) -> Mapping[tuple[str, int], QueuedJob]:
+        """This user's jobs by name and number: those that wait or run, and those that the queue still remembers.
+
+        Raises:
+            AdmError: the queue does not answer.
+        """
+
+    def recall(self, name: str) -> Mapping[tuple[str, int], QueuedJob]:
+        """The jobs of a name that :meth:`jobs` no longer tells, by the cluster's accounts; none where it keeps none."""
+        return {}
+
+    @abstractmethod
+    def cancel(self, ids: Iterable[str]) -> None:
+        """End jobs, or take them out of the queue; they are not started again."""
+
+    @abstractmethod
+    def requeue(self) -> None:
+        """Have the job in which this process is started again from the beginning, some time later."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from adm_core.errors import AdmError, unknown
-from suites.executors.base import Executor
+from suites.executors.base import Executor, Queue
 
 ENTRY_POINTS = "adm_bench.executors"
-_known: dict[str, type[Executor]] = {}
-_Class = TypeVar("_Class", bound=type[Executor])
+_known: dict[str, type[Executor] | type[Queue]] = {}
+_Class = TypeVar("_Class", bound=type[Executor] | type[Queue])
 
 
 def register(executor: _Class) -> _Class:
@@ -37,8 +37,8 @@ def names() -> list[str]:
     return sorted({*_known, *(point.name for point in entry_points(group=ENTRY_POINTS))})
 
 
-def get(name: str) -> type[Executor]:
-    """The class of one executor.
+def get(name: str) -> type[Executor] | type[Queue]:
+    """The class of one executor, or of a cluster's queue.
 
     Raises:
         AdmError: unknown name (nearest names are given), or one that comes from elsewhere and cannot be imported.
@@ -49,6 +49,30 @@ def get(name: str) -> type[Executor]:
     if name not in _known:
         raise unknown("executor", name, names(), where="--executor")
     return _known[name]
+
+
+def local(name: str) -> type[Executor]:
+    """The class of an executor whose run stays.
+
+    Raises:
+        AdmError: as :func:`get`, or it is a cluster's queue.
+    """
+    found = get(name)
+    if issubclass(found, Queue):
+        raise AdmError(f"--executor {name}: this command stays until all is trained; 'adm run' submits to a cluster")
+    return found
+
+
+def queue(name: str) -> type[Queue]:
+    """The class of a cluster's queue.
+
+    Raises:
+        AdmError: as :func:`get`, or it is no queue.
+    """
+    found = get(name)
+    if not issubclass(found, Queue):
+        raise AdmError(f"--executor {name}: is no cluster, to which jobs are submitted")
+    return found
 
 
 @functools.cache
@@ -70,5 +94,5 @@ def _import(point: EntryPoint) -> None:
         raise AdmError(f"{where} registers no executor of that name; put @register above a class with that name")
 
 
-def _file_of(executor: type[Executor]) -> str:
+def _file_of(executor: type[Executor] | type[Queue]) -> str:
     return inspect.getfile(executor)

@@ -31,7 +31,7 @@ class Comparison:
     """One line of the comparison.
 
     Attributes:
-        benchmark: name and version.
+        benchmark: name and version, and its condition where it has one.
         pair: ``teacher > student``, or the lone network.
         regime: of both sides, or ``a / b`` when they differ.
         method: what was compared, where that is not told by the two sides' names.
@@ -165,7 +165,7 @@ def _lines(first: Group, second: Group) -> list[Comparison]:
         shared = [{seed: scores[seed] for seed in seeds} for scores in (a, b)]
         lines.append(
             Comparison(
-                benchmark=one.cell.benchmark,
+                benchmark=" under ".join(map(str, filter(None, (one.cell.benchmark, one.cell.condition)))),
                 pair=" / ".join(dict.fromkeys([one.cell.pair, two.cell.pair])),
                 regime=" / ".join(dict.fromkeys([one.cell.regime, two.cell.regime])),
                 method=" / ".join(dict.fromkeys([one.cell.method_name, two.cell.method_name])),

@@ -38,7 +38,7 @@ class TrainedCells:
     ) -> None:
         self._store, self._data_roots, self._device = store, data_roots, pick_device(device)
         self._trusted = tuple(sha256(file) for file in trusted)
-        self._tasks: dict[tuple[str, str, str], Task] = {}
+        self._tasks: dict[tuple[str, ...], Task] = {}
 
     def task(self, cell: Cell) -> Task:
         """The cell's task on its benchmark, opened once for all cells of one benchmark and protocol.
@@ -47,7 +47,7 @@ class TrainedCells:
             AdmError: the cell's work folder or its data set is missing.
         """
         own = cell.own_benchmark.files if cell.own_benchmark else ""
-        key = (cell.benchmark, own, cell.protocol_digest)
+        key = (cell.benchmark, own, str(cell.condition), cell.protocol_digest)
         if key not in self._tasks:
             protocol = _folder(self._store, cell).assignment().protocol
             self._tasks[key] = open_task(cell, protocol, self._device, self._options(cell))

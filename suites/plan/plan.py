@@ -22,7 +22,20 @@ from suites.work.locks import held
 DONE = frozenset({"ok", "skipped"})
 """Statuses after which a cell is not trained again."""
 
-State = Literal["done", "failed", "to do", "running", "not needed", "left out"]
+State = Literal["done", "failed", "to do", "running", "queued", "lost", "not needed", "left out"]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a cluster is about with a cell.
+
+    Attributes:
+        state: ``queued``: its job waits, or is at another cell; ``lost``: its job has ended without it.
+        told: the job and where it is, for people.
+    """
+
+    state: Literal["running", "queued", "lost"]
+    told: str
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,8 @@ class PlanRow:
 
     Attributes:
         planned: the cell.
-        state: ``not needed``: a teacher all of whose cells are done; ``left out``: of what was asked for.
+        state: ``not needed``: a teacher all of whose cells are done; ``left out``: of what was asked for; ``queued``
+            and ``lost``: of a cluster's jobs, see :class:`Elsewhere`.
         reason: why it is (not) to be trained.
         seconds: what it will take, from finished cells like it; None: unknown, or nothing to do.
         open: whether it is still to be trained; ``failed`` cells are, unless the command says otherwise.
@@ -112,7 +126,12 @@ class Plan:
 
 
 def make_plan(
-    expansion: Expansion, store: Store, workers: int, selection: Selection | None = None, room: Room = ALONE
+    expansion: Expansion,
+    store: Store,
+    workers: int,
+    selection: Selection | None = None,
+    room: Room = ALONE,
+    elsewhere: Mapping[str, Elsewhere] | None = None,
 ) -> Plan:
     """Compare a suite with a store; every record is parsed once, and one that cannot be read is as good as none.
 
@@ -124,17 +143,14 @@ def make_plan(
         workers: how many run at once, for the total.
         selection: which cells are asked for; None: all that the suite lacks.
         room: how many cells a worker may train at once.
+        elsewhere: cell id to what a cluster is about with it.
     """
-    selection = selection or Selection()
+    selection, elsewhere = selection or Selection(), elsewhere or {}
     artefacts = {t.id: t for t in (*expansion.artefacts, *(row.teacher for row in expansion.rows if row.teacher))}
     rows = {row.id: row for row in expansion.rows if row.id not in artefacts}
     records, faults = store.records([*artefacts, *rows])
     unreadable = {fault.cell_id: str(fault) for fault in faults if fault.cell_id}
-    others = {
-        planned.id: differing(records[planned.id].code, code_of(planned.cell))
-        for planned in (*artefacts.values(), *rows.values())
-        if planned.id in records
-    }
+    others = _other_code((*artefacts.values(), *rows.values()), records)
     needed = _needs_training(expansion.rows, records, others, store, selection)
     chosen = {row.id for row in expansion.rows if selection.takes(row)}
     running, remark = _running(needed, store)
@@ -152,6 +168,8 @@ def make_plan(
         state, reason = _state(planned, record, unreadable.get(planned.id), needed, other)
         if planned.id in running:
             state, reason = "running", "a runner is at it"
+        if (found := elsewhere.get(planned.id)) and (found.state != "lost" or state == "to do"):
+            state, reason = found.state, found.told
         other = other if _is_done(record) else ()
         return PlanRow(planned, state, reason, costs.estimate(planned.cell), True, other, together[planned.id])
 
@@ -165,6 +183,11 @@ def make_plan(
         remark=remark,
         groups=groups,
     )
+
+
+def _other_code(cells: Iterable[PlannedCell], records: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
+    """Cell id to the parts of the code that its record was made with and that are others now, where it has one."""
+    return {c.id: differing(records[c.id].code, code_of(c.cell)) for c in cells if c.id in records}
 
 
 def _needs_training(

@@ -14,10 +14,14 @@ from suites.plan.groups import Groups
 from suites.plan.plan import Plan, PlanRow
 from suites.work.folder import WorkFolder
 
+_MOST_JOBS = 20
+"""Jobs that are listed one by one."""
 _STYLES = {
     "done": "green",
     "failed": "red",
+    "lost": "red",
     "running": "cyan",
+    "queued": "blue",
     "to do": "yellow",
     "not needed": "dim",
     "left out": "dim",
@@ -44,20 +48,29 @@ def show_status(console: Console, plan: Plan, title: str, store: Store) -> None:
     _show_checkpoints(console, plan)
     console.print(Text.assemble(*_counts(plan)))
     running = [row for row in (*plan.artefacts, *plan.rows) if row.state == "running"]
-    failed = [row for row in (*plan.artefacts, *plan.rows) if row.state == "failed"]
+    failed = [row for row in (*plan.artefacts, *plan.rows) if row.state in ("failed", "lost")]
     if running:
-        table = Table("running", "pair", "seed", "epoch", "score", box=None, header_style="dim", pad_edge=False)
+        columns = ("running", "pair", "seed", "epoch", "score", "where")
+        table = Table(*columns, box=None, header_style="dim", pad_edge=False)
         for row in running:
             found = progress_of(row.planned.id, store)
             epoch = f"{found['epoch']}/{found['epochs']}" if "epochs" in found else "-"
             score = found.get("score")
             shown = f"{score:.2f}" if isinstance(score, int | float) else "-"
-            table.add_row(Text(row.planned.label), row.planned.cell.pair, str(row.planned.cell.seed), epoch, shown)
+            cell, where = row.planned.cell, Text(row.reason, style="dim")
+            table.add_row(Text(row.planned.label), cell.pair, str(cell.seed), epoch, shown, where)
         console.print(table)
+    queued = Counter(row.reason for row in plan.cells if row.state == "queued")
+    for told, count in list(queued.items())[:_MOST_JOBS]:
+        console.print(Text.assemble(("queued ", "blue"), f"{count} in {told}"), soft_wrap=True)
+    if len(queued) > _MOST_JOBS:
+        console.print(
+            Text(f"... and {sum(list(queued.values())[_MOST_JOBS:])} in {len(queued) - _MOST_JOBS} other jobs")
+        )
     for row in failed:
         cell = row.planned.cell
         text = f"{row.planned.id}  {cell.regime} {cell.pair}  {row.planned.label}  seed {cell.seed}  {row.reason}"
-        console.print(Text.assemble(("failed ", "red"), text), soft_wrap=True)
+        console.print(Text.assemble((f"{row.state:6s} ", "red"), text), soft_wrap=True)
     if plan.open:
         console.print(Text(_total(plan)))
     show_other_code(console, plan)

@@ -14,6 +14,7 @@ from adm_core.errors import AdmError
 from results.records.schema import Cell
 from results.records.store import Store
 from suites.plan.plan import DONE
+from suites.run.submission import JOBS, folder_of, submissions
 from suites.spec.expand import teacher_cell
 from suites.work import locks
 from suites.work.folder import ARTEFACTS, WorkFolder
@@ -25,6 +26,7 @@ KINDS: Mapping[str, str] = {
     "work": "weights and exported students of finished cells: adm insight and adm samples need them, and a teacher is "
     "trained anew when another cell needs it",
     "unused": "work folders of cells that no suite in the store names",
+    "jobs": "submissions to a cluster all of whose jobs were found ended, and what these printed",
     "artefacts": "what cells share, where no cell of any suite in the store is to do",
 }
 """What can go, by name."""
@@ -67,6 +69,7 @@ def find(store: Store) -> list[Waste]:
     for cell in WorkFolder.ids(store.root):
         if not locks.is_held(store.root, cell) and (cell not in named or cell in done - needed):
             found += _work_files(store.root, cell, unused=cell not in named)
+    found += _jobs(store.root)
     if not to_do:
         found += _files("artefacts", (store.root / ARTEFACTS).rglob("*"))
     return found
@@ -94,7 +97,7 @@ def remove(store: Store, found: Collection[Waste]) -> int:
         finally:
             if cell and lock:
                 locks.forget(store.root, cell, lock)
-    _prune(folder for name in (ARTEFACTS, "work", locks.LOCKS) for folder in [store.root / name])
+    _prune(store.root / name for name in (ARTEFACTS, "work", locks.LOCKS, JOBS))
     return freed
 
 
@@ -121,6 +124,12 @@ def _work_files(root: Path, cell: str, unused: bool) -> Iterator[Waste]:
         kind = "unused" if unused else "logs" if file == folder.log else "work"
         if not (file.name.startswith(".") and file.suffix == ".tmp"):
             yield from _files(kind, [file], cell)
+
+
+def _jobs(root: Path) -> Iterator[Waste]:
+    for submission in submissions(root):
+        if len(submission.ended) == len(submission.lists):
+            yield from _files("jobs", folder_of(root, submission.name).iterdir())
 
 
 def _files(kind: str, paths: Iterable[Path], cell: str | None = None) -> Iterator[Waste]:

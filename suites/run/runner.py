@@ -74,7 +74,8 @@ class Runner:
         self._running: list[_Running] = []
         self._stop = 0  # how often this process was asked to
         self._inside = False
-        self.summary = Summary({row.planned.id: "ok" for row in plan.cells if not row.open})
+        known = {row.planned.id: "ok" for row in plan.cells if not row.open}
+        self.summary = Summary(self._teachers_elsewhere(plan) | known)
 
     def run(self) -> Summary:
         """Train until nothing is left that can be trained.
@@ -167,6 +168,13 @@ class Runner:
             raise
         lock.release()
         return None
+
+    def _teachers_elsewhere(self, plan: Plan) -> dict[str, str]:
+        """What became of the teachers that the plan says nothing of, by their records; without one they have failed."""
+        own = {row.planned.id for row in plan.cells}
+        teachers = {t.id: t for row in plan.open if (t := row.planned.teacher) and t.id not in own}
+        found = {id: self._ledger.record(teacher) for id, teacher in teachers.items()}
+        return {id: record.status if record else "error" for id, record in found.items()}
 
     def _teacher(self, planned: PlannedCell) -> str | None:
         """What became of a cell's teacher; None while that is not known."""

@@ -13,7 +13,7 @@ from suites.executors.base import Ending
 from suites.spec.expand import PlannedCell
 
 _CONTENT = ("scores", "primary", "curves", "teacher", "weights", "cost", "capabilities", "data_digest", "code",
-            "environment", "stretched")  # fmt: skip
+            "environment", "stretched", "noisy_labels")  # fmt: skip
 
 
 @dataclass(frozen=True)

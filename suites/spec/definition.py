@@ -13,6 +13,7 @@ from adm_core.recipe import Protocol
 from adm_core.yaml_file import read_model
 from results.records.fields import Text
 from results.records.privacy import without_paths
+from results.records.schema import Condition
 from suites.spec.names import NAME, is_path, suite_name
 from suites.spec.own import OwnBenchmark, OwnNetwork
 
@@ -113,6 +114,7 @@ class Block(_Frozen):
         title: heading of the table.
         task: e.g. ``classification``.
         benchmark: name and version, e.g. ``cifar100@1``, or one of the suite's own ``benchmarks``.
+        condition: label noise in training, a shift between training and test, or both; None: the benchmark as it is.
         protocol: name of a file in ``suites/protocols``, or a path to a YAML file (relative to the suite's).
         pairs: teachers and students.
         regime: ``offline`` (the teacher is trained first, alone, and frozen), ``online`` (both together) or ``peers``
@@ -127,6 +129,7 @@ class Block(_Frozen):
     title: Text
     task: str
     benchmark: str
+    condition: Condition | None = None
     protocol: str
     pairs: tuple[Pair, ...] = Field(min_length=1)
     regime: Regime

@@ -11,6 +11,7 @@ from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
 from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, Stretch, TeacherRecipe
+from suites.spec import conditions
 from suites.spec.benchmarks import Folders, OwnBenchmarks
 from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_suite, suite_file
 from suites.spec.method_settings import MethodSettings, method_parts
@@ -155,6 +156,7 @@ def teacher_cell(cell: Cell) -> Cell | None:
         task=cell.task,
         benchmark=cell.benchmark,
         own_benchmark=cell.own_benchmark,
+        condition=cell.condition,
         protocol=cell.teacher_recipe.protocol,
         protocol_digest=cell.teacher_recipe.protocol_digest,
         regime="alone",
@@ -176,6 +178,7 @@ def _expand_block(
     settings: MethodSettings,
 ) -> list[PlannedCell]:
     benchmark = benchmarks.of_block(block, where)
+    conditions.check(block, benchmark, where)
     protocol = protocol_of(block, block.protocol, folder, networks.names, f"{where}, protocol")
     data = _check_used(block, protocol, benchmark, benchmarks.splits(block, benchmark), where)
     alone = protocol
@@ -251,6 +254,7 @@ def _plan_seeds(
             task=block.task,
             benchmark=block.benchmark,
             own_benchmark=benchmark,
+            condition=block.condition,
             protocol=name,
             protocol_digest=fingerprint,
             regime=block.regime,

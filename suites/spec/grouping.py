@@ -27,8 +27,9 @@ def why_alone(planned: PlannedCell) -> str:
 def key_of(cell: Cell) -> GroupKey | None:
     """As :func:`group_key`, of the cell alone.
 
-    Equal are the frozen teacher, what batches are made of (benchmark, protocol and seed), and how the method wants
-    them: views of their own, a stronger view, balanced classes. Students and methods may differ.
+    Equal are the frozen teacher, what batches are made of (benchmark, condition, protocol and seed), and how the
+    method wants them: views of their own, a stronger view, pictures without labels, balanced classes. Students and
+    methods may differ.
 
     Raises:
         AdmError: no such method.
@@ -41,6 +42,7 @@ def key_of(cell: Cell) -> GroupKey | None:
         cell.task,
         cell.benchmark,
         cell.own_benchmark.model_dump_json() if cell.own_benchmark else None,
+        cell.condition.model_dump_json() if cell.condition else None,
         cell.protocol_digest,
         cell.seed,
         cell.teacher,
@@ -48,6 +50,7 @@ def key_of(cell: Cell) -> GroupKey | None:
         own.model_dump_json() if own else None,
         needs.views == "own",
         needs.extra_view,
+        needs.unlabelled,
         needs.per_class,
     )
 

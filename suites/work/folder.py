@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adm_core.errors import AdmError
 from adm_core.recipe import Protocol
-from adm_files import replacing, why_not_written
+from adm_files import read, replacing, why_not_written
 from results.records.schema import Cell
 from suites.work.options import RunOptions
 
@@ -92,7 +92,7 @@ class WorkFolder:
         """
         path = self.path / "cell.json"
         try:
-            return Assignment.model_validate_json(path.read_bytes())
+            return Assignment.model_validate_json(read(path))
         except OSError as error:
             raise AdmError(f"{path}: cannot be read: {error.strerror}") from None
         except ValidationError as error:
@@ -126,7 +126,7 @@ class WorkFolder:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            loaded = json.loads((self.path / name).read_bytes())
+            loaded = json.loads(read(self.path / name))
         except (OSError, ValueError):  # absent, cut off, or another user's
             return None
         return loaded if isinstance(loaded, dict) else None

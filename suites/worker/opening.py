@@ -22,6 +22,7 @@ from results.records.identity import digest
 from results.records.schema import Cell, Record
 from results.records.store import Store
 from suites.spec.benchmarks import benchmark_of
+from suites.spec.conditions import condition_of
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of, sha256
 from suites.work.folder import ARTEFACTS, WorkFolder
@@ -94,6 +95,7 @@ def open_task(
             download=options.download,
             artefacts=_shared(options.store, protocol),
             own=benchmark_of(cell, options.folders),
+            condition=condition_of(cell),
         )
     )
 
@@ -136,7 +138,7 @@ def know_teacher(
     """Give the method what it makes of the frozen teacher's views, from the store where an earlier cell left it."""
     if not method.needs.teacher_pass or cell.regime != "offline" or teacher is None:
         return
-    science = cell.model_dump(mode="json", include={"benchmark", "protocol_digest", "method", "seed"})
+    science = cell.model_dump(mode="json", include={"benchmark", "condition", "protocol_digest", "method", "seed"})
     file = store / ARTEFACTS / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
     known = artefacts.read(file)
     made = known[0] if known is not None else distiller.prepare(task.batches(0, 0))

@@ -153,6 +153,7 @@ def score(ready: Ready, trained: Trained) -> dict[str, Any]:
         "teacher": _scored(ready.teacher, scores.get("teacher", {}).get(task.metric)),
         "cost": times | dict(task.costs) | _cost(cell, trainer, trained, given.options.store),
         "stretched": given.stretched and given.stretched.model_dump(),
+        "noisy_labels": dict(task.noise) or None,
         "capabilities": sorted(trainer.distiller.method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
         "environment": environment(trainer.device, given.protocol.recipe, catalogue.offer(cell.task).libraries),

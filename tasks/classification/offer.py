@@ -12,5 +12,6 @@ OFFER = Offer(
     check_definition=networks.check_definition,
     check_used=data_settings.check_used,
     image_folders=True,
-    libraries=("timm", "sklearn", "PIL"),
+    conditions=("noise", "shift"),
+    libraries=("timm", "scipy", "sklearn", "PIL"),
 )

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from adm_core import checkpoint
 from adm_core.batch import Batch
+from adm_core.condition import Condition, LabelNoise, Shift
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
 from adm_core.method import Facts, Needs
 from adm_core.network_definition import NetworkDefinition
+from adm_core.seeds import derive
 from adm_core.taps import Network
 from adm_core.task import Scores, Task, TaskContext
 from adm_core.yaml_file import read_mapping
@@ -25,14 +27,18 @@ from tasks.classification.batches import InMemoryBatches, evaluation_batches
 from tasks.classification.networks import normalisation
 from tasks.datasets.class_folders import list_images
 from tasks.datasets.images import ImageSet
+from tasks.datasets.loading import with_unlabelled
 from tasks.datasets.source import Split
 from tasks.datasets.splits import open_splits
 from tasks.known_scores import Judged, KnownScores
 
 if TYPE_CHECKING:
     from tasks.classification.folder_batches import FolderBatches
+    from tasks.datasets.label_noise import Noisy
 
 EVALUATION_BATCH = 500
+MOST_FLIPPED = 10_000
+"""Training pictures with wrong labels that are asked for at most when a network is scored."""
 _BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))
 """Read with this module, so that workers forked from a process that has imported it need not do it again."""
 
@@ -51,7 +57,8 @@ class ClassificationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
-        context.check_needs(extra_view=True, balanced=True)
+        condition = context.condition or Condition()
+        context.check_needs(extra_view=True, balanced=True, unlabelled=condition.shift is not None)
         self.benchmark, protocol, where = context.benchmark, context.protocol, f"protocol '{context.protocol.title}'"
         self.spec, self._own = _specification(context), context.own
         self.settings = data_settings.read(protocol.data, where)
@@ -64,12 +71,35 @@ class ClassificationTask(Task):
             self.settings, lambda split: _load(context, self.spec, split), self.benchmark, self.classes
         )
         self.train, self.validation, self.test = opened
-        self.loader = self._make_loader(protocol.recipe.batch_size, context.seed, context.needs)
+        self.noisy: Noisy[Any] | None = None
+        self.unlabelled: InMemoryBatches | FolderBatches | None = None
+        if condition.noise:
+            self._make_noisy(condition.noise)
+        self.loader = self._make_loader(self.train, protocol.recipe.batch_size, context.seed, context.needs)
+        if condition.shift:
+            self._shift(condition.shift, context)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
         self.known = KnownScores(context, self.data_digest)
+
+    def _make_noisy(self, noise: LabelNoise) -> None:
+        """Put wrong labels among those that are trained on."""
+        from tasks.datasets.label_noise import noisy  # loads scipy, which benchmarks as they are do without
+
+        self.noisy = noisy(self.train, noise, _taken_for(self.spec))
+        self.train, flipped = self.noisy.train, len(self.noisy.flipped)
+        self.noise = {"digest": self.noisy.digest, "flipped": flipped, "examples": len(self.train)}
+
+    def _shift(self, shift: Shift, context: TaskContext) -> None:
+        """Change the pictures that are scored; where the method asks for them, give training pictures so changed."""
+        from tasks.datasets.shifts import shifted  # loads scipy
+
+        self.test = shifted(self.test, shift, context.artefacts)
+        if context.needs.unlabelled:
+            pictures, seed = shifted(self.train, shift, context.artefacts), derive(context.seed, "unlabelled")
+            self.unlabelled = self._make_loader(pictures, context.protocol.recipe.batch_size, seed, Needs())
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
         """Build one network for this benchmark's classes and image size, on the device.
@@ -100,7 +130,8 @@ class ClassificationTask(Task):
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0) from step ``start`` on."""
-        return self.loader.batches(epoch, start)
+        labelled = self.loader.batches(epoch, start)
+        return with_unlabelled(labelled, self.unlabelled.batches(epoch, start)) if self.unlabelled else labelled
 
     def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of logits [B, K] against labels [B], per example [B]."""
@@ -119,6 +150,8 @@ class ClassificationTask(Task):
         judged = {role: found for role, found in known.items() if found is not None}
         fresh = self._judge({role: network for role, network in evaluated.items() if role not in judged}, chosen)
         for role, found in fresh.items():
+            if split == "test" and self.noisy:
+                found.scores["memorised"] = self._memorised(evaluated[role], self.noisy)
             self.known.keep(evaluated[role], split, found)
         judged |= fresh
         result: Scores = {role: dict(found.scores) for role, found in judged.items()}
@@ -139,6 +172,12 @@ class ClassificationTask(Task):
             role: Judged(metrics.scores(found, labels, temperature.get(role)), found.argmax(1))
             for role, found in logits.items()
         }
+
+    def _memorised(self, network: Network, noisy: Noisy[Any]) -> float:
+        """Share in percent of the wrong labels, or of so many, that a network names for the pictures that have them."""
+        wrong = noisy.train.take(noisy.flipped).limit(MOST_FLIPPED)
+        logits, labels = self._predict({"student": network}, wrong)
+        return 100 * float((logits["student"].argmax(1) == labels).double().mean())
 
     def object_examples(self, count: int) -> Iterator[ObjectExamples]:
         """Images of the split that is scored with their exact object masks, always the same ones in the same order.
@@ -174,7 +213,7 @@ class ClassificationTask(Task):
         splits = (self.train, self.validation, self.test)
         return "-".join(split.digest()[:12] for split in splits if split is not None)
 
-    def _make_loader(self, batch_size: int, seed: int, needs: Needs) -> InMemoryBatches | FolderBatches:
+    def _make_loader(self, train: Any, batch_size: int, seed: int, needs: Needs) -> InMemoryBatches | FolderBatches:
         given: dict[str, Any] = {
             "mean": self.spec["mean"], "std": self.spec["std"], "views": 2 if needs.views == "own" else 1,
             "extra_view": needs.extra_view is not None, "per_class": needs.per_class, "flip": self.settings.flip,
@@ -183,9 +222,9 @@ class ClassificationTask(Task):
             # torchvision takes seconds to import, which sets in memory need not pay in every worker
             from tasks.classification.folder_batches import FolderBatches
 
-            return FolderBatches(self.train, batch_size, seed, self.device, size=int(self.spec["image_size"]), **given)
+            return FolderBatches(train, batch_size, seed, self.device, size=int(self.spec["image_size"]), **given)
         padding = self.settings.crop_padding
-        return InMemoryBatches(self.train, batch_size, seed, self.device, crop_padding=padding, **given)
+        return InMemoryBatches(train, batch_size, seed, self.device, crop_padding=padding, **given)
 
     def _predict(self, networks: Mapping[str, Network], split: Any) -> tuple[dict[str, Tensor], Tensor]:
         """Logits [N, K] of each network, and labels [N]: one pass over the images, which are decoded once for all."""
@@ -220,6 +259,13 @@ def _specification(context: TaskContext) -> dict[str, Any]:
     if context.benchmark not in _BENCHMARKS:
         raise unknown("benchmark", context.benchmark, _BENCHMARKS)
     return _BENCHMARKS[context.benchmark]
+
+
+def _taken_for(spec: Mapping[str, Any]) -> dict[str, str] | None:
+    """Which class is taken for which under asymmetric noise; None: each for the next."""
+    groups = spec.get("superclasses", ())
+    within = {name: group[(i + 1) % len(group)] for group in groups for i, name in enumerate(group)}
+    return spec.get("taken_for") or within or None
 
 
 def _load(context: TaskContext, spec: Mapping[str, Any], split: Split) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +35,7 @@ class ImageFiles(LabelledSet):
 
     def take(self, index: Indices) -> Self:
         """The examples at the positions ``index`` [M], in that order."""
-        return type(self)(tuple(self.files[i] for i in index), self.labels[index], self.classes)
+        return replace(self, files=tuple(self.files[i] for i in index), labels=self.labels[index])
 
     def digest(self) -> str:
         """sha256 (hex) over class names, and class, name and size of every file, none of which is read; taken once."""

@@ -20,7 +20,7 @@ from tasks.datasets.images import ImageSet
 from tasks.datasets.scenes import Scenes
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (ImageSet, Scenes)}
-_MADE_WITH = ("numpy", "pillow", "scikit-learn")
+_MADE_WITH = ("numpy", "scipy", "pillow", "scikit-learn")
 """Libraries whose version decides what is drawn and decoded."""
 
 

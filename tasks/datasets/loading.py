@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from adm_core.batch import Batch
 from adm_core.cpu import cores
 from adm_core.errors import AdmError
 
 MOST_WORKERS = 8
+
+
+def with_unlabelled(labelled: Iterator[Batch], unlabelled: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches that also hold the pictures of others, whose labels are left behind."""
+    for batch, other in zip(labelled, unlabelled, strict=True):
+        yield replace(batch, unlabelled_input=other.student_input)
 
 
 class Request(NamedTuple):

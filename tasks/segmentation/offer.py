@@ -11,5 +11,6 @@ OFFER = Offer(
     external=networks.EXTERNAL,
     check_external=networks.check,
     config_files=networks.config_files,
-    libraries=("mmseg", "mmengine", "mmcv", "sklearn", "PIL", "cv2"),
+    conditions=("shift",),
+    libraries=("mmseg", "mmengine", "mmcv", "scipy", "sklearn", "PIL", "cv2"),
 )

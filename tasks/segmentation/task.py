@@ -13,14 +13,17 @@ from torch import Tensor
 from adm_core import checkpoint
 from adm_core.align import resize_map
 from adm_core.batch import Batch
+from adm_core.condition import Shift
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
 from adm_core.method import Facts
 from adm_core.network_definition import NetworkDefinition
+from adm_core.seeds import derive
 from adm_core.taps import Network, unwrap
 from adm_core.task import Scores, Task, TaskContext
 from adm_core.yaml_file import read_mapping
 from tasks import datasets
+from tasks.datasets.loading import with_unlabelled
 from tasks.datasets.scenes import VOID
 from tasks.datasets.splits import open_splits
 from tasks.known_scores import Judged, KnownScores
@@ -46,7 +49,8 @@ class SegmentationTask(Task):
     kind: Literal["class_logits"] = "class_logits"
 
     def __init__(self, context: TaskContext) -> None:
-        context.check_needs()
+        shift = context.condition.shift if context.condition else None
+        context.check_needs(unlabelled=shift is not None)
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in _BENCHMARKS:
             raise unknown("benchmark", self.benchmark, _BENCHMARKS)
@@ -61,15 +65,27 @@ class SegmentationTask(Task):
             self.settings, lambda split: datasets.load(name, split, *given), self.benchmark, self.classes
         )
         self.train, self.validation, self.test = opened
-        views = 2 if context.needs.views == "own" else 1
-        self.loader = TrainingBatches(
-            self.train, self.settings, protocol.recipe.batch_size, context.seed, self.device, views
-        )
+        views, batch_size = 2 if context.needs.views == "own" else 1, protocol.recipe.batch_size
+        self.loader = TrainingBatches(self.train, self.settings, batch_size, context.seed, self.device, views)
+        self.unlabelled: TrainingBatches | None = None
+        if shift is not None:
+            self._shift(shift, context)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
         self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
         self.known = KnownScores(context, self.data_digest)
+
+    def _shift(self, shift: Shift, context: TaskContext) -> None:
+        """Change the pictures that are scored; where the method asks for them, give training pictures so changed."""
+        from tasks.datasets.shifts import shifted  # loads scipy, which benchmarks as they are do without
+
+        self.test = shifted(self.test, shift, context.artefacts)
+        if context.needs.unlabelled:
+            # where crops are drawn by what they show, labels would have a say
+            blind = self.settings.model_copy(update={"class_limit": 1.0})
+            pictures, seed = shifted(self.train, shift, context.artefacts), derive(context.seed, "unlabelled")
+            self.unlabelled = TrainingBatches(pictures, blind, context.protocol.recipe.batch_size, seed, self.device)
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
         """Build one network for this benchmark's classes, on the device.
@@ -97,7 +113,8 @@ class SegmentationTask(Task):
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0) from step ``start`` on."""
-        return self.loader.batches(epoch, start)
+        labelled = self.loader.batches(epoch, start)
+        return with_unlabelled(labelled, self.unlabelled.batches(epoch, start)) if self.unlabelled else labelled
 
     def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of logits [B, K, h, w], interpolated to the labels' size, per pixel of labels [B, H, W]."""

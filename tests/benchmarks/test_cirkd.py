@@ -103,7 +103,7 @@ def side(method: str) -> Callable[[], None]:
 
     def step() -> None:
         bare(model, optimizer, [batch])
-        model.after_step()
+        model.after_step(optimizer)
 
     return step
 

@@ -86,9 +86,9 @@ def scattered(*shape, phase):
     return torch.sin(torch.arange(count, dtype=torch.float64) ** 2 * 0.7 + phase).float().view(shape)
 
 
-PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered}
-SURE = {"crld": 2}
-"""What the teacher's logits are multiplied with for methods that follow only what it is sure of."""
+PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered, "wcord": scattered}
+SURE = {"crld": 2, "atsen": 4}
+"""What the teacher's logits, and those of copies, are multiplied with for methods that follow only what is sure."""
 PASSES = {"wkd-l": "pass"}
 """What shows a pass over the training set where it is not the teacher: a network as wide as the student."""
 
@@ -211,13 +211,25 @@ class Blend(torch.nn.Module):
         return self.layer(noisy) / (1 + timestep).view(-1, 1, 1, 1)
 
 
+class Label(torch.nn.Module):
+    """A classifier of one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, CLASSES)
+
+    def forward(self, images):
+        return self.layer(images.mean((2, 3)))
+
+
 def copies(needs):
     """Those of networks; the student that they may follow has weights of its own."""
-    student = Blend()
+    make = Blend if needs.prediction == "denoiser" else Label
+    student = make()
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.copy_(waves(*parameter.shape, phase=5.0))
-    return {name: NetworkCopy(Blend(), student) for name in needs.copies}
+    return {name: NetworkCopy(make(), student) for name in needs.copies}
 
 
 def shapes(seen, taps):
@@ -262,7 +274,7 @@ def measure(name, regime, settings):
         method = registry.create(name, {name: settings})
         progress = moment * next((phase.share for phase in method.needs.phases), 1.0)
         views, make, both = all_views(method, regime)
-        if name in SURE:
+        if name in SURE and "teacher" in views:
             views["teacher"] = replace(views["teacher"], prediction=SURE[name] * views["teacher"].prediction)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of what parts keep beside their parameters, such as a critic's spectral vectors
@@ -305,7 +317,11 @@ def circumstances(method, views, make, progress):
         seen_before = PASSES.get(method.card.name, "teacher")
         passes = ((make(f"{seen_before} {number}", False), step.batch) for number in range(3))
         method.know(method.prepare(passes, replace(tiny_facts(), classes=CLASSES)))
-    copied = ViewsOnDemand({name: lambda name=name: make(name, False) for name in method.needs.copies})
+
+    def surer(seen):
+        return replace(seen, prediction=SURE.get(method.card.name, 1) * seen.prediction)
+
+    copied = ViewsOnDemand({name: lambda name=name: surer(make(name, False)) for name in method.needs.copies})
     extra = {role: make(f"stronger {role}", role != "teacher") for role in views if method.needs.extra_view}
     return replace(step, views=views, extra=extra, copies=copied)
 

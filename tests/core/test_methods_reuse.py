@@ -130,4 +130,4 @@ def test_what_is_deployed_is_trained_scored_and_resumed(tmp_path):
 def test_networks_whose_classifier_is_something_else_are_declined():
     method, shapes = registry.create("simkd"), {"prediction": (2, 5), "last": (2, 6, 4, 4)}
     reason = method.supports(shapes | {"head": (5, 6)}, shapes, "offline")
-    assert reason == "the teacher's classifier is no linear layer on the mean of its last map, as SimKD replaces"
+    assert reason == "the teacher's classifier is no linear layer on the mean of its last map, as it must be to change"

@@ -120,10 +120,10 @@ def full_batch(own_views):
     """Six examples with something in every field that a batch has."""
     noising = tiny_batch(form="denoisers").noising
     six = Noising(noising.process, noising.clean[:6], noising.noise[:6], noising.timestep[:6], classifier=None)
-    images = [torch.arange(6 * 12).view(6, 3, 2, 2) + 1000.0 * k for k in range(3)]
+    images = [torch.arange(6 * 12).view(6, 3, 2, 2) + 1000.0 * k for k in range(4)]
     return Batch(
         images[0], images[1] if own_views else images[0], torch.arange(6) + 10, torch.arange(6) + 20,
-        torch.arange(24).view(6, 2, 2) % 3 > 0, (torch.arange(6) + 30, torch.arange(6) + 40), six, images[2],
+        torch.arange(24).view(6, 2, 2) % 3 > 0, (torch.arange(6) + 30, torch.arange(6) + 40), six, images[2], images[3],
     )  # fmt: skip
 
 
@@ -165,6 +165,6 @@ def test_parts_of_a_batch_hold_every_field_of_their_examples(own_views, count):
 def test_a_batch_in_one_part_is_itself_and_what_is_missing_stays_missing():
     batch = full_batch(False)
     assert list(batch.chunks(1)) == [batch]
-    bare = replace(batch, mask=None, noising=None, extra_input=None, conditions=())
+    bare = replace(batch, mask=None, noising=None, extra_input=None, unlabelled_input=None, conditions=())
     for part in bare.chunks(2):
-        assert (part.mask, part.noising, part.extra_input, part.conditions) == (None, None, None, ())
+        assert (part.mask, part.noising, part.extra_input, part.unlabelled_input, part.conditions) == (*[None] * 4, ())

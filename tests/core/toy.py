@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch.utils._pytree import tree_leaves
 
 from adm_core import registry
 from adm_core.batch import Batch
@@ -88,7 +89,12 @@ def trainer(recipe, method="dml+adm", regime="online", task=None, seed=0, settin
 
 
 def weights(t):
-    return {k: torch.as_tensor(v).clone() for k, v in t.distiller.state_dict().items()}
+    """Everything in a trainer's distiller as tensors; what a module keeps in a structure, leaf by leaf."""
+    state = t.distiller.state_dict()
+    leaves = {k: tree_leaves(v) for k, v in state.items() if isinstance(v, dict)}
+    plain = {k: v for k, v in state.items() if k not in leaves}
+    plain |= {f"{k}.{n}": leaf for k, each in leaves.items() for n, leaf in enumerate(each)}
+    return {k: torch.as_tensor(v).clone() for k, v in plain.items()}
 
 
 class NoisyTask:

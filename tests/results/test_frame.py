@@ -15,7 +15,7 @@ from results.records.store import Store
 from tests.results.factory import by_id, failed, make_cell, make_manifest, make_record, make_row, write
 
 COMMON = ["suite", "block", "label", "cell", "task", "benchmark", "protocol", "protocol_digest", "regime", "teacher",
-          "student", "method", "settings", "stretch", "seed", "status", "reason"]  # fmt: skip
+          "student", "condition", "method", "settings", "stretch", "seed", "status", "reason"]  # fmt: skip
 
 
 @pytest.fixture

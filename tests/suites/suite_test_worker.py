@@ -46,6 +46,10 @@ def train(
         if epoch == HALFWAY and behaviour(cell, options.store) == "slow-step":
             note(options.store / "halfway.txt", cell.id)
             time.sleep(100 * STEP_SECONDS)
+        if epoch == HALFWAY and behaviour(cell, options.store) == "hold":
+            note(options.store / "halfway.txt", cell.id)
+            while not asked.wait(STEP_SECONDS) and behaviour(cell, options.store) == "hold":
+                pass
         curve.append(score(state))
         whole = work / "checkpoint.tmp"
         whole.write_text(json.dumps([epoch + 1, state]))

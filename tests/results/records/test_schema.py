@@ -14,6 +14,8 @@ from results.records.privacy import without_paths
 from results.records.schema import (
     BenchmarkIdentity,
     Cell,
+    Condition,
+    LabelNoise,
     Manifest,
     MethodPart,
     NetworkIdentity,
@@ -73,6 +75,7 @@ def test_every_field_of_a_cell_but_the_protocols_name_enters_its_id() -> None:
         "own_benchmark": BenchmarkIdentity(
             classes=3, image=8, mean=(0, 0, 0), std=(1, 1, 1), images={"train": 3, "test": 3}, files="0" * 64
         ),
+        "condition": Condition(noise=LabelNoise(kind="symmetric", rate=0.2)),
         "protocol_digest": "f" * 16,
         "student": "resnet14",
         "teacher": "resnet32",

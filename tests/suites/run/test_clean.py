@@ -15,8 +15,12 @@ from drive import drive, find
 from results.records.store import Store
 from suites.run.clean import KINDS, remove
 from suites.run.clean import find as find_waste
+from suites.run.submission import Ended, Submission
 from suites.work.folder import WorkFolder
 from suites.work.locks import acquire
+
+LEFT = {"leftovers": 2, "work": 10, "unused": 1, "jobs": 1, "artefacts": 1}
+"""What can go of the finished store, but for locks and logs."""
 
 
 @pytest.fixture
@@ -31,6 +35,9 @@ def finished(suite: Path, store: Path) -> Path:
         (store / "records" / name).touch()
         os.utime(store / "records" / name, (time.time() - age,) * 2)
     (store / "records" / "0123456789abcdef.json.unreadable").write_text("{")
+    over = {0: Ended(told="job 3_0 COMPLETED on n1")}
+    for name, ended in (("1", over), ("2", {})):  # of the other the end is not known yet
+        Submission(name=name, suite="mine", queue="slurm", lists=(("0" * 16,),), arrays=(0,), ended=ended).write(store)
     return store
 
 
@@ -44,14 +51,14 @@ def test_nothing_is_removed_without_yes_and_sizes_are_told(finished: Path) -> No
     assert answer.code == 0 and "can go; nothing is removed without --yes" in answer.out
     assert all(f"\n{kind} " in answer.out for kind in KINDS) and "2.0 kB" in answer.out
     assert sorted(finished.rglob("*")) == before
-    assert kinds(finished) == {"locks": 9, "leftovers": 2, "logs": 9, "work": 10, "unused": 1, "artefacts": 1}
+    assert kinds(finished) == {"locks": 9, "logs": 9} | LEFT
 
 
 def test_what_is_removed_changes_no_result(finished: Path, suite: Path) -> None:
     before, tables = scores(finished), adm("report", "mine", "--store", finished).out
     assert f"\n{finished}: removed " in adm("clean", "--store", finished, "--yes").out
     left = {path.name for path in finished.iterdir()}
-    assert left == {"records", "suites", "protocols", "starts.txt", "workers.txt", "epochs.txt"}
+    assert left == {"records", "suites", "protocols", "jobs", "starts.txt", "workers.txt", "epochs.txt"}
     assert (finished / "records" / ".new.json.0a1b2c3d.tmp").exists()  # somebody may be writing it
     assert adm("clean", "--store", finished).out == f"{finished}: nothing can go\n"
     assert scores(finished) == before and adm("report", "mine", "--store", finished).out == tables
@@ -71,8 +78,8 @@ def test_what_a_cell_that_is_to_do_needs_stays(finished: Path, suite: Path) -> N
 
 def test_only_the_kinds_that_are_named_go(finished: Path) -> None:
     adm("clean", "logs", "locks", "--store", finished, "--yes")
-    assert kinds(finished) == {"leftovers": 2, "work": 10, "unused": 1, "artefacts": 1}
-    assert refusal("clean", "lgos", "--store", finished) == "unknown kind 'lgos'; did you mean logs, locks?"
+    assert kinds(finished) == LEFT
+    assert refusal("clean", "lgos", "--store", finished) == "unknown kind 'lgos'; did you mean logs, locks, jobs?"
 
 
 def test_cells_at_which_a_runner_is_are_left_alone(finished: Path, suite: Path) -> None:
