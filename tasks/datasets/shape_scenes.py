@@ -1,10 +1,12 @@
-"""``shape-scenes``: striped shapes on photographs with exact masks, made on the spot; no download.
+"""``shape-scenes``: shapes in one of eight hues on photographs with exact masks, made on the spot; no download.
 
 Each 64x64 RGB image shows three to five shapes on a crop of one of scikit-learn's two sample photographs; later
-shapes cover earlier ones. A class is a hue (red, green or blue) with a kind: an ellipse with stripes that rise to
-the right, or a polygon of three to five corners with stripes that fall to the right. So neither hue nor stripes
-alone name a class. Place, size, outline, hue, brightness, opacity and the stripes' period and tilt differ from
-shape to shape. What no shape covers is the class background, which is scored like any other.
+shapes cover earlier ones. A shape is an ellipse or a polygon of three to five corners, and its class is its hue. Place,
+size, outline, saturation, brightness and opacity differ from shape to shape. What no shape covers is the class
+background, which is scored like any other.
+
+A drawn hue strays from its class's by up to 0.6 of the way to the next, most often by little, so that neighbouring
+hues overlap. Hues are learned bit by bit, so that seeds do not differ by whether a network came upon one.
 
 Splits share no photograph pixels: each photograph is cut into vertical bands that belong to one split each.
 
@@ -29,19 +31,15 @@ Split = Literal["train", "validation", "test"]
 Flags = NDArray[np.bool_]
 Draws = Mapping[str, Floats]
 
-VERSION = 1
+VERSION = 2
 SIDE = 64
-HUES = ("red", "green", "blue")
-KINDS = ("ellipse", "polygon")
-CLASSES = ("background", *(f"{hue} {kind}" for hue in HUES for kind in KINDS))
+HUES = ("red", "amber", "lime", "emerald", "cyan", "azure", "violet", "rose")
+"""In the order of the colour circle, 45 degrees apart."""
+CLASSES = ("background", *HUES)
 PALETTE: tuple[Colour, ...] = (
     (0, 0, 0),
-    (255, 120, 120),
-    (160, 0, 0),
-    (120, 255, 120),
-    (0, 130, 0),
-    (120, 160, 255),
-    (0, 0, 160),
+    *((255, 0, 0), (255, 191, 0), (128, 255, 0), (0, 255, 64)),
+    *((0, 255, 255), (0, 64, 255), (128, 0, 255), (255, 0, 191)),
 )
 COUNTS: dict[Split, int] = {"train": 1000, "validation": 200, "test": 400}
 FEWEST, MOST = 3, 5
@@ -61,25 +59,22 @@ POLYGON_SCALE = 1.25
 """A polygon lies within its ellipse; this much larger, it covers about as much of the image."""
 CORNERS, CORNER_JITTER = (3, 5), 0.2
 """Corners of a polygon, and how far each may stray, in parts of the angle between two."""
-PERIOD, STRIPE_TILT = (5.0, 8.0), 0.3
-"""A bright and a dark stripe together in pixels, and how far stripes stray from the diagonal, in right angles."""
-HUE_JITTER = 0.7
-"""In sixths of the colour circle; the three hues lie two sixths apart."""
-SATURATION, BRIGHT, DARK = (0.35, 1.0), (0.7, 1.0), (0.5, 0.75)
-"""Saturation, value of the bright stripe, and the dark stripe's value as a share of the bright one's."""
-SMALLEST_OPACITY = 0.7
+STRAY = 0.6
+"""How far a drawn hue may lie from its class's, in steps from one hue to the next; triangularly distributed."""
+SATURATION, VALUE = (0.85, 1.0), (0.75, 1.0)
+SMALLEST_OPACITY = 0.85
 HALF_ANGLE = 0.41421356237309503
 """tan(45 degrees / 2), so that directions need no sine or cosine."""
 DRAWS = (
-    *("class", "row", "column", "radius", "flatness", "turn", "corners"),
+    *("class", "outline", "row", "column", "radius", "flatness", "turn", "corners"),
     *(f"corner {corner}" for corner in range(CORNERS[1])),
-    *("stripe tilt", "period", "phase", "hue", "saturation", "bright", "dark", "opacity"),
+    *("stray", "stray too", "saturation", "value", "opacity"),
 )
 """What is drawn at random for each shape, in the order of the stream."""
 
 
 def shape_scenes(split: Split) -> Scenes:
-    """One split, 64x64 with seven classes; made anew in about a second, the same bytes every time.
+    """One split, 64x64 with nine classes; made anew in about a second, the same bytes every time.
 
     Args:
         split: ``train`` (1,000 images), ``validation`` (200) or ``test`` (400).
@@ -111,15 +106,14 @@ def _painted(images: Pixels, labels: Pixels, draws: Draws) -> tuple[Pixels, Pixe
         labels: uint8 [N, SIDE, SIDE].
         draws: each of ``DRAWS`` [N] in 0..1.
     """
-    hue, kind = np.divmod(_whole((0, len(CLASSES) - 2), draws["class"]), len(KINDS))
+    hue = _whole((0, len(HUES) - 1), draws["class"])
     owner, row, column, y, x = _around(draws)
-    inside = _inside(draws, kind, owner, y, x)
-    owner, row, column, y, x = owner[inside], row[inside], column[inside], y[inside], x[inside]
-    colours, opacity = _colours(hue, draws), between((SMALLEST_OPACITY, 1.0), draws["opacity"])
-    colour = colours[_dark(draws, kind, owner, y, x).astype(np.int64), owner]
-    strength = np.floor(opacity * 255 + 0.5).astype(np.int64)
-    images[owner, row, column] = painted(images[owner, row, column], colour, strength[owner, None])
-    labels[owner, row, column] = (1 + hue * len(KINDS) + kind)[owner]
+    inside = _inside(draws, owner, y, x)
+    owner, row, column = owner[inside], row[inside], column[inside]
+    colour, strength = _colours(hue, draws)[owner], between((SMALLEST_OPACITY, 1.0), draws["opacity"])
+    opacity = np.floor(strength * 255 + 0.5).astype(np.int64)[owner, None]
+    images[owner, row, column] = painted(images[owner, row, column], colour, opacity)
+    labels[owner, row, column] = (1 + hue)[owner]
     return images, labels
 
 
@@ -133,12 +127,11 @@ def _around(draws: Draws) -> tuple[Indices, Indices, Indices, Floats, Floats]:
     return owner, row, column, y[owner, row], x[owner, column]
 
 
-def _inside(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -> Flags:
+def _inside(draws: Draws, owner: Indices, y: Floats, x: Floats) -> Flags:
     """Which pixels lie in their shape: bool [P].
 
     Args:
         draws: each of ``DRAWS`` [N] in 0..1.
-        kind: [N], position in ``KINDS``.
         owner: [P], the number of each pixel's shape.
         y: [P], pixels below the shape's centre.
         x: [P], pixels to its right.
@@ -149,7 +142,7 @@ def _inside(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -
     u = (c[owner] * x + s[owner] * y) / long[owner]
     v = (c[owner] * y - s[owner] * x) / short[owner]
     polygon = _in_polygon(draws, owner, u, v)
-    return np.where(kind[owner] == KINDS.index("polygon"), polygon, u * u + v * v <= 1)
+    return np.where(draws["outline"][owner] >= 0.5, polygon, u * u + v * v <= 1)
 
 
 def _in_polygon(draws: Draws, owner: Indices, u: Floats, v: Floats) -> Flags:
@@ -168,21 +161,11 @@ def _in_polygon(draws: Draws, owner: Indices, u: Floats, v: Floats) -> Flags:
     return inside
 
 
-def _dark(draws: Draws, kind: Indices, owner: Indices, y: Floats, x: Floats) -> Flags:
-    """Which pixels lie in a dark stripe: bool [P]; arguments as for :func:`_inside`."""
-    across = np.where(kind == KINDS.index("polygon"), -0.5, 0.5)
-    c, s = _direction(across + STRIPE_TILT * (2 * draws["stripe tilt"] - 1))
-    period = between(PERIOD, draws["period"])
-    place = (c[owner] * x + s[owner] * y) / period[owner] + draws["phase"][owner]
-    return place - np.floor(place) >= 0.5
-
-
 def _colours(hue: Indices, draws: Draws) -> Indices:
-    """A shape's bright and dark colour: int64 [2, N, 3] in 0..255; ``hue`` [N] is a position in ``HUES``."""
-    sixth = 2 * hue + HUE_JITTER * (2 * draws["hue"] - 1)
-    bright = hued(sixth, between(SATURATION, draws["saturation"]), between(BRIGHT, draws["bright"]))
-    dark = bright * between(DARK, draws["dark"])[:, None]
-    return np.floor(np.stack([bright, dark]) * 255 + 0.5).astype(np.int64)
+    """The colour of each shape: int64 [N, 3] in 0..255; ``hue`` [N] is a position in ``HUES``."""
+    sixth = 6 / len(HUES) * (hue + STRAY * (draws["stray"] + draws["stray too"] - 1))
+    colour = hued(sixth, between(SATURATION, draws["saturation"]), between(VALUE, draws["value"]))
+    return np.floor(colour * 255 + 0.5).astype(np.int64)
 
 
 def _whole(bounds: tuple[int, int], draw: Floats) -> Indices:

@@ -16,7 +16,7 @@ DATA = {"crop": [64, 64], "flip": False, "train_limit": 24, "test_limit": 20, "v
 def open_task(artefacts):
     recipe = Recipe(epochs=1, batch_size=8, optimizer=Optimizer(name="adamw", lr=0.005))
     protocol = Protocol(title="test", source="test", task="segmentation", recipe=recipe, data=DATA)
-    return TASK(TaskContext("shape-scenes@2", protocol, 0, torch.device("cpu"), artefacts=artefacts))
+    return TASK(TaskContext("shape-scenes@3", protocol, 0, torch.device("cpu"), artefacts=artefacts))
 
 
 def networks(task, student_seed=0, frozen=True):

@@ -31,7 +31,7 @@ RECIPE = Recipe(
 DATA = {"crop": [64, 64], "flip": False, "train_limit": 64, "test_limit": 24}
 
 
-def open_task(benchmark="shape-scenes@2", views="shared", recipe=RECIPE, roots=(), **data):
+def open_task(benchmark="shape-scenes@3", views="shared", recipe=RECIPE, roots=(), **data):
     protocol = Protocol(title="test", source="test", task="segmentation", recipe=recipe, data=DATA | data)
     return TASK(TaskContext(benchmark, protocol, 0, CPU, roots, Needs(views=views)))
 
@@ -214,7 +214,7 @@ def test_weights_from_mmsegmentation_fit_and_others_say_why(trained, tmp_path):
         task.load(task.network("pspnet-r18w16"), weights, "weights.pth")
     weights["decode_head.conv_seg.weight"] = torch.zeros(150, 16, 1, 1)
     weights["decode_head.conv_seg.bias"] = torch.zeros(150)
-    with pytest.raises(AdmError, match=r"150 classes.*shape-scenes@2.*7"):
+    with pytest.raises(AdmError, match=r"150 classes.*shape-scenes@3.*9"):
         task.load(task.network("pspnet-r18w8"), weights, "weights.pth")
 
 

@@ -23,7 +23,7 @@ blocks:
     methods: [{method}]
     seeds: [0]
 """
-SEGMENTATION = {"task": "segmentation", "benchmark": "shape-scenes@2", "protocol": "shape-scenes-quick"}
+SEGMENTATION = {"task": "segmentation", "benchmark": "shape-scenes@3", "protocol": "shape-scenes-quick"}
 SEGMENTATION |= {"pair": "pspnet-r18w16 > pspnet-r18w8"}
 DIFFUSION = {"task": "diffusion", "benchmark": "digits@2", "protocol": "digits-quick", "pair": "unet-w16 > unet-w8"}
 
