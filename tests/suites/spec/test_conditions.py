@@ -144,3 +144,34 @@ def test_the_suites_under_conditions_name_one_in_every_cell(suite: str) -> None:
     expansion = expand(suite)
     assert all(planned.cell.condition for planned in expansion.cells)
     assert len({row.cell.condition for row in expansion.rows}) == (3 if suite == "noise-cifar100" else 1)
+
+
+@pytest.fixture(scope="module")
+def systems() -> tuple[PlannedCell, ...]:
+    """The rows of one seed of the suite of the nine systems."""
+    return tuple(row for row in expand("systems-quick").rows if row.cell.seed == 0)
+
+
+@pytest.mark.parametrize(
+    ("system", "condition"),
+    [("dualchecker", "noise"), ("atsen", "noise"), ("clda", "shift"), ("pets", "shift")]
+    + [(name, "") for name in ("online-module", "embeddistill", "dpk", "iekd", "wcord")],
+)
+def test_each_system_stands_beside_controls_that_differ_in_its_settings_alone(
+    systems: tuple[PlannedCell, ...], system: str, condition: str
+) -> None:
+    own = [row for row in systems if any(part.name == system for part in row.cell.method)]
+    assert len({row.cell.id for row in own}) == len(own) >= 2
+    (block,) = {row.block for row in own}
+    assert {"none"} < {row.cell.method_name for row in systems if row.block == block}
+    alike = {
+        row.cell.model_copy(
+            update={"method": tuple(part for part in row.cell.method if part.name != system)}
+        ).model_dump_json()
+        for row in own
+    }
+    assert len(alike) == 1
+    told = own[0].cell.condition
+    assert {name for name in ("noise", "shift") if told and getattr(told, name)} == (
+        {condition} if condition else set()
+    )
