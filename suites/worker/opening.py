@@ -67,6 +67,8 @@ def set_numerics(device: torch.device, precision: str, kernels: Kernels) -> None
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
     products = "tf32" if precision == "tf32" else "ieee"
+    # Torch's own code, torch.export for one, still asks by the old name, and stops where the two disagree.
+    torch.backends.cudnn.allow_tf32 = products == "tf32"
     torch.backends.cuda.matmul.fp32_precision = products
     torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
     torch.backends.cudnn.rnn.fp32_precision = products  # type: ignore[attr-defined]
