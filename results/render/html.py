@@ -237,8 +237,8 @@ def _versions(block: Block) -> dict[str, list[str]]:
     found: dict[str, Counter[str]] = {}
     records = block.records()
     for record in records:
-        digest = {"data digest": record.data_digest} if record.data_digest else {}
-        for key, value in [*record.environment.items(), *digest.items()]:
+        told = {"data digest": record.data_digest, "merged from": record.origin}
+        for key, value in [*record.environment.items(), *((key, value) for key, value in told.items() if value)]:
             found.setdefault(key, Counter())[_plain(value)] += 1
     return {
         key: [text if len(values) == 1 else f"{text} ({count} records)" for text, count in sorted(values.items())]

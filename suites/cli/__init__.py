@@ -11,6 +11,7 @@ from suites.cli import (
     exporting,
     insight,
     listing,
+    merging,
     methods,
     migrating,
     planning,
@@ -41,6 +42,7 @@ app.command()(insight.insight)
 app.command()(samples.samples)
 app.command()(cleaning.clean)
 app.command()(migrating.migrate)
+app.command()(merging.merge)
 app.command(name="check")(methods.check)
 app.command(name="new-method")(methods.new_method)
 app.command()(doctor.doctor)
