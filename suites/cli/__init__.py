@@ -15,6 +15,7 @@ from suites.cli import (
     methods,
     migrating,
     planning,
+    publishing,
     reporting,
     running,
     samples,
@@ -35,6 +36,7 @@ for command in (planning.plan, running.run, planning.status, planning.logs):
     app.command()(command)
 app.command(cls=reporting.ReportCommand)(reporting.report)
 app.command()(reporting.power)
+app.command()(publishing.publish)
 app.command()(tuning.tune)
 app.command()(exporting.export)
 app.command()(comparing.compare)
