@@ -125,7 +125,7 @@ def _make(
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
     count = expected(device.value, workers, per_gpu)
     made = make_plan(expansion, records, count, selection, Room(group, worker_memory(device.value, count)))
-    earlier = len(records.of_earlier_schemas())
+    earlier = len(records.of_earlier_schemas(besides=made.records))
     if earlier:
         told = f"{earlier} records are of an earlier version, whose cells had other ids, and count as none"
         say(f"store '{store}': {told}: adm migrate --store {store}", err=True)

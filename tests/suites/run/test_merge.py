@@ -31,7 +31,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
-def store_of(root: Path, *records: Record, **manifest: object) -> Store:
+def store_of(root: Path, *records: Record, **manifest: str) -> Store:
     """A store with a suite of these records."""
     found = {record.id: record for record in records}
     return write(root, make_manifest([record.cell for record in records], **manifest), found)
