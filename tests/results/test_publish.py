@@ -22,7 +22,11 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     rows = [row.model_copy(update={"label": HOSTILE[0]}) if row.label == "at" else row for row in manifest.rows]
     write(root / "a", manifest.model_copy(update={"title": HOSTILE[0], "rows": rows}), records)
     cells, made = fid_suite({"none": 2.0, "output": 1.0}, frozen=0.5, benchmark="digits@2")
-    write(root / "b", make_manifest(cells, suite="generators", title="Generators"), {r.id: r for r in made})
+    write(
+        root / "b",
+        make_manifest(cells, suite="generators", title="Generators"),
+        {r.id: r.model_copy(update={"origin": "cluster"}) for r in made},
+    )
     return [root / "a", root / "b"]
 
 
@@ -44,6 +48,11 @@ def test_each_page_is_a_reports_with_a_link_back(site: dict[str, str], stores: l
     link = '<li><a href="../index.html">All leaderboards</a></li>\n'
     assert site["leaderboards/tiny.html"].count(link) == 1
     assert site["leaderboards/tiny.html"].replace(link, "") == report.page(report.load(stores[0], "tiny"))
+
+
+def test_a_page_tells_from_which_store_records_were_merged(site: dict[str, str]) -> None:
+    assert "<dt>merged from</dt><dd>cluster</dd>" in site["leaderboards/generators.html"]
+    assert "merged from" not in site["leaderboards/tiny.html"]
 
 
 def test_the_index_lists_suites_and_rows_as_the_tables_have_them(site: dict[str, str]) -> None:
