@@ -120,23 +120,26 @@ def _suffix(form: str) -> FileForm:
     return suffixes[form]
 
 
-def page(results: Results) -> str:
+def page(results: Results, made: Sequence[Made] | None = None, index: str = "") -> str:
     """The HTML page of a suite: all its tables, plots, notes and sample pictures in one file.
+
+    Args:
+        results: the suite.
+        made: its tables, where they are made already.
+        index: address of the page that lists this one, see :mod:`results.publish`; empty: there is none.
 
     Raises:
         RecordError: a sample picture cannot be read, or is no PNG.
     """
-    return _page(results, _made(results))
-
-
-def _made(results: Results) -> list[Made]:
-    return [kind.make(results.blocks) for kind in registry.kinds()]
-
-
-def _page(results: Results, made: Sequence[Made]) -> str:
     from results.render import html  # loads matplotlib, which no other form needs
 
-    return html.render(results.manifest, results.blocks, made, results.samples, results.protocols)
+    tables = make_all(results) if made is None else made
+    return html.render(results.manifest, results.blocks, tables, results.samples, results.protocols, index)
+
+
+def make_all(results: Results) -> list[Made]:
+    """Every table of a suite, kind by kind."""
+    return [kind.make(results.blocks) for kind in registry.kinds()]
 
 
 def write_all(results: Results, out_dir: str | Path) -> list[Path]:
@@ -175,11 +178,11 @@ def check(results: Results, out_dir: str | Path) -> list[str]:
 
 def contents(results: Results) -> dict[str, str]:
     """Every table in every form that it has, and the page: file name to content."""
-    made = _made(results)
+    made = make_all(results)
     files = {
         f"{one.kind.name}.{form}": FORMS[form](one.tables) for one in made if one.tables for form in one.kind.forms
     }
-    return files | {PAGE: _page(results, made)}
+    return files | {PAGE: page(results, made)}
 
 
 def _about_plots(path: Path, text: str) -> str:

@@ -147,6 +147,10 @@ class Record(Stored):
         {}, description="versions, device, precision, kernels, git commit; never host, user or paths"
     )
     attempts: list[Attempt] = Field([], description="every try, the last one last")
+    origin: Text | None = Field(
+        None, description="name of the store from which adm merge took it; left out where it was trained",
+        exclude_if=lambda name: name is None,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:

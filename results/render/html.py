@@ -81,6 +81,7 @@ def render(
     made: Sequence[Made],
     samples: Mapping[str, Path] | None = None,
     protocols: Mapping[str, Mapping[str, object]] | None = None,
+    index: str = "",
 ) -> str:
     """The page.
 
@@ -90,6 +91,7 @@ def render(
         made: the suite's tables, kind by kind; those whose kind has no place in the page are left out.
         samples: cell id to a PNG file of the images that its networks make; each row shows its first seed's.
         protocols: digest to the protocol; a block without its own shows none.
+        index: address of the page that lists this one, to which a link leads; empty: there is none.
 
     Raises:
         RecordError: such a file cannot be read, or is no PNG.
@@ -102,18 +104,33 @@ def render(
             for number, block in enumerate(blocks, start=1)
         ]
     explained = [table for one in others if one.kind.place == "block" for table in one.tables]
-    script, style = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    return _environment().get_template("page.html.j2").render(
+    return fill(
+        "page.html.j2",
+        ["page.js"],
         manifest=manifest,
         sections=sections,
         top=top,
         rest=[(one.kind, one.of_suite) for one in others if one.of_suite],
         statuses=_statuses(blocks),
         glossary=_glossary(explained + [table for _, tables in top for table in tables]),
+        index=index,
+    )
+
+
+def fill(template: str, scripts: Sequence[str], **values: object) -> str:
+    """A page of its template and scripts, which lie beside this file, and of values, all of which are escaped."""
+    script = "".join((_HERE / name).read_text(encoding="utf-8") for name in scripts)
+    return _environment().get_template(template).render(
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=style,
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        **values,
     )  # fmt: skip
+
+
+def anchor(number: int) -> str:
+    """Id in the page of a suite's table, by its number from 1."""
+    return f"block-{number}"
 
 
 def _of_block(made: Sequence[Made], index: int) -> dict[Place, list[tuple[TableKind, Table]]]:
@@ -147,7 +164,7 @@ def _section(
     samples: list[_Samples],
     protocols: Mapping[str, Mapping[str, object]],
 ) -> _Section:
-    name = f"block-{number}"
+    name = anchor(number)
     series, overview, panels = _plots(block, name) if block.comparable else ([], None, [])
     return _Section(
         name,
@@ -237,8 +254,8 @@ def _versions(block: Block) -> dict[str, list[str]]:
     found: dict[str, Counter[str]] = {}
     records = block.records()
     for record in records:
-        digest = {"data digest": record.data_digest} if record.data_digest else {}
-        for key, value in [*record.environment.items(), *digest.items()]:
+        told = {"data digest": record.data_digest, "merged from": record.origin}
+        for key, value in [*record.environment.items(), *((key, value) for key, value in told.items() if value)]:
             found.setdefault(key, Counter())[_plain(value)] += 1
     return {
         key: [text if len(values) == 1 else f"{text} ({count} records)" for text, count in sorted(values.items())]

@@ -12,9 +12,11 @@ from suites.cli import (
     exporting,
     insight,
     listing,
+    merging,
     methods,
     migrating,
     planning,
+    publishing,
     reporting,
     running,
     samples,
@@ -36,6 +38,7 @@ for command in (planning.plan, running.run, planning.status, planning.logs, subm
     app.command()(command)
 app.command(cls=reporting.ReportCommand)(reporting.report)
 app.command()(reporting.power)
+app.command()(publishing.publish)
 app.command()(tuning.tune)
 app.command()(exporting.export)
 app.command()(comparing.compare)
@@ -44,6 +47,7 @@ app.command()(samples.samples)
 app.command()(deploying.deploy)
 app.command()(cleaning.clean)
 app.command()(migrating.migrate)
+app.command()(merging.merge)
 app.command(name="check")(methods.check)
 app.command(name="new-method")(methods.new_method)
 app.command()(doctor.doctor)

@@ -174,7 +174,7 @@ def _make(
     found = (lookout or Lookout(records)).look()
     room = Room(group, worker_memory(device.value, count))
     made = make_plan(expansion, records, count, selection, room, found.cells)
-    earlier = len(records.of_earlier_schemas())
+    earlier = len(records.of_earlier_schemas(besides=made.records))
     if earlier:
         told = f"{earlier} records are of an earlier version, whose cells had other ids, and count as none"
         say(f"store '{store}': {told}: adm migrate --store {store}", err=True)

@@ -19,7 +19,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "list": ("suites",), "plan": ("größe.yaml",), "status": ("größe.yaml",), "report": ("quick",),
     "export": ("quick", "--out", "größe.csv"), "compare": ("kd", "dkd"), "logs": ("{cell}",), "doctor": (),
     "run": ("大きさ",), "insight": ("大きさ",), "samples": ("大きさ",), "clean": (), "check": ("--method", "大きさ"),
-    "migrate": (), "cancel": ("größe.yaml",), "power": ("quick",),
+    "migrate": (), "cancel": ("größe.yaml",), "power": ("quick",), "deploy": ("größe",),
+    "merge": ("größe", "--into", "大きさ"), "publish": ("größe", "--store", "大きさ"),
     "tune": ("größe.yaml", "--trials", "2", "--dry-run"), "new-method": ("first", "--out", "größe.py"),
 }  # fmt: skip
 """Arguments for every command; those that would train are given what there is not."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+from command_line import adm
 
 from results.records.schema import Attempt, Cost, Record
 from results.records.store import Store
@@ -121,3 +123,19 @@ def test_a_damaged_record_is_as_good_as_none_and_stray_files_are_nothing(expansi
     lost = found["offline", "kd", cell.cell.seed]
     assert (lost.state, lost.open) == ("to do", True) and lost.reason.startswith("its record is unreadable: ")
     assert found["alone", "none", 0].open and sum(row.open for row in found.values()) == 2
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_each_record_is_opened_once(expansion: Expansion, suite: Path, store: Path, command: str) -> None:
+    for planned in expansion.cells:
+        finish(planned, store)
+    opened: list[str] = []
+    watching = [True]
+    sys.addaudithook(  # hooks stay until the process ends
+        lambda event, arguments: opened.append(str(arguments[0])) if watching and event == "open" else None
+    )
+    answer = adm(command, suite, "--store", store)
+    watching.clear()
+    assert answer.code == 0 and "9 done" in answer.out
+    records = [name for name in opened if name.startswith(f"{store}/records/")]
+    assert len(records) == len(set(records)) == 9
