@@ -10,7 +10,6 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
-from adm_core.seeds import derive
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -96,4 +95,6 @@ class SimpleFast(Method):
 
     def _done(self, generator: Generator) -> int:
         """Steps of the trajectory before the trained one; from the step's seed, as to draw it would wait for a GPU."""
+        from adm_core.seeds import derive
+
         return derive(generator.initial_seed(), "trajectory") % int(self.settings.steps)

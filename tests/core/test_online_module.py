@@ -114,9 +114,9 @@ def test_of_pixels_labels_are_read_at_the_predictions_valid_positions():
 def test_the_module_learns_labels_from_what_the_teacher_sees():
     setup = Setup("online-module", "offline", {"online-module": {"back_weight": 0.0, "anchor": 0.0}})
     before = float(setup.losses().parts["labels"].detach())
-    for _ in range(40):
+    for _ in range(80):
         setup.step(0)
-    assert float(setup.losses().parts["labels"].detach()) < 0.8 * before
+    assert float(setup.losses().parts["labels"].detach()) < 0.85 * before
 
 
 def test_a_run_resumes_and_its_module_is_small(tmp_path, monkeypatch):

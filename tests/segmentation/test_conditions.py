@@ -17,7 +17,7 @@ def open_task(condition=None, needs=None, **data):
     given = {"crop": [48, 48], "flip": False, "train_limit": 24, "test_limit": 6, "class_limit": 0.75} | data
     protocol = Protocol(title="test", source="test", task="segmentation", recipe=RECIPE, data=given)
     return TASK(
-        TaskContext("shape-scenes@2", protocol, 0, torch.device("cpu"), needs=needs or Needs(), condition=condition)
+        TaskContext("shape-scenes@3", protocol, 0, torch.device("cpu"), needs=needs or Needs(), condition=condition)
     )
 
 

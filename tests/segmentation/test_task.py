@@ -102,7 +102,7 @@ def test_online_none_is_each_network_alone_dropout_of_the_heads_included(parts):
 def test_scores_are_those_of_a_confusion_matrix(trained):
     task, result = trained
     network = result.networks["student"].module
-    confusion = np.zeros((7, 7))
+    confusion = np.zeros((9, 9))
     for batch in evaluation_batches(task.test, 16, CPU):
         predicted = evaluation.predict_logits(network, batch.images, None).argmax(1)
         valid = batch.labels != VOID
@@ -146,14 +146,13 @@ def test_predicted_classes_are_those_of_mmsegmentations_predict(trained, name):
 
 
 def test_equals_are_scored_together_by_the_mean_of_their_softmax_outputs(trained):
-    task, result = trained
+    task, _ = trained
     torch.manual_seed(5)
-    other = task.network("pspnet-r18w8")
-    pair = {"student": result.networks["student"], "peer1": other}
-    totals = evaluation.Areas(*[torch.zeros(7, dtype=torch.float64)] * 4)
+    pair = {role: task.network("pspnet-r18w8") for role in ("student", "peer1")}
+    totals = evaluation.Areas(*[torch.zeros(9, dtype=torch.float64)] * 4)
     for batch in evaluation_batches(task.test, 16, CPU):
         each = [evaluation.predict_logits(n.module, batch.images, None).double().softmax(1) for n in pair.values()]
-        found = evaluation.areas(((each[0] + each[1]) / 2).argmax(1), batch.labels, 7)
+        found = evaluation.areas(((each[0] + each[1]) / 2).argmax(1), batch.labels, 9)
         totals = evaluation.Areas(*(a + b for a, b in zip(totals, found, strict=True)))
     scores = task.evaluate(pair, "test")
     assert scores["ensemble"]["aacc"] == pytest.approx(evaluation.scores(totals, task.test.classes)["aacc"])
@@ -196,7 +195,7 @@ def test_plain_mmsegmentation_predicts_the_same_from_a_saved_student(trained, tm
         Image.fromarray(task.test.read(i)[0]).save(file)
         predicted.append(inference_model(plain, str(file)).pred_sem_seg.data)
     labels = torch.stack([torch.from_numpy(np.array(task.test.read(i)[1])) for i in range(len(task.test))])
-    found = evaluation.areas(torch.cat(predicted), labels, 7)
+    found = evaluation.areas(torch.cat(predicted), labels, 9)
     theirs = evaluation.scores(found, task.test.classes)
     ours = task.evaluate(result.networks, "test")["student"]
     assert theirs["miou"] == pytest.approx(ours["miou"], abs=1e-3)

@@ -147,7 +147,7 @@ def test_check_finds_a_broken_promise_and_ends_with_one(tmp_path):
 
 
 def test_check_of_what_is_not_there():
-    assert refusal("check", "--method", "dk") == "unknown method 'dk'; did you mean dkd, gdkd, kd?"
+    assert refusal("check", "--method", "dk") == "unknown method 'dk'; did you mean dpk, dkd, gdkd?"
     assert refusal("check", "--method", "nowhere.py") == "method file nowhere.py: no such file"
 
 

@@ -60,7 +60,7 @@ def test_a_student_of_each_kind_runs_in_a_script_without_this_code(tmp_path: Pat
     records = [record for row in store.read_manifest("mine").rows if (record := store.read_record(row.id))]
     assert sorted(file.name for file in out.iterdir()) == sorted(f"{record.id}.pt2" for record in records)
     test = TrainedCells(store, "cpu").task(records[0].cell).test  # type: ignore[attr-defined]
-    images = torch.from_numpy(test.images).permute(0, 3, 1, 2).float() / 255
+    images = torch.as_tensor(test.images).float() / 255
     torch.save((images, torch.as_tensor(test.labels).long()), out / "images.pt")
     names = [f"{record.id}.pt2" for record in records]
     told = subprocess.run([sys.executable, "-I", "-c", SCRIPT, *names], cwd=out, capture_output=True, text=True)

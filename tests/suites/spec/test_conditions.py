@@ -100,7 +100,7 @@ def test_trials_are_made_under_the_condition(tmp_path: Path) -> None:
 
 
 SEGMENTATION = {
-    "task": "segmentation", "benchmark": "shape-scenes@2", "protocol": "shape-scenes-quick",
+    "task": "segmentation", "benchmark": "shape-scenes@3", "protocol": "shape-scenes-quick",
     "pair": "pspnet-r18w16 > pspnet-r18w8",
 }  # fmt: skip
 DIFFUSION = {"task": "diffusion", "benchmark": "digits@2", "protocol": "digits-quick", "pair": "unet-s > unet-xs"}

@@ -77,7 +77,7 @@ def test_every_suite_that_comes_along_expands_and_no_cell_stands_twice(name):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("kd]", "dk]", "methods: unknown method 'dk'; did you mean dkd, gdkd, kd?"),
+        ("kd]", "dk]", "methods: unknown method 'dk'; did you mean dpk, dkd, gdkd?"),
         ("kd]", "kd+ad]", "methods: unknown method 'ad'; did you mean"),
         ("resnet14w16s2", "resnet14w16s3", "pairs: unknown network (teacher) 'resnet14w16s3'; did you mean resnet14w"),
         ("resnet8w8s2", "resnet8w8", "pairs: unknown network (student) 'resnet8w8'; did you mean resnet8w8s2"),

@@ -132,7 +132,7 @@ ENTRY = "entries:\n  - source: a paper\n    task: {task}\n    benchmark: {benchm
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rest": "settings: {dk: {beta: 2}}"}, "settings: unknown method 'dk'; did you mean dkd"),
+        ({"rest": "settings: {dk: {beta: 2}}"}, "settings: unknown method 'dk'; did you mean dpk"),
         ({"rest": "settings: {dkd: {betta: 2}}"}, "settings: method 'dkd': unknown setting 'betta'; did you mean beta"),
         ({"rest": "settings: {dkd: {temperature: -1}}"}, "settings: method 'dkd'"),
         ({"rest": "pairs: {resnet57 > resnet20: {dkd: {beta: 2}}}"}, "pairs: unknown network 'resnet57'; did you mean"),
