@@ -56,6 +56,11 @@ class Salience(Counter):
         """Which weights of each layer are not salient and in a chosen layer, bool."""
         return [~salient & chosen for salient, chosen in zip(self._salient(), self.chosen, strict=True)]
 
+    def move(self, layers: Sequence[Tensor], gradients: Sequence[Tensor], rate: float) -> None:
+        """Move what is :meth:`movable` down its gradient, in place."""
+        for weights, gradient, moves in zip(layers, gradients, self.movable(), strict=True):
+            weights.sub_(rate * gradient * moves)
+
     def _salient(self) -> list[Tensor]:
         mean = sum(total.sum() for total in self.sums) / sum(total.numel() for total in self.sums)
         return [total > mean for total in self.sums]

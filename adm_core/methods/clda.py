@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
+from adm_core.method import Losses, Method, MethodCard, Needs, PredictionKind, Step, View
 from adm_core.registry import register
 from adm_core.settings import searched
 
@@ -29,10 +29,13 @@ class CollaborativeLearning(Method):
     constant, of denoisers the mean squared difference. ``choice="random"`` is the control of layers chosen at random,
     ``rate=0`` that of a frozen teacher.
 
+    It is made for a shift, under which a frozen teacher passes on its errors. With ``adapt`` salience and d are of
+    shifted pictures without labels; in salience the classes stand for labels that the teacher names there, surer than
+    ``confidence``, and the student learns them beside L, which stays that of labelled pictures.
+
     A reconstruction: there is no code, and only the abstract was to be had. Verified (abstract): a saliency rate of
     layers, the student updating the teacher's non-salient weights, turns with the teacher teaching back. Ours: the
-    rate's formula, the update by function (weights of two architectures do not correspond), plain SGD, every setting.
-    It is made for a shift, under which a frozen teacher passes on its errors. L reads labels here.
+    rate's formula, updates by function (weights of two architectures do not correspond), ``adapt``, SGD, every setting.
     """
 
     card = MethodCard(
@@ -43,7 +46,6 @@ class CollaborativeLearning(Method):
         regimes=frozenset({"offline"}),
         family="logits",
     )
-    needs = Needs(copies={"teacher": "teacher"}, teacher=False, capabilities=frozenset({"memory"}))
 
     @dataclass(frozen=True)
     class Settings:
@@ -56,6 +58,8 @@ class CollaborativeLearning(Method):
             probe: steps in which salience is measured.
             teach: steps after them in which the teacher learns.
             layers: share of the layers that are chosen, by ``choice``.
+            adapt: to pictures without labels.
+            confidence: with ``adapt``, least probability of the class that the teacher names.
         """
 
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
@@ -65,8 +69,17 @@ class CollaborativeLearning(Method):
         teach: Annotated[int, Field(ge=1)] = 180
         layers: Annotated[float, Field(gt=0, le=1)] = 0.2
         choice: Literal["salience", "random"] = "salience"
+        adapt: bool = False
+        confidence: Annotated[float, Field(ge=0, lt=1)] = searched(0.9, 0.0, 0.95, scale="linear")
 
     _gradients: tuple[tuple[Tensor, ...], ...]
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """A copy of the teacher; to adapt, classes and pictures without labels."""
+        adapt, memory = self.settings.adapt, frozenset({"memory"})
+        kind: PredictionKind | None = "class_logits" if adapt else None
+        return Needs(kind, copies={"teacher": "teacher"}, teacher=False, capabilities=memory, unlabelled=adapt)
 
     def take(self, parts: Mapping[str, nn.Module]) -> None:
         """Keep the parts, and with the teacher's copy the salience of its weights."""
@@ -74,46 +87,47 @@ class CollaborativeLearning(Method):
 
         super().take(parts)
         copied: Any = parts["teacher"]
-        self._network, self._gradients = copied.network, ()
-        self._salience = Salience(list(layers_of(self._network).values()))
+        self._network, self._layers, self._gradients = copied.network, partial(layers_of, copied.network), ()
+        self._salience = Salience(list(self._layers().values()))
         copied.add_module("salience", self._salience)
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
-        """One term, ``teacher``."""
+        """One term, ``teacher``, and with ``adapt`` also ``named``."""
         import torch
 
         from adm_core import align
-        from adm_core.salience import layers_of
 
-        s, batch, kind = self.settings, step.batch, student.kind
-        distance = partial(losses.teachers.distance, kind=kind, temperature=s.temperature, mask=step.mask)
-        layers = {name: p.detach().requires_grad_() for name, p in layers_of(self._network).items()}
-        shown = torch.func.functional_call(self._network, layers, (batch.teacher_input, *batch.conditions))
+        s, kind = self.settings, student.kind
+        images, target, mask = step.batch.teacher_input, step.target, step.mask
+        if s.adapt:
+            student, images, mask = step.unlabelled["student"], cast("Tensor", step.batch.unlabelled_input), None
+        distance = partial(losses.teachers.distance, kind=kind, temperature=s.temperature, mask=mask)
+        layers = {name: p.detach().requires_grad_() for name, p in self._layers().items()}
+        shown = torch.func.functional_call(self._network, layers, (images, *step.batch.conditions))
         own, taught = align.match_predictions(student.prediction, shown.float())
-        rests = self._place < s.probe
-        fit = losses.teachers.error(taught, step.target, kind, step.mask) if rests else distance(taught, own.detach())
+        if s.adapt:
+            target, mask = taught.argmax(1), losses.teachers.agreed(taught, taught, s.confidence)
+        error = partial(losses.teachers.error, target=target, kind=kind, mask=mask)
+        fit = error(taught) if self._place() < s.probe else distance(taught, own.detach())
         # Layers that do not run in evaluation mode, such as auxiliary ones, get zeros.
         found = torch.autograd.grad(fit, list(layers.values()), allow_unused=True, materialize_grads=True)
         self._gradients += (found,)
-        return Losses(student={"teacher": s.weight * distance(own, taught.detach())})
+        terms = {"teacher": s.weight * distance(own, taught.detach())} | ({"named": error(own)} if s.adapt else {})
+        return Losses(student=terms)
+
+    def _place(self) -> int:
+        return int(self._salience.count % (self.settings.probe + self.settings.teach))
 
     def after_step(self) -> None:
         """Sum up salience and then choose layers, or move what is not salient."""
-        from adm_core.salience import layers_of
-
-        s, place, salience = self.settings, self._place, self._salience
-        layers = [p.detach() for p in layers_of(self._network).values()]
+        s, place, salience = self.settings, self._place(), self._salience
+        layers = [p.detach() for p in self._layers().values()]
         gradients = [sum(each) / len(each) for each in zip(*self._gradients, strict=True)]
         if place < s.probe:
             salience.add(layers, gradients, anew=place == 0)
             if place == s.probe - 1:
                 salience.choose(s.layers, s.choice == "random")
         else:
-            for weights, gradient, moves in zip(layers, gradients, salience.movable(), strict=True):
-                weights.sub_(s.rate * gradient * moves)
+            salience.move(layers, gradients, s.rate)
         self._gradients = ()
         salience.count += 1
-
-    @property
-    def _place(self) -> int:
-        return int(self._salience.count % (self.settings.probe + self.settings.teach))

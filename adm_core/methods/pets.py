@@ -30,14 +30,15 @@ class PeriodicExchange(Method):
     *dynamic* one becomes ``decay · dynamic + (1 - decay) · student`` after each step, and is what is left after
     training. Where both name one class, each surer than ``confidence``, q is the mean of the frozen teacher's
     probabilities and theirs (:func:`adm_core.losses.teachers.consensus`); elsewhere q is the frozen teacher's. In the
-    warm-up both are copies of the student and not asked. The teachers see another augmentation than the student.
+    warm-up both are copies of the student and not asked. The teachers see another augmentation than the student. With
+    ``adapt`` KL is of shifted pictures without labels, which all see alike, and CE stays that of labelled pictures.
     ``flow`` is the control: ``one-way`` lets the static teacher take the student's weights and gives none back,
     ``none`` leaves it as it is after the warm-up.
 
     A port from source-free object detection. Verified (paper): the three networks, the exchange, its period of one of
     ten epochs after two of warm-up, the moving average, consensus and its threshold. Ours: classes in the place of
-    boxes; the large frozen teacher and the labels, which source-free adaptation has not; the optimiser's state, of
-    which the paper does not speak.
+    boxes; the large frozen teacher and the source's labels, also with ``adapt``, neither of which source-free
+    adaptation has; the optimiser's state, of which the paper does not speak.
     """
 
     card = MethodCard(
@@ -48,12 +49,6 @@ class PeriodicExchange(Method):
         regimes=frozenset({"offline"}),
         family="logits",
         deployed="moving average of the student",
-    )
-    needs = Needs(
-        "class_logits",
-        views="own",
-        copies={"static": "student", "dynamic": "student"},
-        capabilities=frozenset({"own-views"}),
     )
 
     @dataclass(frozen=True)
@@ -67,6 +62,7 @@ class PeriodicExchange(Method):
             warmup: share of training before the first exchange.
             exchanges: how many there are.
             flow: between student and static teacher.
+            adapt: to pictures without labels.
         """
 
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
@@ -75,8 +71,15 @@ class PeriodicExchange(Method):
         warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
         exchanges: Annotated[int, Field(ge=1)] = 8
         flow: Literal["exchange", "one-way", "none"] = "exchange"
+        adapt: bool = False
 
     _due = 0
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Two copies of the student and views of their own; to adapt, pictures without labels."""
+        copies, own = {"static": "student", "dynamic": "student"}, frozenset({"own-views"})
+        return Needs("class_logits", views="own", copies=copies, capabilities=own, unlabelled=self.settings.adapt)
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """What counts the exchanges."""
@@ -88,15 +91,20 @@ class PeriodicExchange(Method):
         """One term, ``teachers``; logs the share of examples or pixels that are ``agreed`` on."""
         import torch
 
-        s, known = self.settings, None
+        s, known, mask = self.settings, None, step.mask
+        if s.adapt:
+            student, teacher, mask = step.unlabelled["student"], step.unlabelled["teacher"], None
         passed = (step.progress - s.warmup) / (1 - s.warmup)
         self._due = int(passed * s.exchanges) + 1 if passed >= 0 else 0
         target = teacher.detached().prediction.softmax(1)
         if self._due:
-            static, dynamic = (step.copies[name].prediction for name in ("static", "dynamic"))
+            shown = step.batch.unlabelled_input
+            static, dynamic = (
+                self.parts[name](shown) if s.adapt else step.copies[name].prediction for name in ("static", "dynamic")
+            )
             fused, known = losses.teachers.consensus(static, dynamic, s.confidence)
             target = torch.where(known[:, None], (target + fused) / 2, target)
-        term = losses.spatial.masked_mean(losses.teachers.kl_of(student.prediction, target), step.mask)
+        term = losses.spatial.masked_mean(losses.teachers.kl_of(student.prediction, target), mask)
         share = target.new_zeros(()) if known is None else known.to(target.dtype).mean()
         return Losses(student={"teachers": s.weight * term}, log={"agreed": share})
 

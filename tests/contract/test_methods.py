@@ -19,6 +19,8 @@ FORMS_OF_ADM = [*WIDTHS, ("H", "auto"), ("W", "auto")]
 """Form and width act apart: the width shapes the maps that are compared, the form what their likeness weights."""
 ADM = [{"form": form, "width": width, "stop_gradient": True} for form, width in FORMS_OF_ADM]
 ADM += [{"form": "M", "width": width, "stop_gradient": False} for width in ("auto", "projector")]
+ADAPT = [("clda", {"confidence": 0.0}), ("pets", {}), ("kd+pets", {})]
+"""What learns from pictures without labels by a setting, and what lets the tiny teachers be sure enough for it."""
 KDCL = [{"ensemble": e} for e in ("naive", "linear", "min-logit")]
 
 
@@ -104,3 +106,10 @@ def test_every_ensemble_of_kdcl_honours_the_contract(settings):
         broken(setup) for setup in setups("kdcl", {"kdcl": settings}, [("online", "images"), ("online", "pixels")])
     ]
     assert tried == [{}, {}]
+
+
+@pytest.mark.parametrize(("spec", "settings"), ADAPT, ids=lambda value: str(value))
+def test_what_adapts_honours_the_contract(spec, settings):
+    own = {spec.rpartition("+")[2]: settings | {"adapt": True}}
+    tried = {setup.form: broken(setup, OF_PARTS) for setup in setups(spec, own, [("offline", f) for f in FORMS])}
+    assert tried == {"images": {}, "pixels": {}}

@@ -1,5 +1,7 @@
 """CLDA: salience and choice against literal loops, what of the teacher moves and how, its controls, resuming."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from adm_core.salience import Salience, layers_of
 from adm_core.testing.fake_gpu import step_on_gpu
 from adm_core.testing.networks import task_loss
 from adm_core.testing.setup import Setup
-from tests.core.literal import numbers
+from tests.core.literal import kl, numbers, softmax
 from tests.core.resuming import whole_and_resumed
 
 T = 4.0
@@ -121,6 +123,70 @@ def test_the_students_term_is_its_divergence_from_the_teacher_as_it_is_now():
     torch.testing.assert_close(term.double(), expected, rtol=1e-3, atol=1e-6)
     (gradient,) = torch.autograd.grad(term, z)
     torch.testing.assert_close(gradient.double(), 2 * T * (p - q) / len(z), rtol=1e-3, atol=1e-6)
+
+
+ADAPT = {"adapt": True, "confidence": 0.6}
+
+
+def adapting(settings, form="images"):
+    """A teacher that is surer of some of what it names, and of some not."""
+    setup = Setup("clda", "offline", {"clda": ADAPT | settings}, form=form)
+    with torch.no_grad():
+        teacher_of(setup).head.weight.mul_(100)
+    return setup
+
+
+def logits_of(network, images):
+    with torch.no_grad():
+        z = network(images).movedim(1, -1)
+    return z.double().reshape(-1, z.shape[-1]).tolist()
+
+
+@pytest.mark.parametrize("form", ["images", "pixels"])
+def test_to_adapt_is_to_follow_the_teacher_and_what_it_names_on_the_pictures_without_labels(form):
+    setup = adapting({"weight": 2.0, "probe": 1, "teach": 5, "rate": 0.001}, form)
+    for seed in range(3):
+        setup.step(seed)
+    setup.distiller.train(False)
+    batch, images = setup.batch(4), setup.batch(4).unlabelled_input
+    terms = setup.losses_of(setup.distiller.views(batch)[0], batch).student
+    far, named = [], []
+    taught, own = logits_of(teacher_of(setup), images), logits_of(setup.distiller.student, images)
+    for z_t, z in zip(taught, own, strict=True):
+        far.append(2 * T**2 * kl(softmax(z_t, T), softmax(z, T)))
+        if max(softmax(z_t)) > 0.6:
+            named.append(-math.log(softmax(z)[z_t.index(max(z_t))]))
+    assert 0 < len(named) < len(far)
+    assert float(terms["teacher"].detach()) == pytest.approx(sum(far) / len(far), rel=1e-3, abs=1e-6)
+    assert float(terms["named"].detach()) == pytest.approx(sum(named) / len(named), rel=1e-4)
+
+
+def test_to_adapt_salience_is_of_what_the_teacher_names_and_its_updates_of_the_pictures_without_labels():
+    setup = adapting({"probe": 1, "teach": 3, "rate": 0.5, "layers": 0.5})
+    network, batches = teacher_of(setup), [setup.batch(seed) for seed in range(2)]
+    layers = [p.requires_grad_() for p in layers_of(network).values()]
+    z = network(batches[0].unlabelled_input)
+    sure, named = z.detach().softmax(1).max(1)
+    each = [-z[i].log_softmax(0)[named[i]] for i in range(len(z)) if sure[i] > 0.6]
+    assert 0 < len(each) < len(z)
+    found = torch.autograd.grad(sum(each) / len(each), layers)
+    salient = [(p * g).abs().detach() for p, g in zip(layers, found, strict=True)]
+    network.requires_grad_(False)
+    setup.step(0)
+    made = setup.distiller.parts["teacher"].salience
+    for ours, theirs in zip(made.sums, salient, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+    layers = [p.requires_grad_() for p in layers_of(network).values()]
+    step = setup.distiller.step(batches[1], 0.5, torch.Generator(), setup.distiller.views(batches[1])[0])
+    p_s = (step.unlabelled["student"].prediction.detach() / T).log_softmax(1)
+    p_t = (network(batches[1].unlabelled_input) / T).log_softmax(1)
+    found = torch.autograd.grad(T**2 * (p_s.exp() * (p_s - p_t)).sum(1).mean(), layers)
+    network.requires_grad_(False)
+    moves, before = made.movable(), [p.detach().clone() for p in layers]
+    setup.step(1)
+    for now, old, gradient, moved in zip(layers, before, found, moves, strict=True):
+        torch.testing.assert_close(now.detach(), old - 0.5 * gradient * moved, rtol=1e-4, atol=1e-6)
+    assert any(bool(each.any()) for each in moves)
 
 
 @pytest.mark.parametrize("form", ["images", "pixels", "denoisers"])

@@ -60,6 +60,7 @@ VARIANTS |= {"rld": [{"standardise": True}, *({"correction": form} for form in (
 VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
 VARIANTS |= {"ea-kd": [{"form": "as-released"}, {"base": "dkd"}], "skd26": [{"form": "as-released"}]}
 VARIANTS |= {"deepkd": [{"base": "dkd"}, {"form": "as-released"}]}
+VARIANTS |= {name: [{"adapt": True, "confidence": 0.0}] for name in ("clda", "pets")}
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)
@@ -86,7 +87,12 @@ def scattered(*shape, phase):
     return torch.sin(torch.arange(count, dtype=torch.float64) ** 2 * 0.7 + phase).float().view(shape)
 
 
-PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered, "wcord": scattered}
+def near(*shape, phase):
+    """Weights of parts that are to agree on most examples."""
+    return waves(*shape, phase=phase / 4)
+
+
+PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered, "wcord": scattered, "pets": near}
 SURE = {"crld": 2, "atsen": 4}
 """What the teacher's logits, and those of copies, are multiplied with for methods that follow only what is sure."""
 PASSES = {"wkd-l": "pass"}
@@ -290,7 +296,7 @@ def measure(name, regime, settings):
         for role, terms in {"student": losses.student, "teacher": losses.teacher, **losses.peers}.items():
             numbers |= {f"{role}.{key}": float(term.detach()) for key, term in terms.items()}
             if terms:
-                numbers[f"gradient.{role}"] = gradient(sum(terms.values()), views[role])
+                numbers[f"gradient.{role}"] = gradient(sum(terms.values()), (step.unlabelled or views)[role])
         numbers |= {f"parts.{key}": float(term.detach()) for key, term in losses.parts.items()}
         for key, value in numbers.items():
             found.setdefault(key, []).append(value)
@@ -323,7 +329,9 @@ def circumstances(method, views, make, progress):
 
     copied = ViewsOnDemand({name: lambda name=name: surer(make(name, False)) for name in method.needs.copies})
     extra = {role: make(f"stronger {role}", role != "teacher") for role in views if method.needs.extra_view}
-    return replace(step, views=views, extra=extra, copies=copied)
+    unlabelled = {role: make(f"unlabelled {role}", role != "teacher") for role in views if method.needs.unlabelled}
+    batch = replace(step.batch, unlabelled_input=waves(BATCH, 3, 1, 1, phase=6.0)) if unlabelled else step.batch
+    return replace(step, batch=batch, views=views, extra=extra, copies=copied, unlabelled=unlabelled)
 
 
 def resolved(name, regime, settings):

@@ -113,6 +113,29 @@ def test_term_and_gradient_are_the_literal_ones(progress, dense):
     torch.testing.assert_close(gradient, torch.tensor(expected).double(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("form", "progress"), [("images", 0.1), ("images", 0.5), ("pixels", 0.5)])
+def test_to_adapt_is_to_follow_the_teachers_on_the_pictures_without_labels(form, progress):
+    settings = {"weight": 2.0, "confidence": 0.1, "adapt": True}
+    setup = Setup("pets", "offline", {"pets": settings}, form=form)
+    setup.step(0, progress=0.1)
+    setup.step(1, progress=0.5)  # student and static teacher change places
+    setup.distiller.train(False)
+    batch, views = setup.batch(2), setup.distiller.views(setup.batch(2))[0]
+    losses = setup.losses_of(views, batch, progress)
+    networks = {name: setup.distiller.parts[name].network for name in ("static", "dynamic")}
+    networks |= {name: setup.distiller.networks[name].module for name in ("student", "teacher")}
+    with torch.no_grad():
+        shown = {name: network(batch.unlabelled_input).movedim(1, -1) for name, network in networks.items()}
+    rows, each, known = {name: z.double().reshape(-1, z.shape[-1]).tolist() for name, z in shown.items()}, [], []
+    for z, taught, static, dynamic in zip(*(rows[n] for n in ("student", "teacher", "static", "dynamic")), strict=True):
+        (fused, agreed), q = literal_consensus(static, dynamic, 0.1), softmax(taught)
+        known.append(agreed and progress > 0.2)
+        each.append(kl([(a + b) / 2 for a, b in zip(q, fused, strict=True)] if known[-1] else q, softmax(z)))
+    assert float(losses.student["teachers"].detach()) == pytest.approx(2 * sum(each) / len(each), rel=1e-4)
+    assert float(losses.log["agreed"]) == pytest.approx(sum(known) / len(known)) and any(known) == (progress > 0.2)
+    assert losses.student_task == 1  # the labels of the source stay
+
+
 def state_of(network):
     return {name: value.clone() for name, value in network.state_dict().items()}
 

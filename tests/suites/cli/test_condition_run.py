@@ -26,7 +26,11 @@ blocks:
     protocol: smoke
     pairs: [resnet14w16s2 > resnet8w8s2]
     regime: offline
-    methods: [none, follow]
+    methods:
+      - none
+      - follow
+      - {method: clda, settings: {clda: {adapt: true, confidence: 0.2, probe: 2, teach: 2}}}
+      - {method: pets, settings: {pets: {adapt: true, confidence: 0.2}}}
     seeds: [0]
 """
 METHOD = '''
@@ -60,7 +64,7 @@ def test_records_tell_the_condition_and_what_came_of_it(store: Path) -> None:
     records = [json.loads(file.read_text()) for file in (store / "records").glob("*.json")]
     noisy = [record for record in records if "noise" in record["cell"]["condition"]]
     shifted = [record for record in records if "shift" in record["cell"]["condition"]]
-    assert len(noisy) == len(shifted) == 3 and all(record["status"] == "ok" for record in records)
+    assert (len(noisy), len(shifted)) == (3, 5) and all(record["status"] == "ok" for record in records)
     assert {record["cell"]["regime"] for record in noisy} == {"alone", "offline"}
     assert len({json.dumps(record["noisy_labels"]) for record in noisy}) == 1
     labels = noisy[0]["noisy_labels"]
@@ -68,8 +72,11 @@ def test_records_tell_the_condition_and_what_came_of_it(store: Path) -> None:
     assert all(0 <= record["scores"]["student"]["memorised"] <= 100 for record in noisy)
     assert all("noisy_labels" not in record for record in shifted)
     assert all("memorised" not in record["scores"]["student"] for record in shifted)
-    (follow,) = (record for record in shifted if record["cell"]["method"][0]["name"] == "follow")
-    assert follow["capabilities"] == ["unlabelled"]
+    by_method = {each["cell"]["method"][0]["name"]: each for each in shifted if each["cell"]["regime"] == "offline"}
+    assert by_method["follow"]["capabilities"] == ["unlabelled"]
+    for name in ("clda", "pets"):
+        assert {"network-copies", "unlabelled"} < set(by_method[name]["capabilities"])
+        assert by_method[name]["scores"]["student"] != by_method["none"]["scores"]["student"]
     assert len({record["data_digest"] for record in noisy}) == len({record["data_digest"] for record in shifted}) == 1
     assert noisy[0]["data_digest"] != shifted[0]["data_digest"]
 
