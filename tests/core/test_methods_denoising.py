@@ -415,7 +415,8 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path, monkeypatch, method, c
     assert again.task.seen[0] > (0, 0) and expected.curves == result.curves
     theirs = again.distiller.state_dict()
     for key, value in whole.distiller.state_dict().items():
-        same = value == theirs[key] if isinstance(value, dict) else torch.equal(*map(torch.as_tensor, (value, theirs[key])))
+        other = theirs[key]
+        same = value == other if isinstance(value, dict) else torch.equal(*map(torch.as_tensor, (value, other)))
         assert same, key
     own, other = (t.networks["student"].module.state_dict() for t in (expected, result))
     assert all(torch.equal(own[key], other[key]) for key in own)
