@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -174,3 +175,14 @@ def make_hint_regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> n
     else:
         raise AdmError(f"no hint regressor from {h_s}x{w_s} to {h_t}x{w_t}: the student's map is too small")
     return nn.Sequential(convolution, nn.BatchNorm2d(c_t), nn.ReLU())
+
+
+def make_translator(*widths: int) -> nn.Sequential:
+    """3×3 convolutions from width to width, each with batch normalisation and a leaky ReLU of slope 0.1.
+
+    What factor transfer (Kim et al., arXiv:1802.04977) makes a student's factors with.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -77,13 +77,15 @@ class FactorTransfer(Method):
         """The paraphraser's two halves and the student's translator."""
         from torch import nn
 
+        from adm_core import align
+
         own, width = student[self.settings.tap][1], teacher[self.settings.tap][1]
         factors = max(round(self.settings.rate * width), 1)
         down, up = (width, width, factors, factors), (factors, factors, width, width)
         return {
-            "encoder": _chain(nn.Conv2d, down, normalised=False),
-            "decoder": _chain(nn.ConvTranspose2d, up, normalised=False),
-            "translator": _chain(nn.Conv2d, (own, own, factors, factors), normalised=True),
+            "encoder": _chain(nn.Conv2d, down),
+            "decoder": _chain(nn.ConvTranspose2d, up),
+            "translator": align.make_translator(own, own, factors, factors),
         }
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
@@ -104,14 +106,8 @@ class FactorTransfer(Method):
         return Losses(student={"factors": s.weight * distance})
 
 
-def _chain(
-    convolution: type[nn.Conv2d] | type[nn.ConvTranspose2d], widths: tuple[int, ...], normalised: bool
-) -> nn.Module:
+def _chain(convolution: type[nn.Conv2d] | type[nn.ConvTranspose2d], widths: tuple[int, ...]) -> nn.Module:
     from torch import nn
 
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers.append(convolution(before, after, 3, padding=1))
-        layers += [nn.BatchNorm2d(after)] if normalised else []
-        layers.append(nn.LeakyReLU(0.1))
-    return nn.Sequential(*layers)
+    pairs = ((convolution(before, after, 3, padding=1), nn.LeakyReLU(0.1)) for before, after in pairwise(widths))
+    return nn.Sequential(*chain.from_iterable(pairs))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -84,13 +83,18 @@ class InheritanceExploration(Method):
         """The teacher's encoder and decoder, and the encoders of the student's halves."""
         from torch import nn
 
+        from adm_core import align
+
         own, width = student[self.settings.tap][1], teacher[self.settings.tap][1]
         narrow, half = width // self.settings.factor, own // 2
-        decoder = nn.Sequential(_layers(narrow, narrow, width), nn.Conv2d(width, width, 3, padding=1))
+        decoder = nn.Sequential(align.make_translator(narrow, narrow, width), nn.Conv2d(width, width, 3, padding=1))
         encoders = {"teacher": width, "inheritance": half} | (
             {"exploration": own - half} if self.settings.explore_weight else {}
         )
-        return {"decoder": decoder, **{name: _layers(w, w, narrow, narrow) for name, w in encoders.items()}}
+        return {
+            "decoder": decoder,
+            **{name: align.make_translator(w, w, narrow, narrow) for name, w in encoders.items()},
+        }
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """``reconstruction`` of the parts in the first phase, then terms ``inheritance`` and ``exploration``."""
@@ -109,12 +113,3 @@ class InheritanceExploration(Method):
         factor: Literal["positions", "tensor"] = "positions" if dense else "tensor"
         distance = partial(losses.features.factor_distance, teacher=factors.detach(), factor=factor, mask=step.mask)
         return Losses(student={name: weight * distance(self.parts[name](x)) for name, (x, weight) in halves.items()})
-
-
-def _layers(*widths: int) -> nn.Sequential:
-    from torch import nn
-
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.1)]
-    return nn.Sequential(*layers)
