@@ -21,7 +21,7 @@ from adm_core.outcome import Outcome, collect
 from adm_core.part_precision import PartPrecision
 from adm_core.phases import let_train
 from adm_core.seeds import derive, sow
-from adm_core.show import Showing, Shown, TaskLoss, match_predictions
+from adm_core.show import Showing, Shown, TaskLoss, at_size_of, match_predictions
 from adm_core.taps import Network, normalisations, probe, resolve, unwrap
 
 Regime = Literal["alone", "offline", "online", "peers"]
@@ -240,7 +240,7 @@ class Distiller(nn.Module):
             if inputs is None:
                 raise Unsupported(f"'{self.method.card.name}' needs {what}, which this task lacks")
             beside[name] = self.showing.beside(name, inputs, batch, networks, seed, getattr(shown, name, None))
-        copies = ViewsOnDemand({name: lambda name=name: self._copy(name, batch) for name in needs.copies})  # type: ignore[misc]
+        copies = ViewsOnDemand({name: lambda name=name: self._copy(name, batch, views) for name in needs.copies})  # type: ignore[misc]
         phase = needs.phase_at(progress)
         return Step(batch, progress, generator, views, copies=copies, phase=phase.name if phase else "", **beside)
 
@@ -270,10 +270,10 @@ class Distiller(nn.Module):
                 auxiliary[role] = further
         return match_predictions(views), auxiliary
 
-    def _copy(self, name: str, batch: Batch) -> View:
+    def _copy(self, name: str, batch: Batch, views: Mapping[str, View]) -> View:
         """What a copy shows; it stands in a teacher's place, so where views are own it sees the teacher's."""
         network = replace(self.networks[self.needs.copies[name]], module=self.parts[name].network)  # type: ignore[arg-type]
-        return self.showing.show(network, batch.teacher_input, batch, False, False)[0]
+        return at_size_of(views["student"], self.showing.show(network, batch.teacher_input, batch, False, False)[0])
 
     def _trains(self, role: str) -> bool:
         return role != "teacher" or self.regime == "online"

@@ -187,6 +187,12 @@ def match_predictions(views: Mapping[str, View]) -> dict[str, View]:
     return {role: _at(view, size) for role, view in views.items()}
 
 
+def at_size_of(other: View, view: View) -> View:
+    """The view with its dense predictions at another one's height and width."""
+    size = tuple(other.prediction.shape[2:])
+    return _at(view, (size[0], size[1])) if len(size) == 2 else view
+
+
 def _at(view: View, size: tuple[int, int]) -> View:
     branches = tuple(_at(branch, size) for branch in view.branches)
     resized = align.resize_map(view.prediction, size)

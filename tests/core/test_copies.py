@@ -54,6 +54,17 @@ def test_a_copy_sees_the_teachers_augmentation_where_views_are_own(looking):
     assert len(inputs) == 1 and inputs[0] is batch.teacher_input
 
 
+def test_a_finer_copy_is_shown_at_the_size_of_the_views(monkeypatch):
+    monkeypatch.setitem(registry._known, "looking", Looking)
+    dense = Setup("looking", "offline", {}, form="pixels")
+    dense.distiller.parts["fixed"].network.register_forward_hook(
+        lambda _m, _given, out: out.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    )
+    dense.distiller(dense.batch(0), 0.5, torch.Generator())
+    seen = dense.method.seen
+    assert seen.copies["fixed"].prediction.shape == seen.views["student"].prediction.shape
+
+
 def test_a_copy_that_is_not_looked_at_does_not_run(looking):
     runs = []
     looking.distiller.parts["fixed"].network.register_forward_hook(lambda *_: runs.append("fixed"))
