@@ -39,6 +39,10 @@ class Composition(Method):
         _at_most_one(name, "each deploy something", [m for m in methods if type(m).deployed is not Method.deployed])
         _at_most_one(name, "each have phases", [m for m in methods if m.needs.phases])
         _at_most_one(name, "each have branches", [m for m in methods if m.needs.branches])
+        branched, several = next((m for m in methods if m.needs.branches), None), [m for m in methods if m.needs.peers]
+        if branched and several:
+            each = f"'{branched.card.name}' trains branches of one network, '{several[0].card.name}' several networks"
+            raise AdmError(f"method '{name}': {each}; compose parts that train the same")
         _at_most_one(name, "each treat gradients apart", [m for m in methods if m.needs.gradient_groups])
         _agree(name, "numbers of networks", {m.card.name: m.needs.peers + 1 for m in methods if m.needs.peers})
         _agree(name, "examples of a class", {m.card.name: m.needs.per_class for m in methods if m.needs.per_class})

@@ -130,6 +130,8 @@ def test_missing_file(tmp_path):
         ("dml+dml", "the same part twice"),
         ("none+adm", "'none' adds nothing"),
         ("kd+dml", "no regime in common: 'kd' runs offline; 'dml' runs online"),
+        ("one+adm", "'one' trains branches of one network, 'adm' several networks"),
+        ("dml+cl-ilr", "'cl-ilr' trains branches of one network, 'dml' several networks"),
     ],
 )
 def test_compositions_that_make_no_sense(spec, words):
