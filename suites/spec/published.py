@@ -46,10 +46,10 @@ class PublishedEntry(BaseModel):
                 raise ValueError(f"'{written}': a pair is written 'teacher > student'")
         return pairs
 
-    def layers(self, block: Block, pair: Pair) -> list[Settings]:
-        """What holds for a pair of a suite's block, in rising order."""
-        name, versioned, _ = block.benchmark.partition("@")
-        if block.task != self.task or (self.benchmark and not (versioned and name == self.benchmark)):
+    def layers(self, task: str, benchmark: str, pair: Pair) -> list[Settings]:
+        """What holds for a pair on a task's benchmark, in rising order."""
+        name, versioned, _ = benchmark.partition("@")
+        if task != self.task or (self.benchmark and not (versioned and name == self.benchmark)):
             return []
         known = [(Pair.model_validate(written), settings) for written, settings in self.pairs.items()]
         return [self.settings] + [
@@ -107,6 +107,11 @@ def load_published(file: Path = PUBLISHED) -> tuple[PublishedEntry, ...]:
 
 def published_settings(block: Block, pair: Pair, methods: Iterable[str]) -> list[Settings]:
     """What the table has for methods on a pair, in rising order: later entries stand above earlier ones."""
-    wanted = set(methods)
-    held = [layer for entry in load_published() for layer in entry.layers(block, pair)]
+    wanted, held = set(methods), _of_pair(block.task, block.benchmark, pair)
     return [{name: given[name] for name in given if name in wanted} for given in held]
+
+
+@cache
+def _of_pair(task: str, benchmark: str, pair: Pair) -> tuple[Settings, ...]:
+    """What the table has for a pair, of all methods: every row of a suite asks."""
+    return tuple(layer for entry in load_published() for layer in entry.layers(task, benchmark, pair))
