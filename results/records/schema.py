@@ -200,3 +200,7 @@ class Manifest(Stored):
     title: Text
     baseline: Text = "none"
     rows: list[ManifestRow]
+
+    def is_another(self, other: Manifest) -> bool:
+        """Whether a suite of the same name is another one: its title and its cells are others."""
+        return self.title != other.title and {row.id for row in self.rows} != {row.id for row in other.rows}

@@ -78,8 +78,13 @@ def take_name(given: str, expansion: Expansion, store: Store) -> None:
         earlier = store.read_manifest(name)
     except RecordError:  # there is none, or it is damaged
         earlier = None
+    rows = [
+        ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block, chosen=row.chosen)
+        for row in expansion.rows
+    ]
+    manifest = Manifest(suite=name, title=expansion.suite.title, rows=rows)
     lost = {row.id for row in earlier.rows} - ids if earlier else set()
-    if earlier and earlier.title != expansion.suite.title and {row.id for row in earlier.rows} != ids:
+    if earlier and manifest.is_another(earlier):
         raise AdmError(
             f"{given}: '{store.root}' holds another suite of the name '{name}', titled '{earlier.title}', here it is "
             f"'{expansion.suite.title}'; rename the file or give another --store; if it is the same suite, delete "
@@ -87,8 +92,4 @@ def take_name(given: str, expansion: Expansion, store: Store) -> None:
         )
     if lost:
         say(f"no longer in '{name}', which had them before: {len(lost)} of its cells; their records stay", err=True)
-    rows = [
-        ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block, chosen=row.chosen)
-        for row in expansion.rows
-    ]
-    store.write_manifest(Manifest(suite=name, title=expansion.suite.title, rows=rows))
+    store.write_manifest(manifest)

@@ -157,11 +157,11 @@ def _unite_manifests(united: _United, stores: Sequence[Store]) -> None:
 
 
 def _check_suite(first: Manifest, second: Manifest, *stores: Store) -> None:
-    """What makes two suites of one name two, as where a suite is run: another title and other cells."""
-    other_cells = {row.id for row in first.rows} != {row.id for row in second.rows}
-    for key in ("baseline", "title"):
-        sides = [getattr(manifest, key) for manifest in (first, second)]
-        if sides[0] != sides[1] and (key == "baseline" or other_cells):
+    """Stop at two suites of one name, or at one of two baselines."""
+    amiss = {"baseline": first.baseline != second.baseline, "title": first.is_another(second)}
+    for key, two in amiss.items():
+        if two:
+            sides = [getattr(manifest, key) for manifest in (first, second)]
             paths = [store.manifest_path(first.suite) for store in stores]
             told = " and ".join(f"'{side}' in {path}" for side, path in zip(sides, paths, strict=True))
             raise AdmError(
