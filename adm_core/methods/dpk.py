@@ -33,10 +33,10 @@ class DynamicPrior(Method):
     closer. ``dynamic=False`` is the control of a constant r; with r = 1 the teacher gives nothing. The paper adds KD:
     ``kd+dpk``.
 
-    A reconstruction: the authors published no code. Verified (paper): teacher features are mixed into the student's,
-    and CKA decides how many. Ours: convolutions in place of the attention that a known other implementation has, one
-    stage, the error on the student's positions alone, and the bounds of r; its start and momentum are that
-    implementation's.
+    A reconstruction: the authors published no code. Verified (abstract, and what others say of the paper): teacher
+    features are mixed into the student's, and CKA decides how many. Ours: convolutions in place of the attention that a
+    known other implementation has, one stage, the error on the student's positions alone, and the bounds of r; its start
+    and momentum are that implementation's.
     """
 
     card = MethodCard(
