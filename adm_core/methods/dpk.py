@@ -35,8 +35,8 @@ class DynamicPrior(Method):
 
     A reconstruction: the authors published no code. Verified (abstract, and what others say of the paper): teacher
     features are mixed into the student's, and CKA decides how many. Ours: convolutions in place of the attention that a
-    known other implementation has, one stage, the error on the student's positions alone, and the bounds of r; its start
-    and momentum are that implementation's.
+    known other implementation has, one stage, the error on the student's positions alone, and the bounds of r; its
+    start and momentum are that implementation's.
     """
 
     card = MethodCard(
