@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["text", "count", "number", "spread", "interval", "difference", "estimate", "change"]
-"""How the values of an entry read: one text; one count; one number; mean and std; both ends; mean and p-value; a value
-and both ends of its interval; the same of a difference, with its sign."""
+Kind = Literal["text", "count", "number", "p", "spread", "interval", "difference", "estimate", "change"]
+"""How the values of an entry read: one text; one count; one number; one p-value; mean and std; both ends; mean and
+p-value; a value and both ends of its interval; the same of a difference, with its sign."""
 RowKind = Literal["ranked", "baseline", "reference", "unranked"]
 
 PARTS: Mapping[Kind, tuple[str, ...]] = {
     "text": ("",),
     "count": ("",),
     "number": ("",),
+    "p": ("",),
     "spread": ("", "_std"),
     "interval": ("_low", "_high"),
     "difference": ("", "_p"),
@@ -128,6 +129,8 @@ def entry_text(column: Column, entry: Entry) -> str:
         return first
     if column.kind == "count":
         return grouped(first)
+    if column.kind == "p":
+        return p_text(first).removeprefix("p").removeprefix("=")
     if column.kind == "interval":
         return f"[{_fixed(first, column.digits)}, {_fixed(second, column.digits)}]"
     if column.kind == "difference":

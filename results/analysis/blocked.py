@@ -7,6 +7,7 @@ noise, and it is pooled over the rows: (R - 1)(N - 1) degrees of freedom instead
 - Among the best: Hsu's comparisons with the best. A row is told from the best where its mean lies further below the
   best mean than Dunnett's one-sided critical value allows; this is one distance for all rows, so who is among the best
   is a top segment of the ranking. The row that is best in truth is among them with 95 % probability.
+- Rows and their controls, named beforehand: a t-test each, adjusted by Holm.
 - Where a row's noise exceeds the others' grossly (:attr:`Blocked.uneven`), pooling would be wrong: each pair of rows is
   tested by itself, with the spread of its own differences (paired t), adjusted by Holm for the differences and by
   Bonferroni for the best. Rows among the best then reach down to the last one that cannot be told from the best.
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from results.analysis.dunnett import critical, p_value
 from results.analysis.grain import grain
+from results.analysis.statistics import CONFIDENCE, Difference, rounded
 
 LEVEL = 0.05
 """Two means are told apart when the p-value is below this."""
@@ -132,6 +134,30 @@ class Blocked:
             adjusted = np.array([p_value(float(t[row]), len(others), self.df, 2) for row in others])
         found = dict(zip(others, adjusted.tolist(), strict=True))
         return [found.get(row, 1.0) for row in range(len(self.scores))]
+
+    def contrasts(self, pairs: Sequence[tuple[int, int]]) -> list[Difference]:
+        """Differences of rows that were named beforehand; of a single table, [R, N].
+
+        Each has its own t-interval; the p-values are adjusted by Holm over the pairs.
+
+        Args:
+            pairs: at least one; indices of a row and of the one that is taken from it.
+        """
+        from scipy.special import stdtr, stdtrit
+
+        first, second = (np.array(side) for side in zip(*pairs, strict=True))
+        differences = self.scores[first] - self.scores[second]
+        seeds = differences.shape[-1]
+        if self.uneven:
+            spread, df = np.maximum(differences.std(-1, ddof=1), math.sqrt(2) * self._least), seeds - 1
+        else:
+            spread, df = np.full(len(pairs), math.sqrt(2) * self.noise), self.df
+        error = np.maximum(spread, np.finfo(float).tiny) / math.sqrt(seeds)
+        means = differences.mean(-1)
+        half = stdtrit(df, 0.5 + CONFIDENCE / 2) * error
+        adjusted = holm(np.minimum(1.0, 2 * stdtr(df, -np.abs(means / error))))
+        figures = zip(means, adjusted, means - half, means + half, strict=True)
+        return [Difference(seeds, *(rounded(float(figure)) for figure in each)) for each in figures]
 
     def told_apart(self) -> Flags:
         """[..., R]: whether each row's p-value for its difference to the baseline is below :data:`LEVEL`."""

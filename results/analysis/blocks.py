@@ -30,6 +30,7 @@ class Line:
         reasons: why seeds are not ok, each once.
         capabilities: what the method needs beyond the rule.
         chosen: how its settings were chosen: ``default``, ``published``, ``stated`` by the suite, or how tuned.
+        controls: labels of the block's rows that it is held against.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Line:
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     capabilities: set[str] = field(default_factory=set)
     chosen: str | None = None
+    controls: tuple[str, ...] = ()
 
     @property
     def method(self) -> str:
@@ -247,7 +249,9 @@ def collect(
         block = blocks.setdefault(place, Block(row.block, cell, [], manifest.baseline))
         identity = (*place, row.label, cell.model_dump_json(include={"method", "stretch"}))
         if identity not in lines:
-            lines[identity] = Line(row.label, cell.method, cell.stretch, chosen=row.chosen)
+            lines[identity] = Line(
+                row.label, cell.method, cell.stretch, chosen=row.chosen, controls=tuple(row.controls)
+            )
             block.lines.append(lines[identity])
         _add(lines[identity], row, records.get(row.id), (problems or {}).get(row.id))
     return list(blocks.values())

@@ -40,11 +40,15 @@ class Difference:
         n: number of seeds.
         mean: mean of (first - second).
         p: its p-value, adjusted for what is looked at together; None where nothing was tested.
+        low: lower end of its own 95 % interval; None where none was computed.
+        high: its upper end.
     """
 
     n: int
     mean: float
     p: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def summarize(values: Sequence[float]) -> Summary | None:

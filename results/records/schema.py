@@ -184,6 +184,10 @@ class ManifestRow(Stored):
         None, description="how the row's settings were chosen: default, published, stated by the suite, or how tuned",
         exclude_if=lambda chosen: chosen is None,
     )  # fmt: skip
+    controls: list[Text] = Field(
+        [], description="labels of the table's rows that this one is held against; left out where there are none",
+        exclude_if=lambda controls: not controls,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _id_is_the_cells(self) -> Self:

@@ -79,7 +79,14 @@ def take_name(given: str, expansion: Expansion, store: Store) -> None:
     except RecordError:  # there is none, or it is damaged
         earlier = None
     rows = [
-        ManifestRow(cell=row.cell, id=row.id, label=row.label, block=row.block, chosen=row.chosen)
+        ManifestRow(
+            cell=row.cell,
+            id=row.id,
+            label=row.label,
+            block=row.block,
+            chosen=row.chosen,
+            controls=list(row.controls),
+        )
         for row in expansion.rows
     ]
     manifest = Manifest(suite=name, title=expansion.suite.title, rows=rows)

@@ -79,12 +79,14 @@ class MethodEntry(_Frozen):
         settings: those that belong to this row alone.
         stretch: how much longer it trains than the protocol says: a factor on the epochs above 1, or ``match``: as long
             as the dearest other row of the table costs, in floating-point operations of training.
+        controls: labels of the block's rows that this one is held against, each with its own difference and test.
     """
 
     method: Text
     label: Text | None = None
     settings: Settings = {}
     stretch: Annotated[float, Field(gt=1, allow_inf_nan=False)] | Literal["match"] | None = None
+    controls: tuple[Text, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -151,6 +153,17 @@ class Block(_Frozen):
             if (pair.teacher is None) != (self.regime == "peers"):
                 wanted = "one network each" if self.regime == "peers" else "'teacher > student' each"
                 raise ValueError(f"regime {self.regime} takes pairs of {wanted}, not '{pair}'")
+        return self
+
+    @model_validator(mode="after")
+    def _controls_are_rows(self) -> Self:
+        labels = [entry.shown for entry in self.methods]
+        for entry in self.methods:
+            for control in entry.controls:
+                if control == entry.shown or entry.controls.count(control) > 1:
+                    raise ValueError(f"'{entry.shown}': its controls are other rows, each named once, not '{control}'")
+                if control not in labels:
+                    raise ValueError(str(unknown(f"control of '{entry.shown}', a row of this block,", control, labels)))
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ class PlannedCell:
         block: the table's title.
         teacher: offline: the planned cell that trains the teacher; None where its weights are a checkpoint.
         chosen: how its settings were chosen: ``default``, ``published``, ``stated`` by the suite, or how tuned.
+        controls: labels of the table's rows that its row is held against.
     """
 
     cell: Cell
@@ -42,6 +43,7 @@ class PlannedCell:
     block: str
     teacher: PlannedCell | None = None
     chosen: str | None = None
+    controls: tuple[str, ...] = ()
 
     @functools.cached_property
     def id(self) -> str:
@@ -200,7 +202,7 @@ def _expand_block(
         for entry, row in zip(block.methods, resolved, strict=True):
             stretch = _stretch(block, entry, row.method, methods, where)
             planned = _plan_seeds(block, pair, entry, row.method, stretch, benchmark, identities, protocol, alone)
-            rows += [replace(cell, chosen=row.chosen) for cell in planned]
+            rows += [replace(cell, chosen=row.chosen, controls=entry.controls) for cell in planned]
     return rows
 
 

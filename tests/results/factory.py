@@ -73,9 +73,9 @@ def failed(cell: Cell, status: str = "diverged", reason: str = "loss is not fini
     return Record.model_validate({"id": cell.id, "cell": cell, "status": status, "reason": reason})
 
 
-def make_row(cell: Cell, label: str = "", block: str = "Block") -> ManifestRow:
+def make_row(cell: Cell, label: str = "", block: str = "Block", controls: Sequence[str] = ()) -> ManifestRow:
     """A cell's place in a table; labelled by its method unless told otherwise."""
-    return ManifestRow(cell=cell, id=cell.id, label=label or cell.method_name, block=block)
+    return ManifestRow(cell=cell, id=cell.id, label=label or cell.method_name, block=block, controls=list(controls))
 
 
 def make_manifest(cells: Sequence[Cell], suite: str = "tiny", **changes: Any) -> Manifest:

@@ -36,6 +36,8 @@ _ONLINE: Mapping[str, tuple[str, tuple[float | None, ...]]] = {
     "kdcl": (HOSTILE[2], (74.0, None, 74.8)),
 }
 """Method to its label and the students' scores, seed by seed; None: that seed failed."""
+_CONTROLS: Mapping[str, tuple[str, ...]] = {HOSTILE[1]: (HOSTILE[0], HOSTILE[2]), HOSTILE[5]: ("none",)}
+"""Label to the labels of its controls; one of them is incomplete."""
 _OFFLINE: Mapping[str, tuple[str, tuple[float | None, ...]]] = {
     "none": ("none", (69.0, 69.5, 70.3)),
     "kd": (HOSTILE[3], (71.2, 71.9, 72.4)),
@@ -59,7 +61,7 @@ def suite() -> tuple[Manifest, dict[str, Record]]:
         for method, (label, values) in methods.items():
             for seed, value in enumerate(values):
                 cell = cell_of(method, seed)
-                rows.append(make_row(cell, label, title))
+                rows.append(make_row(cell, label, title, _CONTROLS.get(label, ())))
                 records.append(_record(cell, value))
     skipped, absent = _offline("fsp", 0), _offline("vid", 0)
     rows += [make_row(cell, block="Offline, 100% frozen") for cell in (skipped, absent, unread())]

@@ -80,6 +80,12 @@ def test_the_good_suite_is_planned(tmp_path, monkeypatch):
         ("[none, kd]", "kd", "line 9, column 5: key 'blocks.0.methods' = 'kd': should be a list"),
         ("2 > r", "2 r", "regime offline takes pairs of 'teacher > student' each, not 'resnet14w16s2 resnet8w8s2'"),
         ("kd]", "{method: kd, setting: {}}]", "unknown key 'blocks.0.methods.1.setting' (value {}); did you mean set"),
+        (
+            "kd]",
+            "{method: kd, controls: [nome]}]",
+            "unknown control of 'kd', a row of this block, 'nome'; did you mean none",
+        ),
+        ("kd]", "{method: kd, controls: [kd]}]", "'kd': its controls are other rows, each named once, not 'kd'"),
         ("mine\n", "mine\n7: x\n", "line 2, column 1: key '7' = 7: keys should be strings"),
         ("title: mine", "title: see /home/ann/x", "key 'title' = 'see /home/ann/x': an absolute path"),
     ],

@@ -171,6 +171,8 @@ def test_defaults_written_out_give_the_identity_of_defaults_left_out(write):
     assert ids(expand(str(write(protocol=whole)))) == base
     integer = "{method: kd, label: kd, settings: {kd: {temperature: 4}}}"
     assert ids(expand(str(write(SUITE.replace("kd]", f"{integer}]"))))) == base
+    held = expand(str(write(SUITE.replace("kd]", "{method: kd, controls: [none]}]"))))
+    assert ids(held) == base and {(row.label, row.controls) for row in held.rows} == {("none", ()), ("kd", ("none",))}
 
 
 def test_seed_settings_pair_regime_benchmark_and_teacher_seed_are_science(write):
