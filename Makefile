@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 bench: setup
 	$(BIN)/adm run bench
 	$(BIN)/adm report bench
-	$(BIN)/adm report bench --table summary
+	$(BIN)/adm report bench --table controls
 	$(BIN)/adm samples bench
 	$(BIN)/adm report bench --out leaderboard
 

@@ -1,4 +1,5 @@
-"""The summary: one row per label and settings over the blocks of a regime; tasks and conditions apart.
+"""The summary: one row per label and settings over the blocks of a regime; tasks and conditions apart. Of one block its
+table of scores says all that there is, so a summary is of two or more.
 
 Only what is complete in every block is ranked, so that all ranked rows are measured by the same blocks and against the
 same rivals.
@@ -75,7 +76,8 @@ def _of_tasks(blocks: Sequence[Block], title: str, regime: str) -> list[Table]:
     tables = []
     for task in tasks:
         own = [block for block in blocks if block.cell.task == task]
-        tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
+        if len(own) > 1:
+            tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
     if len(tasks) > 1:
         everywhere = [row for row in _standings(blocks) if len(row.lines) == len(blocks)]
         if len(everywhere) > 1:
@@ -240,7 +242,7 @@ SUMMARY = register(
         of_suite=_tables,
         place="top",
         order=5,
-        nothing="no block of this suite has a teacher",
+        nothing="no two blocks of this suite have regime and condition in common; see its scores",
         anchor="summary",
     )
 )

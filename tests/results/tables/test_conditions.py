@@ -48,12 +48,12 @@ def test_every_heading_tells_the_condition() -> None:
 
 
 def test_the_summary_ranks_no_two_conditions_together() -> None:
-    tables = SUMMARY.tables(blocks(None, NOISE, SHIFT))
+    tables = SUMMARY.tables(2 * blocks(None, NOISE, SHIFT))
     assert [table.title for table in tables] == [
         "Offline, all blocks", "Offline, symmetric label noise 0.2, all blocks",
         "Offline, shift to fog, jpeg at severity 3, seed 2, all blocks",
     ]  # fmt: skip
-    assert [table.subtitle for table in tables] == ["1 block"] * 3
+    assert [table.subtitle for table in tables] == ["2 blocks"] * 3
 
 
 def test_no_published_figure_stands_beside_a_condition() -> None:

@@ -28,7 +28,7 @@ SPREAD = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0]
 
 
 def test_the_built_in_tables_are_the_files_of_the_folder_in_their_order() -> None:
-    assert registry.names() == ["scores", "slices", "cost", "claims", "summary", "power"]
+    assert registry.names() == ["scores", "controls", "slices", "cost", "claims", "summary", "power"]
     files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")} - {"__init__", "registry"}
     assert files == set(registry.names()) and [kind.name for kind in registry.kinds()] == registry.names()
 
@@ -116,7 +116,7 @@ def test_a_table_of_another_distribution_is_printed_written_and_shown_in_the_pag
     assert len(page) > len(before)
 
     told = report(quick, plugin, "--help")
-    assert "<scores|slices|cost|claims|summary|power|spread>" in told.stdout
+    assert "<scores|controls|slices|cost|claims|summary|power|spread>" in told.stdout
     refused = report(quick, plugin, "--table", "spread", "--format", "latex")
     assert refused.returncode == 2 and refused.stdout == ""
     assert refused.stderr == "error: table 'spread': has no form 'latex'; it has terminal, md, csv\n"

@@ -264,4 +264,4 @@ def test_the_suites_of_the_documentation_expand(tmp_path):
     for text in suites:
         (tmp_path / "page.yaml").write_text(text)
         cells.append(len(expand(str(tmp_path / "page.yaml")).cells))
-    assert cells == [13, 2, 7, 6]
+    assert cells == [16, 2, 7, 6]
