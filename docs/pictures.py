@@ -1,4 +1,4 @@
-"""Draws the README's pictures from committed records and sample grids: ``python docs/pictures.py``.
+"""Draws pictures of the README and of docs/adm.md from committed records and sample grids: ``python docs/pictures.py``.
 
 Each is drawn twice, for light and for dark pages. ``insight.png`` is not drawn here: it is what ``adm insight`` writes
 of a trained cell, and ``make pictures`` trains that cell first.
@@ -6,12 +6,9 @@ of a trained cell, and ``make pictures`` trains that cell first.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,10 +21,13 @@ from numpy.typing import NDArray
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from docs.drawing import DPI, PX, THEMES, Theme, png, style  # noqa: E402
 from results import report  # noqa: E402
 from results.analysis.blocks import Block, Line  # noqa: E402
 from results.analysis.ranking import best_lines, ranked  # noqa: E402
 from results.analysis.statistics import Summary, summarize  # noqa: E402
+from results.table import signed  # noqa: E402
+from results.tables.controls import CONTROLS  # noqa: E402
 
 PICTURES = HERE / "pictures"
 MADE_WITH = PICTURES / "matplotlib.txt"
@@ -48,11 +48,10 @@ SHOWN = (
     ("f282603923671a7b", "mutual+adm"),
 )
 """Cells of ``diffusion-quick``, seed 0, and which of the two networks in a cell's grid is shown."""
+CONTROLLED = ("adm-on-dml",)
+"""Suites whose rows are drawn against their controls, in docs/adm.md."""
 NOISES = 15
 """How many of a grid's sixty-four noises are shown."""
-_DPI = 200
-_PX = 72 / 96
-"""Points in a pixel of a page; every length below is in such pixels."""
 _WIDTH, _LEFT, _BETWEEN, _RIGHT = 1080, 120, 172, 56
 _EDGE, _TOP, _HEAD, _ROW, _SCALE, _FOOT = 16, 56, 50, 24, 30, 36
 _LEGEND = (
@@ -61,43 +60,16 @@ _LEGEND = (
 )
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of one kind of page; hexadecimal.
-
-    Attributes:
-        name: ends the files' names.
-        paper: background, that of the page.
-        ink: text and means.
-        muted: what is read second.
-        grid: lines of the scale.
-        plain: rows of other methods.
-        adm: rows with ADM in them.
-    """
-
-    name: str
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-    plain: str
-    adm: str
-
-
-THEMES = (
-    Theme("light", "#ffffff", "#1f2328", "#59636e", "#e4e8ec", "#2f6fba", "#c2570c"),
-    Theme("dark", "#0d1117", "#e6edf3", "#9198a1", "#252b33", "#6cb0f5", "#f0883e"),
-)
-
-
 def pictures() -> Iterator[tuple[str, bytes]]:
     """File name to PNG of every picture that is drawn here; the same bytes for the same data and matplotlib."""
     for theme in THEMES:
         with mpl.rc_context():
             mpl.rcdefaults()
-            mpl.rcParams.update(_style(theme))
+            mpl.rcParams.update(style(theme))
             yield f"leaderboard-{theme.name}.png", leaderboard(theme)
             yield f"samples-{theme.name}.png", samples(theme)
+            for suite in CONTROLLED:
+                yield f"{suite}-{theme.name}.png", controls(theme, suite)
 
 
 def leaderboard(theme: Theme) -> bytes:
@@ -111,7 +83,7 @@ def leaderboard(theme: Theme) -> bytes:
     height = _TOP + sum(tall) + (_HEAD + _SCALE) * len(rows) + _FOOT
     side = (_WIDTH - _LEFT - _RIGHT - _BETWEEN * (len(PANELS) - 1)) / len(PANELS)
     lefts = [_LEFT + number * (side + _BETWEEN) for number in range(len(PANELS))]
-    figure = Figure(figsize=(_WIDTH * _PX / 72, height * _PX / 72), dpi=_DPI)
+    figure = Figure(figsize=(_WIDTH * PX / 72, height * PX / 72), dpi=DPI)
     FigureCanvasAgg(figure)
     for (_, heading, about), left in zip(PANELS, lefts, strict=True):
         figure.text(left / _WIDTH, 1 - 12 / height, heading, size=13, weight="bold", va="top")
@@ -126,7 +98,7 @@ def leaderboard(theme: Theme) -> bytes:
             _scores(figure.add_axes((left / _WIDTH, 1 - (y + own) / height, side / _WIDTH, own / height)), block, theme)
         y += room + _SCALE
     figure.text(_EDGE / _WIDTH, 14 / height, _LEGEND, size=8, color=theme.muted, va="bottom")
-    return _png(figure)
+    return png(figure)
 
 
 def _scores(axes: Axes, block: Block, theme: Theme) -> None:
@@ -201,7 +173,7 @@ def samples(theme: Theme) -> bytes:
     left, cell, gap, edge, top = 172, 54, 5, 12, 12
     width = left + NOISES * (cell + gap) - gap + edge
     height = top + len(SHOWN) * (cell + gap) - gap + top
-    figure = Figure(figsize=(width * _PX / 72, height * _PX / 72), dpi=_DPI)
+    figure = Figure(figsize=(width * PX / 72, height * PX / 72), dpi=DPI)
     FigureCanvasAgg(figure)
     for row, (cell_id, network) in enumerate(SHOWN):
         record, teacher = records[cell_id], network == "teacher"
@@ -217,7 +189,7 @@ def samples(theme: Theme) -> bytes:
             axes = figure.add_axes((x / width, 1 - (y + cell) / height, cell / width, cell / height))
             axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_axis_off()
-    return _png(figure)
+    return png(figure)
 
 
 def _images(cell_id: str, teacher: bool) -> NDArray[np.float32]:
@@ -233,33 +205,42 @@ def _images(cell_id: str, teacher: bool) -> NDArray[np.float32]:
     return small
 
 
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
-
-
-def _style(theme: Theme) -> dict[Any, Any]:
-    return {
-        "axes.edgecolor": theme.grid,
-        "axes.facecolor": "none",
-        "axes.grid": True,
-        "axes.grid.axis": "x",
-        "axes.axisbelow": True,
-        "axes.spines.left": False,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "figure.facecolor": theme.paper,
-        "font.family": "DejaVu Sans",  # comes with matplotlib, so that the picture is the same everywhere
-        "font.size": 9,
-        "grid.color": theme.grid,
-        "text.color": theme.ink,
-        "text.parse_math": False,
-        "xtick.bottom": False,
-        "xtick.color": theme.muted,
-        "xtick.labelsize": 8,
-        "ytick.left": False,
-    }
+def controls(theme: Theme, suite: str) -> bytes:
+    """A PNG of the first table of controls of a suite: differences of students, beside them those of teachers."""
+    table = CONTROLS.tables(report.load(LEADERBOARDS / suite, suite).blocks)[0]
+    place = {column.key: number for number, column in enumerate(table.columns)}
+    panels = [
+        (key, name) for key, name in (("difference", "student"), ("teacher_difference", "teacher")) if key in place
+    ]
+    names, side, between, row = 372, 230, 84, 22
+    width, height = names + len(panels) * (side + between), 44 + row * len(table.rows) + 40
+    figure = Figure(figsize=(width * PX / 72, height * PX / 72), dpi=DPI)
+    FigureCanvasAgg(figure)
+    methods = [table.text(each, place["label"]) for each in table.rows]
+    for number, each in enumerate(table.rows):
+        y = 1 - (44 + row * (number + 0.5)) / height
+        if number == 0 or methods[number] != methods[number - 1]:
+            figure.text(16 / width, y, methods[number], va="center", weight="bold", color=theme.adm)
+        figure.text(126 / width, y, f"− {table.text(each, place['control'])}", va="center")
+    for number, (key, name) in enumerate(panels):
+        left = names + number * (side + between)
+        figure.text(
+            left / width, 1 - 12 / height, f"{name}: {table.columns[place[key]].title}", weight="bold", va="top"
+        )
+        axes = figure.add_axes((left / width, 40 / height, side / width, row * len(table.rows) / height))
+        axes.axvline(0, color=theme.muted, linewidth=0.9)
+        axes.set_ylim(len(table.rows) - 0.5, -0.5)
+        axes.set_yticks([])
+        for y, each in enumerate(table.rows):
+            mean, low, high = (float(value) for value in each.entries[place[key]].values if value is not None)
+            color = theme.plain if low <= 0 <= high else theme.adm
+            axes.hlines(y, low, high, color=color, alpha=0.35, linewidth=5)
+            axes.plot(mean, y, marker="D", markersize=5, color=color, markeredgecolor=theme.paper, markeredgewidth=0.8)
+            axes.annotate(signed(mean, 2), (1, y), (6, 0), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", va="center", color=color)  # fmt: skip
+    about = "Diamond: mean difference, row minus control, by seed. Bar: its 95 % interval. Orange: it excludes zero."
+    figure.text(16 / width, 12 / height, about, size=8, color=theme.muted, va="bottom")
+    return png(figure)
 
 
 if __name__ == "__main__":
