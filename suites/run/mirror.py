@@ -126,7 +126,7 @@ class Mirror:
             record = self._store.read_record(attempt.planned.id)
             curves = record.curves if record else curves
             scores = _scores(record.scores) if record else scores
-        if curves or status:
+        if curves or status not in ("", "retry", "interrupted"):  # of those it has its curves to tell, if any
             attempt.run = attempt.run or self._begin(attempt)
             self._log(attempt, curves)
         if status and attempt.run:

@@ -119,7 +119,7 @@ def test_a_resumed_cell_goes_on_with_its_run(suite: Path, store: Path, behave: C
     assert run(suite, store).exit_code == 0
     [told] = of_cell(find(suite, "dml", 0, "online").id).values()
     assert [said for said, _ in told if isinstance(said, int)] == list(range(1, 13))
-    assert [said for said, _ in told if isinstance(said, str)] == ["retry", "ok"]
+    assert told[-1][0] == "ok" and {said for said, _ in told if isinstance(said, str)} <= {"retry", "ok"}
 
 
 def test_a_cell_that_is_trained_anew_has_a_new_run(suite: Path, store: Path, behave: Callable[..., None]) -> None:
