@@ -62,7 +62,7 @@ class Trainer:
         checkpoint_file: where to keep the checkpoint; an existing one is resumed. None: no checkpoints.
         checkpoint_seconds: least time between two checkpoints, as :class:`adm_core.pace.Pace` takes it, whatever the
             length of an epoch: a kill costs at most the time between two and one step.
-        report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``.
+        report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``, ``curves``.
         asked_to_stop: looked at after each step; once it is true, a checkpoint is kept and :class:`Stopped` raised.
         code: part to SHA-256 of its source; the checkpoint holds it, and one of other code is not gone on from.
 
@@ -183,7 +183,7 @@ class Trainer:
         if self.is_due():
             self.save()
         told = {"epoch": epoch, "epochs": self.recipe.epochs, "score": score, "loss": values.get("train.student.task")}
-        self.report(told | {"seconds": self.progress.seconds})
+        self.report(told | {"seconds": self.progress.seconds, "curves": self.progress.curves})
 
     def _train_epoch(self, epoch: int, start: int) -> None:
         self.distiller.train()

@@ -52,7 +52,7 @@ class Merit:
             noise; mean over seeds and the rows that train no longer than others. None where records hold no such
             curves.
         cost_s: what one further seed of every row takes: seconds of a core, or of a GPU; None where that is unknown.
-        on_gpu: whether it is a GPU; None where records are of both.
+        on_gpu: whether it is a GPU; None where records are of several devices, whose seconds do not add up.
     """
 
     rows: int
@@ -77,8 +77,8 @@ def measure(block: Block) -> Merit:
     """The figures of merit of a block that has a baseline with scores."""
     tested = Tested(block)
     row = reference(block, tested)
-    gpu = {record.environment.get("cuda") is not None for record in block.records()}
-    on_gpu = gpu.pop() if len(gpu) == 1 else None
+    devices = {(r.environment.get("device"), r.environment.get("cuda") is not None) for r in block.records()}
+    on_gpu = devices.pop()[1] if len(devices) == 1 else None
     merit = Merit(
         rows=len(tested.lines),
         seeds=len(block.seeds),

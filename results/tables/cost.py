@@ -1,12 +1,14 @@
 """The cost tables: time, memory, size. Apart from the scores, because they differ from machine to machine.
 
-One table per block: means over the ok seeds, in the suite's order, and time relative to the baseline.
+One table per block: means over the ok seeds, in the suite's order, and time relative to the baseline. What was measured
+on several devices is told for each: no mean is over two of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from results.analysis import statistics
 from results.analysis.blocks import Block, Line
@@ -39,36 +41,58 @@ _COLUMNS: tuple[tuple[Column, _Reading], ...] = (
 
 
 def relative_time(block: Block, line: Line) -> float | None:
-    """A row's step time as a multiple of the baseline's; of training time where steps were not timed."""
+    """A row's step time as a multiple of the baseline's on the same device.
+
+    Of training time where steps were not timed. The mean over the devices on which both were measured; None where
+    there is none.
+    """
     if block.baseline is None:
         return None
+    bases = places(block.baseline)
     for read in (lambda r: r.cost.step_ms, lambda r: r.cost.train_s):  # type: _Reading
-        mine, base = _read(line, read), _read(block.baseline, read)
-        if mine and base and math.fsum(base) > 0:
-            return (math.fsum(mine) / len(mine)) / (math.fsum(base) / len(base))
+        both = [(_read(own, read), _read(bases[place], read)) for place, own in places(line).items() if place in bases]
+        ratios = [(math.fsum(mine) / len(mine)) / (math.fsum(base) / len(base)) for mine, base in both
+                  if mine and base and math.fsum(base) > 0]  # fmt: skip
+        if ratios:
+            return math.fsum(ratios) / len(ratios)
     return None
+
+
+def places(line: Line) -> dict[str, Line]:
+    """What a row's times were measured on, device and threads in words, to the row with the seeds that were; sorted."""
+    found: dict[str, dict[int, Record]] = {}
+    for seed, record in sorted(line.records.items()):
+        found.setdefault(_place(record), {})[seed] = record
+    return {place: replace(line, records=records) for place, records in sorted(found.items())}
+
+
+def _place(record: Record) -> str:
+    device, threads = record.environment.get("device"), record.environment.get("threads")
+    return f"{device or 'unknown'}, {threads or 'unknown'} thread{'' if threads == 1 else 's'}"
 
 
 def _table(block: Block) -> Table:
     slower = Column("slowdown", "× none", "number", 2, "step time as a multiple of the baseline's")
-    columns = (Column("label", "method"), Column("n", "seeds", "count"), *(c for c, _ in _COLUMNS), slower)
-    rows = tuple(_row(block, line) for line in block.lines if line.records)
+    where = Column("device", "measured on", about="device and threads")
+    columns = (Column("label", "method"), where, Column("n", "seeds", "count"), *(c for c, _ in _COLUMNS), slower)
+    each = [(line, place, own) for line in block.lines for place, own in places(line).items()]
     notes = ["Means over the seeds that are ok. Times hold for the machines they were measured on."]
-    places = {(r.environment.get("device"), r.environment.get("threads")) for r in block.records()}
-    if len(places) > 1:
-        notes.append("The rows were measured on different devices or thread counts: times do not compare.")
+    several = len({place for _, place, _ in each}) > 1
+    if several:
+        notes.append("The rows were measured on different devices or thread counts, each of which has rows of its own.")
+    rows = tuple(_row(block, own, place if several else None, line is block.baseline) for line, place, own in each)
     table = Table("cost", block.title, columns, rows, block.subtitle, block.context, tuple(notes))
     return table.without_empty(frozenset({"label", "n"}))
 
 
-def _row(block: Block, line: Line) -> Row:
-    entries = [Entry((line.label,)), Entry((len(line.records),))]
+def _row(block: Block, line: Line, place: str | None, is_baseline: bool) -> Row:
+    entries = [Entry((line.label,)), Entry((place,)), Entry((len(line.records),))]
     for column, read in _COLUMNS:
         summary = statistics.summarize(_read(line, read))
         values: tuple[float | None, ...] = (summary.mean, summary.std) if summary else (None, None)
         entries.append(Entry(values if column.kind == "spread" else values[:1]))
     entries.append(Entry((relative_time(block, line),)))
-    return Row(tuple(entries), "baseline" if line is block.baseline else "ranked")
+    return Row(tuple(entries), "baseline" if is_baseline else "ranked")
 
 
 def _read(line: Line, read: _Reading) -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
     from suites.plan.groups import Room
     from suites.plan.plan import Plan
     from suites.plan.selection import Selection
-    from suites.run.summary import Summary
+    from suites.run.summary import Display, Summary
     from suites.spec.expand import Expansion
     from suites.work.options import RunOptions
 
 WAIT = "On a cluster: stay until all is trained, and submit again what is lost; Ctrl-C leaves the jobs alone."
+TRACKER = "Mirror the curves of running cells to tensorboard, wandb or mlflow, each an extra to install."
 TIMEOUT = "Seconds after which a cell is ended; cells that are trained together have as many times that."
 
 
@@ -67,6 +70,7 @@ def run(
     slurm: SlurmOptions = None,
     cells_per_job: CellsPerJob = None,
     wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
+    tracker: Annotated[str | None, typer.Option("--tracker", metavar="NAME", help=TRACKER)] = None,
 ) -> None:
     """Train what a suite still lacks. Stop it at any time; run it again to go on.
 
@@ -88,12 +92,13 @@ def run(
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
     if issubclass(kind := registry.get(executor), Queue):
         refuse({"--fail-fast": fail_fast}, f"--executor {executor} submits all cells at once")
+        refuse({"--tracker": tracker}, f"curves are mirrored by a run that stays, and --executor {executor} leaves")
         terms = Terms(cells_per_job, group, workers, per_gpu, timeout)
         sys.exit(submit(suite, expansion, kind.from_options(slurm), store, options, selection, terms, wait))
     ours = {"--slurm": slurm, "--cells-per-job": cells_per_job, "--wait": wait}
     refuse(ours, f"it is for clusters (--executor slurm), and this is --executor {executor}")
     place = registry.local(executor).from_options(ExecutorOptions(device.value, workers, per_gpu, timeout))
-    sys.exit(train(suite, expansion, place, store, options, selection, group, fail_fast))
+    sys.exit(train(suite, expansion, place, store, options, selection, group, fail_fast, tracker))
 
 
 def run_options(
@@ -129,6 +134,7 @@ def train(
     selection: Selection,
     group: int | None,
     fail_fast: bool = False,
+    tracker: str | None = None,
 ) -> int:
     """Train what cells a store still lacks, and tell how it went.
 
@@ -141,19 +147,24 @@ def train(
         selection: which of the cells are asked for.
         group: how many one worker may train together; None: as many as fit.
         fail_fast: whether nothing more is started after a failure.
+        tracker: to which curves are mirrored; None: to none.
 
     Returns:
         The exit status: 0 all done, 1 some cells failed, 130 interrupted.
 
     Raises:
-        AdmError: a store of an earlier version, missing data, or a checkpoint that is not to be loaded.
+        AdmError: a store of an earlier version, missing data, a checkpoint that is not to be loaded, or a tracker that
+            is not installed.
     """
     from results.records.store import Store
     from suites.plan.plan import make_plan
     from suites.run.display import display_for
+    from suites.run.mirror import Mirror
     from suites.run.runner import Runner
+    from suites.run.trackers import runs_of
 
     records = Store(options.store)
+    runs = runs_of(tracker) if tracker else None
     check_schema(records, str(store))
     plan = make_plan(expansion, records, place.slots, selection, room(group, place, options.device))
     check_needs(plan, options)
@@ -161,7 +172,12 @@ def train(
     console = make_console()
     summary = None
     if plan.open:
-        with display_for(plan, expansion.suite.title, console) as display:
+        with display_for(plan, expansion.suite.title, console) as shown, ExitStack() as stack:
+            display: Display = shown
+            if tracker and runs:
+                warn = partial(console.print, style="yellow", markup=False)
+                mirror = Mirror(shown, records, expansion.suite.name, tracker, runs, warn)
+                display = stack.enter_context(mirror)
             summary = Runner(plan, records, place, options, display, fail_fast).run()
     _tell(console, expansion, plan, summary, str(store))
     return _exit_code(plan, summary)

@@ -47,7 +47,7 @@ def slots(device: str, workers: int | None = None, per_gpu: int | None = None) -
 
     Args:
         device: ``cpu``; ``cuda``; ``auto`` takes GPUs where there are any.
-        workers: how many; default: ``per_gpu`` per GPU, or one per core.
+        workers: how many; default: ``per_gpu`` per GPU, or one per core that :func:`~adm_core.cpu.cores` allows.
         per_gpu: how many on each GPU; default: one.
 
     Raises:

@@ -99,12 +99,27 @@ class WorkFolder:
             raise AdmError(f"{path}: is not a worker's assignment: {error.errors()[0]['msg']}") from None
 
     def report(self, progress: dict[str, Any]) -> None:
-        """Write ``progress.json``."""
-        self._write("progress.json", progress)
+        """Write ``progress.json``, and the curves in it apart, as displays look at the rest four times a second."""
+        curves = progress.get("curves")
+        if curves is not None:
+            self._write("curves.json", curves)
+        self._write("progress.json", {name: value for name, value in progress.items() if name != "curves"})
 
     def progress(self) -> dict[str, Any]:
         """The latest progress, empty before the first."""
         return self._read("progress.json") or {}
+
+    def curves(self) -> dict[str, list[float | None]]:
+        """The curves so far, one value per epoch, empty before the first of this attempt."""
+        return self._read("curves.json") or {}
+
+    def bookmarks(self) -> dict[str, Any]:
+        """How far each tracker was told of the cell, by its name."""
+        return self._read("tracked.json") or {}
+
+    def set_bookmark(self, tracker: str, bookmark: dict[str, Any]) -> None:
+        """Keep how far a tracker was told."""
+        self._write("tracked.json", self.bookmarks() | {tracker: bookmark})
 
     def conclude(self, outcome: dict[str, Any]) -> None:
         """Write ``outcome.json``, the worker's last act; of all these files it alone must survive a power cut."""
@@ -116,7 +131,7 @@ class WorkFolder:
 
     def forget_outcome(self) -> None:
         """Remove progress and outcome, so that the next attempt's are not mistaken for older ones."""
-        for name in ("outcome.json", "progress.json"):
+        for name in ("outcome.json", "progress.json", "curves.json"):
             (self.path / name).unlink(missing_ok=True)
 
     def tidy(self) -> None:

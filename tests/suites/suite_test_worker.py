@@ -37,9 +37,9 @@ def train(
     note(options.store / "workers.txt", f"{os.getpid()} {cell.id}")
     accident(behaviour(cell, options.store), work, options.store)
     checkpoint, state, done = work / "checkpoint.pt", cell.id, 0
+    curve: list[float] = []
     if checkpoint.exists():
-        done, state = json.loads(checkpoint.read_text())
-    curve = []
+        done, state, curve = json.loads(checkpoint.read_text())
     for epoch in range(done, protocol.recipe.epochs):
         state = hashlib.sha256(state.encode()).hexdigest()
         time.sleep(STEP_SECONDS)
@@ -52,22 +52,29 @@ def train(
                 pass
         curve.append(score(state))
         whole = work / "checkpoint.tmp"
-        whole.write_text(json.dumps([epoch + 1, state]))
+        whole.write_text(json.dumps([epoch + 1, state, curve]))
         whole.replace(checkpoint)
         note(options.store / "epochs.txt", f"{cell.id}-{epoch}")
         if asked.is_set():
             raise Stopped(f"stopped in epoch {epoch + 1}, with a checkpoint")
         if epoch == HALFWAY and behaviour(cell, options.store) == "sigkill-halfway" and done == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        report({"epoch": epoch + 1, "epochs": protocol.recipe.epochs, "score": score(state)})
+        told = {"epoch": epoch + 1, "epochs": protocol.recipe.epochs, "score": score(state)}
+        report(told | {"curves": curves_of(curve)})
     if cell.regime == "alone":
         (work / "weights.safetensors").write_text(state)
     scores = {"student": {"top1": score(state)}} | ({"teacher": {"top1": 90.0}} if cell.teacher else {})
     return {
         "scores": scores,
+        "curves": curves_of(curve),
         "primary": {"metric": "top1", "higher_is_better": True, "unit": "%", "selection": "last"},
         "cost": {"train_s": 0.5},
     }
+
+
+def curves_of(curve: list[float]) -> dict[str, list[float]]:
+    """The curves as a trainer notes them."""
+    return {"epoch": [float(epoch) for epoch in range(1, len(curve) + 1)], "validation.student.top1": curve}
 
 
 def score(state: str) -> float:

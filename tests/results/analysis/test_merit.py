@@ -145,6 +145,19 @@ def test_a_seed_costs_all_rows_on_all_their_cores() -> None:
     assert table.columns[-1].title == "a seed, GPU s"
 
 
+@pytest.mark.parametrize("other", [{"device": "Another GPU"}, {"cuda": None}])
+def test_seconds_of_several_devices_are_not_added_up(other: dict[str, str | None]) -> None:
+    block = block_of({"none": NONE, "kd": KD})
+    for line in block.lines:
+        line.records = {
+            seed: r.model_copy(update={"environment": ENVIRONMENT | {"cuda": "13.0"} | (other if seed == 3 else {})})
+            for seed, r in line.records.items()
+        }
+    assert (measure(block).cost_s, measure(block).on_gpu) == (None, None)
+    (table,) = POWER.tables([block])
+    assert "cost_s" not in [column.key for column in table.columns]
+
+
 def test_uneven_noise_is_not_pooled_and_the_reference_is_judged_by_its_own() -> None:
     quiet = {"none": NONE, "kd": KD, "at": tuple(value + 1 for value in NONE)}
     block = block_of({**quiet, "sp": (60.0, 80.0, 55.0, 85.0)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -21,6 +22,8 @@ LAUNCHED = {
     "ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_USE_DEEPSPEED": "true",
 }  # fmt: skip
 """What launchers of several processes leave in a shell."""
+TRACKED = ("--tracker", "tensorboard") if importlib.util.find_spec("tensorboard") else ()
+"""Mirrored where the extra is installed, which is to change nothing."""
 INLINE = ("--device", "cpu", "--executor", "inline")
 """One process for all cells: torch is loaded once."""
 TASK = "task: classification\n    benchmark: digit-scenes@1\n    protocol: smoke"
@@ -98,7 +101,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
     folder = tmp_path_factory.mktemp("outside")
     assert adm("new-method", "my-try", cwd=folder).code == 0
     (folder / "mine.yaml").write_text(MINE.replace("{name}", "my-try"))
-    return folder, installed(folder, "run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu")
+    return folder, installed(folder, "run", "mine.yaml", "--method-file", "my_try.py", "--device", "cpu", *TRACKED)
 
 
 def test_a_suite_with_ones_own_method_runs_to_its_end(mine):
@@ -124,6 +127,24 @@ def test_forked_workers_in_a_launchers_shell_train_what_this_process_trains(mine
     weights = [root / "runs" / "work" / ours["id"] / "weights.safetensors" for root in (folder, tmp_path)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert (weights[0].parent / "log.txt").read_text() == ""
+
+
+@pytest.mark.skipif(not TRACKED, reason="the extra [tensorboard] is not installed")
+def test_a_tracker_has_the_curves_that_the_record_has(mine):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _ = mine
+    kd, runs = records(folder)["kd"], folder / "runs" / "tensorboard" / "mine"
+    assert {path.name for path in runs.iterdir()} == {"teacher-resnet8w8s2", "none", "kd", "my-try", "dml+adm"}
+    [events] = (runs / "kd").rglob("events*")
+    read = EventAccumulator(str(events.parent)).Reload()
+    curves = {name.replace(".", "/", 1): values for name, values in kd["curves"].items() if name != "epoch"}
+    final = {f"test/{role}.{metric}": [v] for role, part in kd["scores"].items() for metric, v in part.items()}
+    found = {tag: [event.value for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    told = {name: values for name, values in (curves | final).items() if values != [None]}
+    assert set(found) == set(told) and "train/student.task" in found and "lr" in found
+    for name, values in told.items():
+        assert found[name] == pytest.approx(values)
 
 
 def test_nothing_of_the_place_is_recorded(mine):

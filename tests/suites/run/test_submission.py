@@ -190,6 +190,7 @@ def test_a_cell_that_takes_its_node_with_it_again_and_again_is_given_up(
     ("words", "told"),
     [
         (("--executor", "line", "--fail-fast"), "--fail-fast: --executor line submits all cells at once"),
+        (("--executor", "line", "--tracker", "wandb"), "--tracker: curves are mirrored by a run that stays"),
         (("--executor", "inline", "--wait"), "--wait: it is for clusters (--executor slurm), and this is --exec"),
         (("--slurm", "--partition=gpu"), "--slurm: it is for clusters"),
     ],
