@@ -11,6 +11,9 @@ from adm_core.errors import AdmError
 PredictionKind = Literal["class_logits", "denoiser"]
 """What networks predict: logits of classes, or what denoises an input (the noise, the velocity or the clean example).
 """
+Sampler = Literal["ddim", "multistep"]
+"""How images are made of a denoiser: deterministic DDIM (arXiv:2010.02502), or multistep sampling of consistency models
+(arXiv:2303.01469, algorithm 1), which predicts the clean example, noises that anew to the next level, and so on."""
 HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
 AUXILIARY = "auxiliary1"
@@ -125,6 +128,7 @@ class Needs:
         phases: stretches of training in which only some weights move, in order.
         teacher_pass: whether ``prepare`` wants the frozen teacher's views of the training set before training.
         gradient_groups: whether groups of gradients are kept apart, as ``Method.momentum`` names them.
+        sampler: how images are made of the student, where it is a denoiser.
     """
 
     prediction: PredictionKind | None = None
@@ -144,6 +148,7 @@ class Needs:
     phases: tuple[Phase, ...] = ()
     teacher_pass: bool = False
     gradient_groups: bool = False
+    sampler: Sampler = "ddim"
 
     def __post_init__(self) -> None:
         given: str | None = self.prediction
@@ -161,6 +166,7 @@ class Needs:
             "phases": self.phases,
             "teacher-pass": self.teacher_pass,
             "gradient-groups": self.gradient_groups,
+            "own-sampler": self.sampler != "ddim",
         }
         united = self.capabilities | {name for name, there in implied.items() if there}
         object.__setattr__(self, "capabilities", frozenset(united))
@@ -195,6 +201,7 @@ CAPABILITIES: Mapping[str, str] = {
     "phases": "trains only some weights in some stretches of training",
     "teacher-pass": "looks at the frozen teacher's views of the training set before training",
     "gradient-groups": "treats the gradients of task and distillation apart",
+    "own-sampler": "is sampled by noising predicted images anew, where others are by DDIM",
     "deploys-another": "is scored, counted and saved as another module than the student it trains",
     "host-synchronisation": "waits for the device in every step",
 }

@@ -87,6 +87,7 @@ class Composition(Method):
             phases=next((n.phases for n in needs if n.phases), ()),
             teacher_pass=any(n.teacher_pass for n in needs),
             gradient_groups=any(n.gradient_groups for n in needs),
+            sampler=next((n.sampler for n in needs if n.sampler != "ddim"), "ddim"),
         )
 
     def resolved(self, regime: str | None = None) -> dict[str, Scalar]:

@@ -158,16 +158,15 @@ class Distiller(nn.Module):
             return self.method.prepare(shown, self.facts)
 
     def deployed(self, networks: Mapping[str, Network]) -> dict[str, Network]:
-        """The networks with the student replaced by what the method deploys in its place."""
-        student = networks["student"]
+        """The networks with the student replaced by what the method deploys in its place, sampled as it says."""
         if not self.active:
             return dict(networks)
-        module = self.method.deployed(networks)
-        if module is student.module:
-            return dict(networks)
-        own = replace(student, module=module)
+        student, module = networks["student"], self.method.deployed(networks)
+        own = replace(student, module=module, sampler=self.needs.sampler)
         if module.state_dict().keys() != unwrap(student.module).state_dict().keys():
-            own = Network(student.name, module)  # its places are no longer where the student has them
+            own = Network(
+                student.name, module, sampler=own.sampler
+            )  # its places are no longer where the student has them
         return {**networks, "student": own}
 
     def parts_trained_apart(self) -> list[tuple[nn.Module, Adam]]:

@@ -160,6 +160,7 @@ class DiffusionTask(GenerativeTask):
             self.extractor,
             self._artefacts,
             self.device,
+            evaluated["student"].sampler if "student" in evaluated else "ddim",
         )
         self.costs = {"sampling": found.sampling}
         return found.scores
@@ -169,7 +170,8 @@ class DiffusionTask(GenerativeTask):
         side = int(self.spec["image_size"])
         noise = initial_noise(self.sampling.samples, int(self.spec["channels"]), side)[:count].to(self.device)
         labels = None if self.classes is None else torch.arange(len(noise), device=self.device) % self.classes
-        return sample(network.module, noise, self.schedule, self.sampling.steps, labels, self.sampling.batch_size)
+        s = self.sampling
+        return sample(network.module, noise, self.schedule, s.steps, labels, s.batch_size, network.sampler)
 
     def export(self, network: Network, folder: Path) -> None:
         """Write a pipeline folder that Diffusers' ``DDIMPipeline`` and ``DDPMPipeline`` load."""

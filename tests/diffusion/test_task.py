@@ -243,6 +243,22 @@ def test_equal_seeds_give_equal_scores(task, trained):
         task.evaluate(trained, "validation")
 
 
+def test_a_method_has_its_student_sampled_in_its_own_way_and_the_teacher_as_ever(task):
+    found = {}
+    for name in ("ddim", "multistep"):
+        settings = {"consistency": {"sampler": name}}
+        whole = distiller(task, "consistency+koala" if name == "multistep" else "consistency", settings=settings)
+        student = whole.deployed(whole.networks)["student"]
+        assert (
+            ("own-sampler" in whole.needs.capabilities) == (name == "multistep") == (student.sampler == name != "ddim")
+        )
+        found[name] = task.evaluate(whole.deployed(whole.networks), "test"), task.samples(student, 20)
+    (plain, ddim), (own, multistep) = found.values()
+    assert plain["teacher"] == own["teacher"] and plain["student"]["frechet"] != own["student"]["frechet"]
+    assert plain["student"]["denoising_error"] == own["student"]["denoising_error"]
+    assert not torch.allclose(ddim, multistep, atol=0.1)
+
+
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 def test_plain_diffusers_samples_the_same_images_from_a_saved_student(tmp_path, prediction):
     task = open_task(noise=DATA["noise"] | {"prediction": prediction})
