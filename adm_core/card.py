@@ -118,6 +118,8 @@ class Needs:
         copies: frozen copies of networks that it keeps, name to the role of what is copied at the start; found in
             ``self.parts`` as :class:`adm_core.network_copy.NetworkCopy`, and what they show on a batch in
             ``step.copies``. A peer's copy may follow that peer, any other the student.
+        trained_copies: copies of networks that it trains, name to role; in ``self.parts`` as
+            :class:`adm_core.network_copy.TrainedCopy`.
         starts_as_teacher: whether the student begins with the teacher's weights, which must be of its architecture.
         peers: regime ``peers``: further networks beside the student, ``peer1``, ``peer2``, ...; in ``step.views``.
         branches: copies of the student's end; what they show is in the student's ``view.branches``.
@@ -139,6 +141,7 @@ class Needs:
     capabilities: frozenset[str] = frozenset()
     teacher: bool = True
     copies: Mapping[str, str] = field(default_factory=dict)
+    trained_copies: Mapping[str, str] = field(default_factory=dict)
     starts_as_teacher: bool = False
     peers: int = 0
     branches: Branches | None = None
@@ -156,7 +159,7 @@ class Needs:
             renamed = "; 'noise' is called 'denoiser' now" if given == "noise" else ""
             raise AdmError(f"needs.prediction '{given}': class_logits, denoiser or None{renamed}")
         implied = {
-            "network-copies": self.copies,
+            "network-copies": self.copies or self.trained_copies,
             "starts-as-teacher": self.starts_as_teacher,
             "peers": self.peers,
             "branches": self.branches,
@@ -203,6 +206,7 @@ CAPABILITIES: Mapping[str, str] = {
     "gradient-groups": "treats the gradients of task and distillation apart",
     "own-sampler": "is sampled by noising predicted images anew, where others are by DDIM",
     "deploys-another": "is scored, counted and saved as another module than the student it trains",
+    "null-class": "asks denoisers what they predict when they are told no class",
     "host-synchronisation": "waits for the device in every step",
 }
 """What a method may need beyond the rule, by name."""
