@@ -16,7 +16,7 @@ from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
 from adm_core.losses.spatial import masked_mean
 from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes, Step, View, ViewsOnDemand
-from adm_core.network_copy import NetworkCopy, start_as
+from adm_core.network_copy import NetworkCopy, TrainedCopy, start_as
 from adm_core.outcome import Outcome, collect
 from adm_core.part_precision import PartPrecision
 from adm_core.phases import let_train
@@ -140,6 +140,7 @@ class Distiller(nn.Module):
             name: NetworkCopy(self.networks[role].module, followed.get(role, self.student))
             for name, role in needs.copies.items()
         }
+        built |= {name: TrainedCopy(self.networks[role]) for name, role in needs.trained_copies.items()}
         dotted = next((name for name in built if "." in name), None)
         if dotted:
             raise AdmError(
