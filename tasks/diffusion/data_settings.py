@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from tasks.datasets import splits
 
@@ -72,11 +72,12 @@ class DataSettings(splits.SplitSettings):
     label_dropout: float = Field(0.0, ge=0, lt=1)
     inherit: bool = False
 
-    @model_validator(mode="after")
-    def _labels_to_drop(self) -> Self:
-        if self.label_dropout and not self.conditional:
-            raise ValueError("label_dropout drops the classes that conditional networks are told; set data.conditional")
-        return self
+    @field_validator("label_dropout")
+    @classmethod
+    def _of_labels(cls, given: float, info: ValidationInfo) -> float:
+        if given and not info.data.get("conditional"):
+            raise ValueError("there are classes to drop where networks are told them; set data.conditional: true")
+        return given
 
 
 def read(data: Mapping[str, Any], where: str) -> DataSettings:

@@ -334,6 +334,8 @@ def circumstances(method, views, make, progress):
             given = replace(given, label=torch.arange(BATCH), null_label=BATCH - 1)
         batch = method.inputs(noisy_batch(given, torch.arange(BATCH)), progress, generator)
         step = make_step(batch.target, progress, generator, noising=batch.noising)
+        if "memory" in method.needs.capabilities:  # it keeps what it was fed
+            step = replace(step, batch=batch)
     elif seen.prediction.dim() == 2:
         step = make_step(target(max(method.needs.per_class, 1)), progress, generator)
     else:

@@ -1,4 +1,4 @@
-"""Guidance, DMD2 and progressive distillation of noise predictors against literal loops; what they train and how."""
+"""Guidance, DKDM, DMD2 and progressive distillation of noise predictors against literal loops, and what they train."""
 
 import math
 from dataclasses import replace
@@ -11,6 +11,7 @@ from adm_core import registry
 from adm_core.batch import noisy_batch
 from adm_core.errors import AdmError, Unsupported
 from adm_core.losses import adversarial, denoising
+from adm_core.memory import StatePool
 from adm_core.method import Step
 from adm_core.network_copy import TrainedCopy
 from adm_core.optimizer import update
@@ -129,6 +130,74 @@ def test_guidance_wants_a_class_that_means_none():
     for lacking in ({"null_label": None}, {"label": None}):
         with pytest.raises(Unsupported, match=r"data.conditional and data.label_dropout"):
             setup.losses_of(views, replace(batch, noising=replace(batch.noising, **lacking)))
+
+
+# --- DKDM ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dkdm_is_a_loop_over_a_pool_of_states_that_the_teacher_moves_on(kind):
+    """Three steps of the student on a pool of four trajectories of three states, at timesteps 23, 15 and 7."""
+    teacher, ends, trajectories, labels = network(0.6), [-1, 7, 15, 23], 4, torch.tensor([3, 1, 2, 0, 1, 2])
+    pool = StatePool(trajectories, 3, SHAPE[1:]).double()
+    method = registry.create("dkdm", {"dkdm": {"steps": 3}})
+    method.take({"teacher": lambda x, t, label: teacher(x, t) + 0.1 * label.double().view(-1, 1, 1, 1), "pool": pool})
+    drawn = replace(noising(kind), label=labels)
+
+    def told(x, t, label):
+        return teacher(x[None], torch.tensor([t]))[0] + 0.1 * label
+
+    states, to_go, classes = [], [], []
+    noises = torch.randn(trajectories, *SHAPE[1:], generator=torch.Generator().manual_seed(0)).double()
+    for left in (3, 2, 1):
+        for b in range(trajectories):
+            x = noises[b]
+            for before in range(3, left, -1):
+                x = walked(kind, told(x, ends[before], int(labels[b])), x, ends[before], ends[before - 1])
+            states.append(x), to_go.append(left), classes.append(int(labels[b]))
+    for number in range(3):
+        theirs, generator = torch.Generator().manual_seed(number), torch.Generator().manual_seed(number)
+        if number == 0:
+            torch.randn(trajectories, *SHAPE[1:], generator=theirs)
+        places = torch.randperm(12, generator=theirs)[:B].tolist()
+        batch = method.inputs(noisy_batch(drawn, torch.arange(B)), 0.3, generator)
+        assert batch.index.tolist() == places and batch.noising.label.tolist() == [classes[p] for p in places]
+        assert batch.noising.timestep.tolist() == [ends[to_go[p]] for p in places]
+        torch.testing.assert_close(batch.student_input, torch.stack([states[p] for p in places]))
+        step = Step(batch, 0.3, generator)
+        before = pool.states.clone(), pool.to_go.clone(), generator.get_state()
+
+        def ours(prediction, step=step, before=before):
+            pool.states.copy_(before[0]), pool.to_go.copy_(before[1]), step.generator.set_state(before[2])
+            return method.losses(a_view(prediction), None, step).student["output"]
+
+        def literal(prediction, places=places):
+            errors = [
+                (prediction[b] - told(states[p], ends[to_go[p]], classes[p])).pow(2).sum() for b, p in enumerate(places)
+            ]
+            return sum(errors) / prediction.numel()
+
+        agree(ours, literal, numbers(5, *SHAPE))
+        fresh = torch.randn(SHAPE, generator=theirs).double()
+        for b, p in enumerate(places):
+            if to_go[p] == 1:
+                states[p], to_go[p] = fresh[b], 3
+            else:
+                now, to = ends[to_go[p]], ends[to_go[p] - 1]
+                states[p], to_go[p] = walked(kind, told(states[p], now, classes[p]), states[p], now, to), to_go[p] - 1
+        torch.testing.assert_close(pool.states, torch.stack(states))
+        assert pool.to_go.tolist() == to_go
+    assert pool.labels.tolist() == classes
+
+
+def test_a_student_of_another_width_learns_from_the_pool_alone():
+    setup = Setup("dkdm", "offline", {"dkdm": {"steps": 5}}, (8, 12), "denoisers")
+    other = Setup("dkdm", "offline", {"dkdm": {"steps": 5}}, (8, 12), "denoisers")
+    drawn = other.batch(0)
+    other.batch = lambda seed: noisy_batch(replace(drawn.noising, clean=0 * drawn.noising.clean), drawn.index)
+    assert len(setup.distiller.parts["pool"].states) == 5 * 5  # 0.4 of 12 examples, five states of each trajectory
+    losses = [[one.step(seed) for seed in range(30)] for one in (setup, other)]
+    assert losses[0] == losses[1] and sum(losses[0][-5:]) < 0.9 * sum(losses[0][:5])
 
 
 # --- DMD2 ---
