@@ -163,12 +163,10 @@ class Distiller(nn.Module):
         if not self.active:
             return dict(networks)
         student, module = networks["student"], self.method.deployed(networks)
-        own = replace(student, module=module, sampler=self.needs.sampler)
-        if module.state_dict().keys() != unwrap(student.module).state_dict().keys():
-            own = Network(
-                student.name, module, sampler=own.sampler
-            )  # its places are no longer where the student has them
-        return {**networks, "student": own}
+        own = replace(student, module=module)
+        if module is not student.module and module.state_dict().keys() != unwrap(student.module).state_dict().keys():
+            own = Network(student.name, module)  # its places are no longer where the student has them
+        return {**networks, "student": replace(own, sampler=self.needs.sampler)}
 
     def parts_trained_apart(self) -> list[tuple[nn.Module, Adam]]:
         """The method's parts that have an optimiser of their own, each with it."""
