@@ -11,6 +11,9 @@ from adm_core.errors import AdmError
 PredictionKind = Literal["class_logits", "denoiser"]
 """What networks predict: logits of classes, or what denoises an input (the noise, the velocity or the clean example).
 """
+Sampler = Literal["ddim", "multistep"]
+"""How images are made of a denoiser: deterministic DDIM (arXiv:2010.02502), or multistep sampling of consistency models
+(arXiv:2303.01469, algorithm 1), which predicts the clean example, noises that anew to the next level, and so on."""
 HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
 AUXILIARY = "auxiliary1"
@@ -115,6 +118,8 @@ class Needs:
         copies: frozen copies of networks that it keeps, name to the role of what is copied at the start; found in
             ``self.parts`` as :class:`adm_core.network_copy.NetworkCopy`, and what they show on a batch in
             ``step.copies``. A peer's copy may follow that peer, any other the student.
+        trained_copies: copies of networks that it trains, name to role; in ``self.parts`` as
+            :class:`adm_core.network_copy.TrainedCopy`.
         starts_as_teacher: whether the student begins with the teacher's weights, which must be of its architecture.
         peers: regime ``peers``: further networks beside the student, ``peer1``, ``peer2``, ...; in ``step.views``.
         branches: copies of the student's end; what they show is in the student's ``view.branches``.
@@ -125,6 +130,7 @@ class Needs:
         phases: stretches of training in which only some weights move, in order.
         teacher_pass: whether ``prepare`` wants the frozen teacher's views of the training set before training.
         gradient_groups: whether groups of gradients are kept apart, as ``Method.momentum`` names them.
+        sampler: how images are made of the student, where it is a denoiser.
     """
 
     prediction: PredictionKind | None = None
@@ -135,6 +141,7 @@ class Needs:
     capabilities: frozenset[str] = frozenset()
     teacher: bool = True
     copies: Mapping[str, str] = field(default_factory=dict)
+    trained_copies: Mapping[str, str] = field(default_factory=dict)
     starts_as_teacher: bool = False
     peers: int = 0
     branches: Branches | None = None
@@ -144,6 +151,7 @@ class Needs:
     phases: tuple[Phase, ...] = ()
     teacher_pass: bool = False
     gradient_groups: bool = False
+    sampler: Sampler = "ddim"
 
     def __post_init__(self) -> None:
         given: str | None = self.prediction
@@ -151,7 +159,7 @@ class Needs:
             renamed = "; 'noise' is called 'denoiser' now" if given == "noise" else ""
             raise AdmError(f"needs.prediction '{given}': class_logits, denoiser or None{renamed}")
         implied = {
-            "network-copies": self.copies,
+            "network-copies": self.copies or self.trained_copies,
             "starts-as-teacher": self.starts_as_teacher,
             "peers": self.peers,
             "branches": self.branches,
@@ -161,6 +169,7 @@ class Needs:
             "phases": self.phases,
             "teacher-pass": self.teacher_pass,
             "gradient-groups": self.gradient_groups,
+            "own-sampler": self.sampler != "ddim",
         }
         united = self.capabilities | {name for name, there in implied.items() if there}
         object.__setattr__(self, "capabilities", frozenset(united))
@@ -195,7 +204,9 @@ CAPABILITIES: Mapping[str, str] = {
     "phases": "trains only some weights in some stretches of training",
     "teacher-pass": "looks at the frozen teacher's views of the training set before training",
     "gradient-groups": "treats the gradients of task and distillation apart",
+    "own-sampler": "is sampled by noising predicted images anew, where others are by DDIM",
     "deploys-another": "is scored, counted and saved as another module than the student it trains",
+    "null-class": "asks denoisers what they predict when they are told no class",
     "host-synchronisation": "waits for the device in every step",
 }
 """What a method may need beyond the rule, by name."""

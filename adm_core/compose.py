@@ -78,6 +78,9 @@ class Composition(Method):
             capabilities=united if views == "own" else united - {"own-views"},
             teacher=any(n.teacher for n in needs),
             copies={f"{m.card.name}_{key}": role for m in self.methods for key, role in m.needs.copies.items()},
+            trained_copies={
+                f"{m.card.name}_{key}": role for m in self.methods for key, role in m.needs.trained_copies.items()
+            },
             starts_as_teacher=any(n.starts_as_teacher for n in needs),
             peers=max(n.peers for n in needs),
             branches=next((n.branches for n in needs if n.branches), None),
@@ -87,6 +90,7 @@ class Composition(Method):
             phases=next((n.phases for n in needs if n.phases), ()),
             teacher_pass=any(n.teacher_pass for n in needs),
             gradient_groups=any(n.gradient_groups for n in needs),
+            sampler=next((n.sampler for n in needs if n.sampler != "ddim"), "ddim"),
         )
 
     def resolved(self, regime: str | None = None) -> dict[str, Scalar]:

@@ -16,7 +16,7 @@ from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
 from adm_core.losses.spatial import masked_mean
 from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes, Step, View, ViewsOnDemand
-from adm_core.network_copy import NetworkCopy, start_as
+from adm_core.network_copy import NetworkCopy, TrainedCopy, start_as
 from adm_core.outcome import Outcome, collect
 from adm_core.part_precision import PartPrecision
 from adm_core.phases import let_train
@@ -140,6 +140,7 @@ class Distiller(nn.Module):
             name: NetworkCopy(self.networks[role].module, followed.get(role, self.student))
             for name, role in needs.copies.items()
         }
+        built |= {name: TrainedCopy(self.networks[role]) for name, role in needs.trained_copies.items()}
         dotted = next((name for name in built if "." in name), None)
         if dotted:
             raise AdmError(
@@ -158,17 +159,14 @@ class Distiller(nn.Module):
             return self.method.prepare(shown, self.facts)
 
     def deployed(self, networks: Mapping[str, Network]) -> dict[str, Network]:
-        """The networks with the student replaced by what the method deploys in its place."""
-        student = networks["student"]
+        """The networks with the student replaced by what the method deploys in its place, sampled as it says."""
         if not self.active:
             return dict(networks)
-        module = self.method.deployed(networks)
-        if module is student.module:
-            return dict(networks)
+        student, module = networks["student"], self.method.deployed(networks)
         own = replace(student, module=module)
-        if module.state_dict().keys() != unwrap(student.module).state_dict().keys():
+        if module is not student.module and module.state_dict().keys() != unwrap(student.module).state_dict().keys():
             own = Network(student.name, module)  # its places are no longer where the student has them
-        return {**networks, "student": own}
+        return {**networks, "student": replace(own, sampler=self.needs.sampler)}
 
     def parts_trained_apart(self) -> list[tuple[nn.Module, Adam]]:
         """The method's parts that have an optimiser of their own, each with it."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
 
+from adm_core.losses.denoising import step_ends
 from adm_core.losses.features import unit
+from adm_core.noising import Noising
 
 
 class ClassQueue(nn.Module):
@@ -171,6 +174,60 @@ class Counter(nn.Module):
     def set_extra_state(self, state: int) -> None:
         """Take up the number of a checkpoint."""
         self.count = int(state)
+
+
+class StatePool(nn.Module):
+    """Noisy states that a denoiser's sampling passes through, each at a sampling step of its own.
+
+    Takes ``4 · trajectories · steps`` bytes times the size of a state. Nothing here waits for the device.
+
+    Args:
+        trajectories: how many sampling trajectories it begins as.
+        steps: of sampling in equal steps (:func:`adm_core.losses.denoising.step_ends`).
+        shape: of a state, [C, H, W].
+    """
+
+    states: Tensor
+    to_go: Tensor
+    labels: Tensor
+
+    def __init__(self, trajectories: int, steps: int, shape: Iterable[int]) -> None:
+        super().__init__()
+        self.steps, self.filled = steps, Counter()
+        self.register_buffer("states", torch.zeros(trajectories * steps, *shape))
+        self.register_buffer("to_go", torch.arange(steps, 0, -1).repeat_interleave(trajectories))
+        self.register_buffer("labels", torch.zeros(trajectories * steps, dtype=torch.int64))
+
+    @torch.no_grad()
+    def fill(self, network: Callable[..., Tensor], noising: Noising, generator: Generator) -> None:
+        """Take in all states of trajectories from noise.
+
+        Args:
+            network: called on states, timesteps and labels where ``noising`` has some.
+            noising: of a batch, for its schedule, and labels that trajectories take in turns.
+            generator: of the noises.
+        """
+        count, process = len(self.states) // self.steps, noising.process
+        if noising.label is not None:
+            labels = noising.label.repeat(-(-count // len(noising.label)))[:count]
+            noising = replace(noising, label=labels)
+            self.labels.copy_(labels.repeat(self.steps))
+        state = torch.randn(count, *self.states.shape[1:], generator=generator, device=generator.device)
+        state = state.to(self.states.dtype)
+        for states, to_go in zip(self.states.split(count), self.to_go.split(count), strict=True):
+            states.copy_(state)
+            now, end = (step_ends(len(process), self.steps, at) for at in (to_go, to_go - 1))
+            state = process.step(network(state, *noising.conditions(now)), state, now, end)
+        self.filled.count = 1
+
+    @torch.no_grad()
+    def put(self, places: Tensor, moved: Tensor, generator: Generator) -> None:
+        """Put states [B, C, H, W] that have moved on by a step at places [B]; fresh noise where it was the last."""
+        left = self.to_go[places] - 1
+        noise = torch.randn(moved.shape, generator=generator, device=generator.device)
+        state = torch.where((left > 0).view(-1, 1, 1, 1), moved, noise)
+        self.states.index_copy_(0, places, state.to(self.states.dtype))
+        self.to_go.index_copy_(0, places, torch.where(left > 0, left, self.steps))
 
 
 class RunningMean(nn.Module):

@@ -6,13 +6,14 @@ import copy
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adm_core.errors import Unsupported
-from adm_core.taps import Network
+from adm_core.taps import Network, record, unwrap
 
 
 def start_as(teacher: Network, student: Network, method: str) -> None:
@@ -28,6 +29,25 @@ def start_as(teacher: Network, student: Network, method: str) -> None:
             f"'{method}' starts the student from the teacher's weights, so both must be one architecture, not "
             f"'{teacher.name}' and '{student.name}'"
         ) from None
+
+
+class TrainedCopy(nn.Module):
+    """A copy of a network that a method trains as a part of its own, in an optimiser of its own or the networks'.
+
+    Args:
+        source: the network to copy, as it is now.
+    """
+
+    def __init__(self, source: Network) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(unwrap(source.module)).requires_grad_(True)
+        self._known = replace(source, module=self.network)
+
+    def forward(self, tap: str, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The prediction on some inputs, and the feature map at a tap."""
+        with record(self._known, (tap,)) as seen:
+            prediction: Tensor = self.network(*inputs)
+        return prediction, seen[tap]
 
 
 class NetworkCopy(nn.Module):

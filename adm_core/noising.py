@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 """What a denoiser predicts, in Diffusers' words: the noise ε, the velocity ``v = α ε - σ x_0``, or the clean x_0."""
+FAINTEST = 1e-6
+"""Signal-to-noise ratio below which the example that a predicted noise means is nothing but the prediction's error."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,14 @@ class NoiseProcess:
         alpha = self.alphas[index].masked_fill(clean, 1.0)
         sigma = self.sigmas[index].masked_fill(clean, 0.0)
         return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
+
+    @functools.cached_property
+    def says_nothing(self) -> bool:
+        """Whether networks predict noise where there is as good as noise alone: an SNR below a millionth at T - 1.
+
+        DDPM's linear schedule ends at 4e-5, the cosine one at 2e-9. Reads the last level once from the device.
+        """
+        return self.prediction == "epsilon" and float(self.alphas[-1] / self.sigmas[-1]) ** 2 < FAINTEST
 
     def snr(self, timestep: Tensor) -> Tensor:
         """The signal-to-noise ratio ``α² / σ²``, [B]."""
@@ -103,6 +114,7 @@ class Noising:
         noise: ε, of the same shape.
         timestep: t, int64 [B].
         label: what the networks are told of each example beside its timestep, int64 [B]; None: nothing.
+        null_label: the label that means no class; None where the networks know of none.
         classifier: a frozen classifier of the benchmark's images, made beforehand and no part of the networks:
             images [B, C, H, W] in [-1, 1] → (features [B, D], logits [B, K]); None where the task has none.
     """
@@ -113,6 +125,7 @@ class Noising:
     timestep: Tensor
     label: Tensor | None = None
     classifier: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    null_label: int | None = None
 
     @property
     def noisy(self) -> Tensor:
@@ -123,6 +136,15 @@ class Noising:
     def target(self) -> Tensor:
         """What a perfect denoiser would predict at ``x_t``."""
         return self.process.target(self.clean, self.noise, self.timestep)
+
+    def means(self, prediction: Tensor) -> Tensor:
+        """The clean example that a prediction at ``x_t`` means."""
+        return self.process.clean(prediction, self.noisy, self.timestep)
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a network is given: ``x_t``, the timestep, and the label where there is one."""
+        return (self.noisy, *self.conditions(self.timestep))
 
     def conditions(self, timestep: Tensor) -> tuple[Tensor, ...]:
         """What a network is given beside noisy inputs at a timestep [B]."""

@@ -97,10 +97,10 @@ def update(
         for parameters in roles:
             torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
     for optimizer in optimizers:
-        if scaler:
-            scaler.step(optimizer)
-        else:
+        if scaler is None:
             optimizer.step()
+        elif any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+            scaler.step(optimizer)  # it refuses one without gradients
         optimizer.zero_grad()
     if scaler:
         scaler.update()

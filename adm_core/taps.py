@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from adm_core.card import ALL_STAGES, HINT, PREACTS, SEVERAL
+from adm_core.card import ALL_STAGES, HINT, PREACTS, SEVERAL, Sampler
 from adm_core.errors import AdmError, unknown
 
 _WRAPPERS = ("module", "_orig_mod")
@@ -37,6 +37,7 @@ class Network:
         groups: ``hint`` and ``all-stages``, where the literature's choice for this network is not every stage and the
             second of them.
         normalisation: tap ``stageN.preact`` to the path of the batch normalisation that decides its mean and spread.
+        sampler: how images are made of it, where it is a denoiser.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Network:
     auxiliary: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     normalisation: Mapping[str, str] = field(default_factory=dict)
+    sampler: Sampler = "ddim"
 
     @property
     def stages(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adm_core.card import PredictionKind, members
 
@@ -73,18 +73,17 @@ class View:
         )
 
 
-def constant(module: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def constant(module: Callable[..., Any]) -> Callable[..., Any]:
     """A module as a function whose weights are constants; gradients still pass to its input.
 
     For a network's classifier as a target, or a critic that judges a network without being trained by it.
     """
 
-    def apply(features: Tensor) -> Tensor:
+    def apply(*inputs: Any) -> Any:
         from torch.func import functional_call
 
         weights = {name: p.detach() for name, p in module.named_parameters()}  # type: ignore[attr-defined]
-        result: Tensor = functional_call(module, weights, (features,))  # type: ignore[arg-type]
-        return result
+        return functional_call(module, weights, inputs)  # type: ignore[arg-type]
 
     return apply
 

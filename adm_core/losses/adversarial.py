@@ -1,8 +1,9 @@
-"""Hinge losses of a critic that tells the student's predictions from the teacher's (Lim & Ye, arXiv:1705.02894)."""
+"""Losses of a critic and of a student that is to pass before it: hinge (Lim & Ye, arXiv:1705.02894) and logistic."""
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from adm_core.losses.spatial import masked_mean
 
@@ -26,6 +27,21 @@ def student_hinge(on_student: Tensor, counts: Tensor | None = None) -> Tensor:
         counts: bool [B], which examples count; None: all.
     """
     return -_mean(on_student, counts)
+
+
+def critic_logistic(on_student: Tensor, on_data: Tensor) -> Tensor:
+    """``mean softplus(D(student)) + mean softplus(-D(data))`` (Goodfellow et al., arXiv:1406.2661): the critic's.
+
+    Args:
+        on_student: the critic's scores of what the student makes, of any shape.
+        on_data: of data.
+    """
+    return softplus(on_student).mean() + softplus(-on_data).mean()
+
+
+def student_logistic(on_student: Tensor) -> Tensor:
+    """``mean softplus(-D(student))``: what the student minimises to pass for data, the form that does not saturate."""
+    return softplus(-on_student).mean()
 
 
 def _mean(scores: Tensor, counts: Tensor | None) -> Tensor:

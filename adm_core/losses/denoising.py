@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
 from adm_core.errors import Unsupported
 from adm_core.noising import NoiseProcess, Noising
+from adm_core.seeds import derive
 
 
 def check_steps(timesteps: int, steps: int) -> None:
@@ -65,6 +67,67 @@ def trajectory(network: Callable[..., Tensor], noising: Noising, start: Tensor, 
     return state
 
 
+def multistep(
+    network: Callable[..., Tensor], noising: Noising, steps: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Where multistep sampling stands before one of its steps, which the generator's seed decides for all examples.
+
+    Each step predicts the clean example, clips it to [-1, 1] and noises it anew to the next timestep
+    (arXiv:2303.01469, algorithm 1).
+
+    Args:
+        network: called on noisy examples, timesteps and what else a denoiser is given.
+        noising: of the batch, whose noise is the start; its own timesteps do not matter.
+        steps: of sampling in equal steps (:func:`step_ends`).
+        generator: of the fresh noises.
+
+    Returns:
+        The noisy examples [B, C, H, W] and their timestep [B].
+    """
+    process, state = noising.process, noising.noise
+    done = derive(generator.initial_seed(), "multistep") % steps
+    now = step_ends(len(process), steps, torch.full_like(noising.timestep, steps))
+    for _ in range(done):
+        clean = process.clean(network(state, *noising.conditions(now)), state, now).clamp(-1, 1)
+        now = later(now, len(process), steps, 1.0)
+        state = process.noisy(clean, _drawn(clean, generator), now)
+    return state, now
+
+
+def noised_anew(noising: Noising, clean: Tensor, generator: Generator) -> Noising:
+    """Examples under fresh noise of random timesteps, of the middle 96 % of the schedule as in DMD's code.
+
+    Args:
+        noising: of the batch; labels and schedule are taken.
+        clean: [B, C, H, W].
+        generator: of noise and timesteps.
+    """
+    levels = len(noising.process)
+    low, high = int(0.02 * levels), int(0.98 * levels)
+    timestep = torch.randint(low, high + 1, (len(clean),), generator=generator, device=generator.device)
+    return replace(noising, clean=clean, noise=_drawn(clean, generator), timestep=timestep)
+
+
+def _drawn(like: Tensor, generator: Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=generator.device)
+
+
+def distribution_matching(x: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    """``½ mean (x - sg(x - g))²``, whose gradient at x is ``g = (fake - real) / mean |x - real|``, over their number.
+
+    Yin et al., arXiv:2311.18828, eq. 7 and 8: the difference of two scores, weighted so that all timesteps count alike.
+    The mean in g is over each example.
+
+    Args:
+        x: generated examples, [B, C, H, W].
+        real: what a denoiser of the data makes of x, noised.
+        fake: what one of generated examples makes of it.
+    """
+    size = (x.detach() - real).abs().mean((1, 2, 3), keepdim=True)
+    towards = x.detach() - (fake - real) / size
+    return 0.5 * (x - towards.detach()).pow(2).mean()
+
+
 def noise_ratios(process: NoiseProcess) -> Tensor:
     """``σ_t / α_t`` of every timestep, [T], rising: the standard deviation of the noise on an unscaled example."""
     return process.sigmas / process.alphas
@@ -112,6 +175,10 @@ def two_step_target(noising: Noising, network: Callable[..., Tensor], middle: Te
 def truncated_snr_error(process: NoiseProcess, clean: Tensor, target: Tensor, timestep: Tensor) -> Tensor:
     """Mean squared error of clean examples weighted by ``max(SNR, 1)`` (arXiv:2202.00512, section 4).
 
+    By the SNR alone where networks predict noise, which makes it the squared error of the noise (the same section, and
+    ``mean_loss_weight_type: snr`` of the authors' code): the error of the clean example that a predicted noise means
+    has no bound as α falls to 0.
+
     Args:
         process: the noise schedule.
         clean: what the student predicts.
@@ -119,7 +186,8 @@ def truncated_snr_error(process: NoiseProcess, clean: Tensor, target: Tensor, ti
         timestep: [B].
     """
     error = (clean - target).pow(2).flatten(1).mean(1)
-    return (process.snr(timestep).clamp_min(1.0) * error).mean()
+    snr = process.snr(timestep)
+    return ((snr if process.prediction == "epsilon" else snr.clamp_min(1.0)) * error).mean()
 
 
 def pseudo_huber(a: Tensor, b: Tensor, c: float) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import Field
 
 from adm_core import losses
+from adm_core.card import Sampler
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
 
@@ -52,19 +53,21 @@ class Consistency(Method):
             decay: of the moving average that makes the target; 0: the student as it is.
             distance: ``l2`` or pseudo-``huber``.
             huber: c of pseudo-Huber.
+            sampler: how the student is sampled for scoring: ``ddim``, as every other, or the paper's ``multistep``,
+                which noises each predicted image anew (algorithm 1). The exported pipeline samples by DDIM.
         """
 
         grid: Annotated[int, Field(ge=2)] = 18
         decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
         distance: Literal["l2", "huber"] = "huber"
         huber: Annotated[float, Field(gt=0)] = 0.001
+        sampler: Sampler = "ddim"
 
-    needs = Needs(
-        prediction="denoiser",
-        copies={"average": "student"},
-        starts_as_teacher=True,
-        capabilities=frozenset({"network-copies", "starts-as-teacher"}),
-    )
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """A copy that follows the student, which is sampled as the settings say."""
+        copies = {"average": "student"}
+        return Needs(prediction="denoiser", copies=copies, starts_as_teacher=True, sampler=self.settings.sampler)
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """The examples at timesteps of the grid."""

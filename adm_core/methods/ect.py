@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field
 
 from adm_core import losses
+from adm_core.card import Sampler
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
 
@@ -51,20 +52,26 @@ class EasyConsistency(Method):
             mean: of log t.
             deviation: of log t.
             huber: c; 0 gives the plain norm.
+            sampler: how the student is sampled for scoring: ``ddim``, as every other, or ``multistep``, which noises
+                each predicted image anew, as consistency models are sampled.
         """
 
         stages: Annotated[int, Field(ge=1)] = 8
         mean: float = -1.1
         deviation: Annotated[float, Field(gt=0)] = 2.0
         huber: Annotated[float, Field(ge=0)] = 0.0
+        sampler: Sampler = "ddim"
 
-    needs = Needs(
-        prediction="denoiser",
-        teacher=False,
-        copies={"itself": "student"},
-        starts_as_teacher=True,
-        capabilities=frozenset({"network-copies", "starts-as-teacher"}),
-    )
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """A constant copy of the student, which is sampled as the settings say."""
+        return Needs(
+            prediction="denoiser",
+            teacher=False,
+            copies={"itself": "student"},
+            starts_as_teacher=True,
+            sampler=self.settings.sampler,
+        )
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """The examples at the level t."""

@@ -28,8 +28,9 @@ class Progressive(Method):
     which one step leads to where the teacher's two lead (arXiv:2202.00512, algorithm 2 and section 4); the task's own
     loss is left out. Training is divided evenly into rounds; the last one ends at ``steps`` sampling steps, the first
     starts from ``steps · 2^rounds``. The student begins as the teacher. The paper anneals the learning rate in every
-    round; here the recipe's schedule runs once over all. Networks must predict the velocity or the clean example
-    (section 4).
+    round; here the recipe's schedule runs once over all. Networks should predict the velocity or the clean example
+    (section 4). Of those that predict noise the loss is the squared error of the noise, ``SNR · (x_s - x~)²``, in which
+    the first sampling steps count for little; under a schedule that ends in noise alone (``cosine``) they are declined.
     """
 
     card = MethodCard(
@@ -71,12 +72,13 @@ class Progressive(Method):
         """The examples at timesteps where sampling in this round's number of steps stands.
 
         Raises:
-            Unsupported: the networks predict noise, or there are fewer timesteps than sampling steps.
+            Unsupported: the networks predict noise where there is noise alone, or there are fewer timesteps than steps.
         """
-        if batch.noising is not None and batch.noising.process.prediction == "epsilon":
+        if batch.noising is not None and batch.noising.process.says_nothing:
             raise Unsupported(
-                "'progressive' needs networks that predict the velocity or the clean example, not noise, which says "
-                "nothing of the example where there is noise alone; set the protocol's data.noise.prediction"
+                "'progressive' needs networks that predict the velocity or the clean example where the noise schedule "
+                "ends in noise alone: to predict that says nothing of the example; set the protocol's "
+                "data.noise.prediction, or data.noise.schedule: linear"
             )
         steps = self._steps(self._round(progress))
         losses.denoising.check_steps(batch.levels, 2 * steps)

@@ -84,9 +84,11 @@ class TinyDenoiser(nn.Module):
         self.up2, self.up1 = _block(2 * width, width), _block(2 * width, width)
         self.head = nn.Conv2d(width, 3, 3, padding=1)
 
-    def forward(self, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """Noisy images [B, 3, H, W] and timesteps [B] → what they predict, [B, 3, H, W]."""
+    def forward(self, noisy: Tensor, timestep: Tensor, label: Tensor | None = None) -> Tensor:
+        """Noisy images [B, 3, H, W], timesteps [B] and perhaps labels [B] → what they predict, [B, 3, H, W]."""
         phases = timestep[:, None] * torch.logspace(0, -2, 4, device=noisy.device)
+        if label is not None:
+            phases = phases + label[:, None]
         first = self.down1(noisy) + self.time(torch.cat([phases.sin(), phases.cos()], 1))[:, :, None, None]
         second = self.down2(first)
         x = self.up2(torch.cat([self.mid(second + self.attention(second)), second], 1))
@@ -162,7 +164,10 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
     inputs = [_images(form, generator) for _ in range(count)]
     index = torch.arange(EXAMPLES) + EXAMPLES * (seed % BATCHES)
     if form == "denoisers":
-        return noisy_batch(_noising(inputs[0].clamp(-1, 1), generator), index)
+        noising = _noising(inputs[0].clamp(-1, 1), generator)
+        if "null-class" in needs.capabilities:  # the last class means none
+            noising = replace(noising, label=torch.arange(EXAMPLES) % CLASSES, null_label=CLASSES - 1)
+        return noisy_batch(noising, index)
     if form == "images":
         target = torch.randint(CLASSES, (EXAMPLES,), generator=generator)
         if needs.per_class:

@@ -80,12 +80,15 @@ class TrainedCells:
 
 
 def _deploying(cell: Cell) -> Method | None:
-    """The cell's method where it deploys something else than the student; a method that is not at hand does not."""
+    """The cell's method where it deploys something else than the student, or has it sampled in a way of its own.
+
+    A method that is not at hand does neither.
+    """
     try:
         method = method_of(cell)
     except AdmError:
         return None
-    return method if method.card.deployed != "student" else None
+    return method if method.card.deployed != "student" or method.needs.sampler != "ddim" else None
 
 
 def require_weights(name: str, store: Store, cells: Collection[Cell]) -> None:

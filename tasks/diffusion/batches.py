@@ -29,6 +29,8 @@ class NoisyBatches:
         device: where images are kept and batches are made.
         flip: whether images are mirrored at random.
         classifier: for methods that look at images through one; see :class:`adm_core.noising.Noising`.
+        null_label: the label that means no class; None: there is none.
+        label_dropout: share of the images that are given it.
 
     Raises:
         AdmError: the set holds no full batch.
@@ -44,6 +46,8 @@ class NoisyBatches:
         device: torch.device,
         flip: bool = False,
         classifier: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+        null_label: int | None = None,
+        label_dropout: float = 0.0,
     ) -> None:
         self.steps_per_epoch = len(images) // batch_size
         if not self.steps_per_epoch:
@@ -52,6 +56,7 @@ class NoisyBatches:
         self._images = images.to(device)
         self._labels = None if labels is None else labels.to(device)
         self._process, self._classifier = process, classifier
+        self._null_label, self._label_dropout = null_label, label_dropout
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches (counted from 0) from step ``start`` on, the same ones wherever the reading starts."""
@@ -59,6 +64,7 @@ class NoisyBatches:
         order = torch.randperm(count, generator=drawn).to(self.device)
         timesteps = torch.randint(len(self._process), (count,), generator=drawn).to(self.device)
         mirrored = (torch.rand(count, generator=drawn) < 0.5 * self.flip).to(self.device)
+        dropped = (torch.rand(count, generator=drawn) < self._label_dropout).to(self.device)
         generator = torch.Generator(self.device)
         for step in range(start, self.steps_per_epoch):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
@@ -69,5 +75,7 @@ class NoisyBatches:
             generator.manual_seed(derive(self.seed, "noise", epoch, step))
             noise = torch.randn(clean.shape, generator=generator, device=self.device)
             label = None if self._labels is None else self._labels[index]
-            noising = Noising(self._process, clean, noise, timesteps[part], label, self._classifier)
+            if label is not None and self._null_label is not None:
+                label = label.masked_fill(dropped[part], self._null_label)
+            noising = Noising(self._process, clean, noise, timesteps[part], label, self._classifier, self._null_label)
             yield noisy_batch(noising, index)

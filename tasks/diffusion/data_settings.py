@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from tasks.datasets import splits
 
@@ -58,6 +58,8 @@ class DataSettings(splits.SplitSettings):
         sampling: how images are made for scoring.
         snr_gamma: γ of min-SNR weights on the task's loss (arXiv:2303.09556); None: every timestep counts the same.
         conditional: networks are told the class.
+        label_dropout: share of training images of which conditional networks are told no class, by a label of its own
+            beside the classes, as classifier-free guidance trains them (arXiv:2207.12598).
         inherit: a student of a trained teacher begins with the weights of the teacher's blocks that it has (BK-SDM,
             arXiv:2305.15798), whatever the method.
     """
@@ -67,7 +69,15 @@ class DataSettings(splits.SplitSettings):
     sampling: SamplingSettings
     snr_gamma: float | None = Field(None, gt=0)
     conditional: bool = False
+    label_dropout: float = Field(0.0, ge=0, lt=1)
     inherit: bool = False
+
+    @field_validator("label_dropout")
+    @classmethod
+    def _of_labels(cls, given: float, info: ValidationInfo) -> float:
+        if given and not info.data.get("conditional"):
+            raise ValueError("there are classes to drop where networks are told them; set data.conditional: true")
+        return given
 
 
 def read(data: Mapping[str, Any], where: str) -> DataSettings:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adm_core.card import Sampler
 from adm_core.errors import AdmError, Diverged
 from adm_core.seeds import derive
 from adm_core.task import Scores
@@ -36,7 +37,7 @@ class Sampling:
 
     Attributes:
         samples: how many images.
-        steps: DDIM steps of the main scores.
+        steps: sampling steps of the main scores.
         further_steps: other numbers of steps, whose Fréchet distances are slices.
         batch_size: images at a time.
     """
@@ -106,6 +107,7 @@ def evaluate(
     extractor: Extractor,
     kept_in: Path | None,
     device: torch.device | str,
+    sampler: Sampler = "ddim",
 ) -> Evaluation:
     """Metrics of each denoiser, all from the same initial noises; the same for the same weights.
 
@@ -124,6 +126,7 @@ def evaluate(
         extractor: of features.
         kept_in: folder where the reference is kept, and what a frozen denoiser makes; None: nowhere.
         device: of the denoisers.
+        sampler: how images are made of the student; of all others by DDIM.
 
     Raises:
         Diverged: a denoiser makes values that are not finite; names the role.
@@ -134,7 +137,7 @@ def evaluate(
     made = {}
     for role, denoiser in denoisers.items():
         try:
-            made[role] = judge(denoiser)
+            made[role] = judge(denoiser, sampler if role == "student" else "ddim")
         except Diverged as error:
             raise Diverged(f"{role}: {error}") from error
     scores: Scores = {role: dict(found.scores) for role, found in made.items()}
@@ -176,29 +179,29 @@ class _Judge:
         self.noise = initial_noise(sampling.samples, real.train.shape[1], real.train.shape[-1]).to(device)
         self.labels = None if real.classes is None else torch.arange(sampling.samples, device=device) % real.classes
 
-    def __call__(self, denoiser: nn.Module) -> _Made:
+    def __call__(self, denoiser: nn.Module, sampler: Sampler) -> _Made:
         """What a denoiser makes; for a frozen one, which many students have as their teacher, as it was kept."""
         weights = list(denoiser.parameters())
         if self.kept_in is None or not weights or any(weight.requires_grad for weight in weights):
-            return self._look(denoiser)
-        what = f"samples 2|{self.schedule}|{self.sampling}|{self.known.digest}"
+            return self._look(denoiser, sampler)
+        what = f"samples 3|{self.schedule}|{self.sampling}|{sampler}|{self.known.digest}"
         path = self.kept_in / f"{artefacts.digest(what, denoiser.state_dict().values())}.safetensors"
         known = artefacts.read(path)
         if known is None:
-            found = self._look(denoiser)
+            found = self._look(denoiser, sampler)
             tensors = {"images": found.images, "features": found.features}
             artefacts.write(path, tensors, json.dumps(found.scores))
             return found
         kept, remark = known
         return _Made(json.loads(remark), kept["images"].to(self.device), kept["features"].to(self.extractor.device))
 
-    def _look(self, denoiser: nn.Module) -> _Made:
+    def _look(self, denoiser: nn.Module, sampler: Sampler) -> _Made:
         s, seconds, speed, frechet = self.sampling, 0.0, 0.0, self.extractor.distances[0]
         scores: dict[str, float] = {}
         pair: tuple[Tensor, Tensor] | None = None
         for steps in (s.steps, *s.further_steps):
             begun = time.perf_counter()
-            images = sample(denoiser, self.noise, self.schedule, steps, self.labels, s.batch_size)
+            images = sample(denoiser, self.noise, self.schedule, steps, self.labels, s.batch_size, sampler)
             # Whether they are finite was asked on the CPU, so that the device has done all of it by now.
             took = time.perf_counter() - begun
             seconds += took

@@ -17,6 +17,9 @@ def save(module: Denoiser, folder: Path, scheduler: Any) -> None:
 
     Called with ``use_clipped_model_output=True``, ``DDIMPipeline`` makes the images that are scored here.
 
+    That of a student which is scored by multistep sampling samples by DDIM all the same; Diffusers' ``LCMScheduler``,
+    made of the scheduler's config and with the same timesteps, samples from ``pipeline.unet`` as it was scored.
+
     A network that is told the class is written and loaded all the same, but the pipelines cannot sample from it: they
     hand no class to a ``UNet2DModel``. ``pipeline.unet(noisy, timestep, class_labels=labels)`` in a loop over
     ``pipeline.scheduler`` does.

@@ -1,7 +1,11 @@
-"""Sampling from denoisers: deterministic DDIM by Diffusers, from initial noises that all students share."""
+"""Sampling from denoisers: deterministic DDIM by Diffusers, or multistep sampling of consistency models.
+
+Initial noises are the same for all students, and so are those that multistep sampling adds on its way.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -9,6 +13,7 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
+from adm_core.card import Sampler
 from adm_core.errors import AdmError, Diverged, unknown
 from adm_core.noising import NoiseProcess, PredictionType
 from adm_core.seeds import derive
@@ -81,8 +86,12 @@ class Schedule:
 
 def initial_noise(count: int, channels: int, size: int) -> Tensor:
     """The noises that sampling starts from, float32 [N, C, S, S] on the CPU; always the same for the same numbers."""
-    generator = torch.Generator().manual_seed(derive(0, "initial noise"))
-    return torch.randn(count, channels, size, size, generator=generator)
+    return _drawn((count, channels, size, size), "initial noise")
+
+
+def _drawn(shape: Sequence[int], *what: str | int) -> Tensor:
+    """Noise that follows from what it is for; of fewer images the first ones."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(derive(0, *what)))
 
 
 def sample(
@@ -92,10 +101,12 @@ def sample(
     steps: int,
     labels: Tensor | None = None,
     batch_size: int = 256,
+    sampler: Sampler = "ddim",
 ) -> Tensor:
-    """Images that a denoiser makes of noises by deterministic DDIM (η = 0), in float32.
+    """Images that a denoiser makes of noises, in float32.
 
-    ``x_s = α_s x_0 + σ_s ε``, x_0 the clipped image that the prediction at x_t means, ``ε = (x_t - α_t x_0) / σ_t``.
+    ``x_s = α_s x_0 + σ_s ε``, x_0 the clipped image that the prediction at x_t means. By deterministic DDIM (η = 0)
+    ``ε = (x_t - α_t x_0) / σ_t``; in multistep sampling ε is fresh noise.
 
     Args:
         denoiser: (noisy [B, C, H, W], timestep int64 [B], label int64 [B] or None) → prediction; it is put in
@@ -105,6 +116,7 @@ def sample(
         steps: a divisor of the schedule's T.
         labels: int64 [N], the class to make of each noise; None for a denoiser without classes.
         batch_size: images at a time.
+        sampler: ``ddim`` or ``multistep``.
 
     Returns:
         [N, C, H, W] in [-1, 1], on the same device.
@@ -114,23 +126,27 @@ def sample(
         AdmError: the number of steps is impossible.
     """
     schedule.check_steps(steps)
-    scheduler = schedule.scheduler()
+    scheduler, process = schedule.scheduler(), schedule.process(noise.device)
     scheduler.set_timesteps(steps)
     denoiser.eval()
-    made = []
+    samples = noise.float()
     with torch.inference_mode(), torch.autocast(noise.device.type, enabled=False):
-        for start in range(0, len(noise), batch_size):
-            part = slice(start, start + batch_size)
-            images = noise[part].float()
-            label = None if labels is None else labels[part]
-            for timestep in scheduler.timesteps.tolist():
+        for timestep in scheduler.timesteps.tolist():
+            made = []
+            fresh = _drawn(noise.shape, "fresh noise", timestep).to(noise.device) if sampler == "multistep" else noise
+            for start in range(0, len(noise), batch_size):
+                part = slice(start, start + batch_size)
+                images, label = samples[part], None if labels is None else labels[part]
                 at = torch.full((len(images),), timestep, device=images.device)
                 predicted = denoiser(images, at, label)
-                images, _ = scheduler.step(
-                    predicted, timestep, images, use_clipped_model_output=True, return_dict=False
-                )
-            made.append(images)
-        samples = torch.cat(made)
+                if sampler == "multistep":
+                    clean = process.clean(predicted, images, at).clamp(-1, 1)
+                    made.append(process.noisy(clean, fresh[part], at - schedule.timesteps // steps))
+                else:
+                    made += scheduler.step(
+                        predicted, timestep, images, use_clipped_model_output=True, return_dict=False
+                    )[:1]
+            samples = torch.cat(made)
         if not bool(samples.isfinite().all()):
             broken = int((~samples.isfinite()).flatten(1).any(1).sum())
             raise Diverged(

@@ -81,6 +81,8 @@ class DiffusionTask(GenerativeTask):
             device,
             settings.flip,
             self._classify,
+            self.classes if settings.label_dropout else None,
+            settings.label_dropout,
         )
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
@@ -88,7 +90,7 @@ class DiffusionTask(GenerativeTask):
 
     @property
     def classes(self) -> int | None:
-        """How many classes networks are told of; None where they are told nothing."""
+        """How many classes images have that networks are told of; None where they are told nothing."""
         return int(self.spec["classes"]) if self.settings.conditional else None
 
     def network(self, name: str, definition: NetworkDefinition | None = None) -> Network:
@@ -98,8 +100,10 @@ class DiffusionTask(GenerativeTask):
             name: of a network this task knows, or the suite's own with its ``definition``.
             definition: what a network of the suite's own is.
         """
-        spec = self.spec
-        built = networks.build(name, int(spec["channels"]), int(spec["image_size"]), self.classes, definition)
+        spec, labels = self.spec, self.classes
+        if labels is not None and self.settings.label_dropout:
+            labels += 1  # the last one means none
+        built = networks.build(name, int(spec["channels"]), int(spec["image_size"]), labels, definition)
         built.module.to(self.device)
         return built
 
@@ -160,6 +164,7 @@ class DiffusionTask(GenerativeTask):
             self.extractor,
             self._artefacts,
             self.device,
+            evaluated["student"].sampler if "student" in evaluated else "ddim",
         )
         self.costs = {"sampling": found.sampling}
         return found.scores
@@ -169,7 +174,8 @@ class DiffusionTask(GenerativeTask):
         side = int(self.spec["image_size"])
         noise = initial_noise(self.sampling.samples, int(self.spec["channels"]), side)[:count].to(self.device)
         labels = None if self.classes is None else torch.arange(len(noise), device=self.device) % self.classes
-        return sample(network.module, noise, self.schedule, self.sampling.steps, labels, self.sampling.batch_size)
+        s = self.sampling
+        return sample(network.module, noise, self.schedule, s.steps, labels, s.batch_size, network.sampler)
 
     def export(self, network: Network, folder: Path) -> None:
         """Write a pipeline folder that Diffusers' ``DDIMPipeline`` and ``DDPMPipeline`` load."""

@@ -26,8 +26,9 @@ from adm_core import registry
 from adm_core.batch import Batch, noisy_batch
 from adm_core.card import ALL_STAGES, AUXILIARY, HINT, PREACTS, members
 from adm_core.method import View, ViewsOnDemand
-from adm_core.network_copy import NetworkCopy
+from adm_core.network_copy import NetworkCopy, TrainedCopy
 from adm_core.noising import NoiseProcess, Noising
+from adm_core.taps import Network
 from adm_core.testing import networks as tiny
 from adm_core.testing.networks import tiny_facts
 from tests.core.toy import make_step
@@ -42,7 +43,7 @@ BATCH, CLASSES, PIXEL_SIDE = 4, 5, 16
 SIDES = {"stage1": 8, "stage2": 4, "stage3": 4}
 PREACT = [f"{PREACTS}.{number}" for number in range(1, len(SIDES) + 1)]
 WIDTHS = {"student": (4, 6, 8), "teacher": (6, 8, 12)}
-BLOCK_SIDES = {"down1": 8, "down2": 4, "mid.attention": 4, "up2": 4, "up1": 8}
+BLOCK_SIDES = {"down1": 8, "down2": 4, "mid.attention": 4, "up2": 4, "up1": 8, "mid": 4}
 LEVELS = 20
 """Timesteps of the noise schedule."""
 VOID_EXAMPLE = 2
@@ -61,6 +62,7 @@ VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
 VARIANTS |= {"ea-kd": [{"form": "as-released"}, {"base": "dkd"}], "skd26": [{"form": "as-released"}]}
 VARIANTS |= {"deepkd": [{"base": "dkd"}, {"form": "as-released"}]}
 VARIANTS |= {name: [{"adapt": True, "confidence": 0.0}] for name in ("clda", "pets")}
+VARIANTS |= {"dmd2": [{"critic_steps": 1}]}
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)
@@ -213,8 +215,21 @@ class Blend(torch.nn.Module):
         super().__init__()
         self.layer = torch.nn.Conv2d(3, 3, 1)
 
+    def forward(self, noisy, timestep, label=None):
+        told = 0 if label is None else label
+        return self.layer(noisy) / (1 + timestep + told).view(-1, 1, 1, 1)
+
+
+class Deep(torch.nn.Module):
+    """A denoiser with a middle map as wide as the teacher's."""
+
+    def __init__(self):
+        super().__init__()
+        width = WIDTHS["teacher"][0]
+        self.first, self.second = torch.nn.Conv2d(3, width, 1), torch.nn.Conv2d(width, 3, 1)
+
     def forward(self, noisy, timestep):
-        return self.layer(noisy) / (1 + timestep).view(-1, 1, 1, 1)
+        return self.second(self.first(noisy)) / (1 + timestep).view(-1, 1, 1, 1)
 
 
 class Label(torch.nn.Module):
@@ -235,7 +250,8 @@ def copies(needs):
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.copy_(waves(*parameter.shape, phase=5.0))
-    return {name: NetworkCopy(make(), student) for name in needs.copies}
+    trained = {name: TrainedCopy(Network("deep", Deep(), {"mid": "first"})) for name in needs.trained_copies}
+    return {name: NetworkCopy(make(), student) for name in needs.copies} | trained
 
 
 def shapes(seen, taps):
@@ -313,8 +329,13 @@ def circumstances(method, views, make, progress):
     """The step on what views show, noisy inputs as the method wants them, and what it makes of the teacher before."""
     generator, seen = torch.Generator().manual_seed(0), views["student"]
     if seen.kind == "denoiser":
-        batch = method.inputs(noisy_batch(noising(), torch.arange(BATCH)), progress, generator)
+        given = noising()
+        if "null-class" in method.needs.capabilities:
+            given = replace(given, label=torch.arange(BATCH), null_label=BATCH - 1)
+        batch = method.inputs(noisy_batch(given, torch.arange(BATCH)), progress, generator)
         step = make_step(batch.target, progress, generator, noising=batch.noising)
+        if "memory" in method.needs.capabilities:  # it keeps what it was fed
+            step = replace(step, batch=batch)
     elif seen.prediction.dim() == 2:
         step = make_step(target(max(method.needs.per_class, 1)), progress, generator)
     else:

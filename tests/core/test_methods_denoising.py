@@ -216,14 +216,6 @@ def test_progressive_is_the_larger_of_the_errors_of_image_and_noise(kind, monkey
     assert found.student_task == 0.0 and number(found.log["steps"]) == 2
 
 
-def test_progressive_refuses_networks_that_predict_noise(monkeypatch):
-    b = bench("progressive")
-    given = b.batch(0)
-    monkeypatch.setattr(b, "batch", lambda _: noisy_batch(noised("epsilon", given.noising.timestep), given.index))
-    with pytest.raises(Unsupported, match=r"needs networks that predict the velocity .* data.noise.prediction"):
-        b.losses()
-
-
 def test_rcfd_compares_features_and_wants_each_image_certain_and_all_together_diverse():
     b = bench("rcfd", steps=2, temperature=0.5, diversity=0.1, certainty=0.6)
     with torch.no_grad():

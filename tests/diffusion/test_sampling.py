@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, UNet2DModel
+from diffusers import DDIMPipeline, LCMScheduler, UNet2DModel
 from torch import nn
 
 from adm_core.errors import AdmError, Diverged
@@ -90,14 +90,35 @@ def test_samples_are_ddims_formula_with_the_noise_of_the_clipped_image(predictio
     torch.testing.assert_close(made.double(), images, rtol=0, atol=2e-4)
 
 
-def test_batches_change_nothing_and_labels_stay_with_their_noise():
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_multistep_samples_are_those_of_diffusers_scheduler_for_consistency_models(prediction, steps):
+    """Its share of the noisy image is below 1e-6 at these timesteps; the denoiser means images beyond [-1, 1]."""
+    schedule = Schedule("cosine", 1024, prediction)
+    denoiser = Remembering(schedule, lambda noisy: 1.2 * (2 * noisy).cos())
+    theirs = initial_noise(4, 1, 8)
+    scheduler = LCMScheduler.from_config(schedule.scheduler().config)
+    scheduler.set_timesteps(timesteps=[1024 - step * 1024 // steps - 1 for step in range(steps)])
+    for t in scheduler.timesteps.tolist():
+        generator = torch.Generator().manual_seed(derive(0, "fresh noise", t))
+        theirs = scheduler.step(denoiser(theirs, torch.full((4,), t)), t, theirs, generator).prev_sample
+    ours = sample(denoiser, initial_noise(4, 1, 8), schedule, steps, sampler="multistep")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+    ddim = sample(denoiser, initial_noise(4, 1, 8), schedule, steps)
+    assert torch.allclose(ours, ddim, atol=1e-5) == (steps == 1)  # one step ends at the image that it predicts
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "multistep"])
+def test_batches_change_nothing_and_labels_stay_with_their_noise(sampler):
     schedule = Schedule(prediction="v_prediction")
     denoiser, labels = Remembering(schedule), torch.arange(10) % 3
-    whole = sample(denoiser, initial_noise(10, 3, 8), schedule, 4, labels)
-    parts = sample(denoiser, initial_noise(10, 3, 8), schedule, 4, labels, batch_size=4)
+    whole = sample(denoiser, initial_noise(10, 3, 8), schedule, 4, labels, sampler=sampler)
+    parts = sample(denoiser, initial_noise(10, 3, 8), schedule, 4, labels, batch_size=4, sampler=sampler)
+    first = sample(denoiser, initial_noise(10, 3, 8)[:5], schedule, 4, labels[:5], sampler=sampler)
     assert torch.allclose(whole, parts, atol=1e-6) and whole.abs().max() <= 1
-    assert [label.tolist() for label in denoiser.labels[4:]] == [labels[part].tolist() for part in (
-        slice(0, 4), slice(4, 8), slice(8, 10)) for _ in range(4)]  # fmt: skip
+    assert torch.allclose(whole[:5], first, atol=1e-6)
+    assert [label.tolist() for label in denoiser.labels[4:16]] == [labels[part].tolist() for part in (
+        slice(0, 4), slice(4, 8), slice(8, 10))] * 4  # fmt: skip
 
 
 def test_a_denoiser_that_knows_the_image_ends_at_it():

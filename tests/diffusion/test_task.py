@@ -38,6 +38,8 @@ METHODS = [
     ("progressive", {}, {"two_steps"}),
     ("consistency", {}, {"consistency"}),
     ("rcfd", {}, {"features", "diversity"}),
+    ("dkdm", {"steps": 10}, {"output"}),
+    ("dmd2", {"critic_steps": 1}, {"distribution", "adversarial", "denoising", "critic"}),
 ]
 
 
@@ -106,6 +108,21 @@ def test_batches_are_the_same_wherever_reading_starts_and_hold_their_targets(pre
         assert 0 < mirrored.sum() < 48 and torch.equal(clean[mirrored], own.flip(3)[mirrored])
 
 
+def test_some_images_have_no_class_and_all_else_is_as_it_would_be():
+    plain, dropping = open_task(conditional=True), open_task(conditional=True, label_dropout=0.3)
+    dropped = 0
+    for epoch in range(3):
+        for ours, theirs in zip(plain.batches(epoch, 0), dropping.batches(epoch, 0), strict=True):
+            assert torch.equal(ours.student_input, theirs.student_input)
+            (t, told), (same, given) = ours.conditions, theirs.conditions
+            assert torch.equal(t, same) and torch.equal(given[given != 10], told[given != 10])
+            assert (ours.noising.null_label, theirs.noising.null_label) == (None, 10)
+            dropped += int((given == 10).sum())
+    assert 0.15 < dropped / 288 < 0.45
+    known = [task.network("unet-w8").module.unet.config.num_class_embeds for task in (plain, dropping)]
+    assert known == [10, 11] and dropping.classes == 10
+
+
 def test_another_seed_epoch_or_step_is_other_noise():
     drawn = [next(open_task(seed=seed).batches(epoch, step)) for seed, epoch, step in
              ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]  # fmt: skip
@@ -146,7 +163,7 @@ def test_a_student_learns_from_a_frozen_teacher_by_each_method(task, method, set
     model = distiller(task, method, settings={method: settings} if settings else None)
     student, teacher = state(model.student), state(model.teacher)
     curves = Trainer(model, task, RECIPE, 0).run().curves
-    told = {name.removeprefix("train.student.") for name in curves if name.startswith("train.")}
+    told = {name.split(".", 2)[2] for name in curves if name.startswith("train.")}
     assert told == terms | {"task"} and all(len(values) == 1 for values in curves.values())
     assert moved(student, model.student) and not moved(teacher, model.teacher)
 
@@ -191,9 +208,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, method):
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items()) and whole.curves == resumed.curves
 
 
-def test_networks_that_are_told_the_class_learn_by_steps_too():
-    task = open_task(conditional=True)
-    model = distiller(task, "progressive", settings={"progressive": {"steps": 5, "rounds": 2}})
+@pytest.mark.parametrize("method", ["progressive", "guidance", "dmd2"])
+def test_networks_that_are_told_the_class_learn_by_steps_too(method):
+    task = open_task(conditional=True, label_dropout=0.2)
+    model = distiller(task, method)
     trained = Trainer(model, task, RECIPE, 0).run().networks
     assert model.student.unet.class_embedding is not None
     images = task.samples(trained["student"], 12)
@@ -243,6 +261,22 @@ def test_equal_seeds_give_equal_scores(task, trained):
         task.evaluate(trained, "validation")
 
 
+def test_a_method_has_its_student_sampled_in_its_own_way_and_the_teacher_as_ever(task):
+    found = {}
+    for name in ("ddim", "multistep"):
+        settings = {"consistency": {"sampler": name}}
+        whole = distiller(task, "consistency+koala" if name == "multistep" else "consistency", settings=settings)
+        student = whole.deployed(whole.networks)["student"]
+        assert (
+            ("own-sampler" in whole.needs.capabilities) == (name == "multistep") == (student.sampler == name != "ddim")
+        )
+        found[name] = task.evaluate(whole.deployed(whole.networks), "test"), task.samples(student, 20)
+    (plain, ddim), (own, multistep) = found.values()
+    assert plain["teacher"] == own["teacher"] and plain["student"]["frechet"] != own["student"]["frechet"]
+    assert plain["student"]["denoising_error"] == own["student"]["denoising_error"]
+    assert not torch.allclose(ddim, multistep, atol=0.1)
+
+
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 def test_plain_diffusers_samples_the_same_images_from_a_saved_student(tmp_path, prediction):
     task = open_task(noise=DATA["noise"] | {"prediction": prediction})
@@ -273,6 +307,7 @@ def test_plain_diffusers_samples_the_same_images_from_a_saved_student(tmp_path, 
         ({"train_limit": 50}, r"scoring with 50 training images: .* need \d+ or more"),
         ({"sampling": {"steps": 7, "samples": 80}}, "sampling in 7 steps: it must be a divisor of the 100 timesteps"),
         ({"sampling": {"steps": 5}}, r"sampling\.samples"),
+        ({"label_dropout": 0.1}, "'data.label_dropout' = 0.1: there are classes to drop .* set data.conditional: true"),
         ({"nois": {}}, "nois"),
         ({"noise": {"schedule": "sine"}}, r"noise\.schedule"),
         ({"recipe": RECIPE.model_copy(update={"batch_size": 97})}, "batch_size 97 is more than the 96 training images"),

@@ -1,4 +1,4 @@
-"""Finished cells opened again: where a method deploys something else than the student, that is what there is."""
+"""Finished cells opened again: what a method deploys instead of the student, and its own way of sampling it."""
 
 from __future__ import annotations
 
@@ -61,3 +61,40 @@ def test_what_is_deployed_is_scored_counted_saved_and_opened_again(tmp_path: Pat
     difference = 2 * 10 * (width - 32) + projection
     flops = {label: record.cost.flops["student"] for label, record in records.items()}  # type: ignore[union-attr]
     assert flops["simkd"] - flops["kd"] == difference
+
+
+DENOISING = """title: two batches
+source: tests
+task: diffusion
+recipe: {epochs: 1, batch_size: 64, optimizer: {name: adamw, lr: 0.004}}
+data:
+  train_limit: 128
+  noise: {schedule: cosine, timesteps: 100, prediction: v_prediction}
+  sampling: {steps: 2, samples: 70}
+"""
+SAMPLED = """title: A student that is sampled as consistency models are
+blocks:
+  - title: Offline
+    task: diffusion
+    benchmark: digits@2
+    protocol: ./recipe.yaml
+    pairs: [unet-w8 > unet-w8]
+    regime: offline
+    methods: [{method: ect, settings: {ect: {sampler: multistep}}}]
+    seeds: [0]
+"""
+
+
+def test_a_student_that_is_sampled_in_a_way_of_its_own_is_so_when_it_is_opened_again(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(DENOISING)
+    (tmp_path / "mine.yaml").write_text(SAMPLED)
+    store = Store(tmp_path / "runs")
+    answer = adm("run", tmp_path / "mine.yaml", "--store", store.root, "--executor", "inline", "--device", "cpu")
+    assert answer.code == 0, answer
+    (row,) = store.read_manifest("mine").rows
+    record, cells = store.read_record(row.id), TrainedCells(store, "cpu")
+    assert record is not None and "own-sampler" in record.capabilities
+    networks = cells.networks(record.cell)
+    scores = cells.task(record.cell).evaluate(networks, "test")
+    assert scores["student"]["frechet"] == pytest.approx(record.score("student", "frechet"))
+    assert (networks["student"].sampler, networks["teacher"].sampler) == ("multistep", "ddim")
