@@ -1,7 +1,7 @@
-"""What Slurm adds to a cell, with jobs of 1, 10 and 50 cells, and locally: wall time a cell, of trainings of 0.12 s.
+"""What Slurm and Ray add to a cell, and what a cell costs locally: wall time a cell, of trainings of 0.12 s.
 
-On a real Slurm of two nodes of one core each. Its ``--json`` is where the table of docs/clusters.md comes from:
-``pytest tests/benchmarks/test_slurm.py --benchmark-only``.
+On a real Slurm and a real Ray of two nodes of one core each. The tables of docs/clusters.md come from its JSON:
+``pytest tests/benchmarks/test_clusters.py --benchmark-only --benchmark-json=clusters.json``.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from results.records.store import Store
-from tests.slurm.cluster import Cluster, why_not
+from tests.ray import cluster as ray_cluster
+from tests.slurm import cluster as slurm_cluster
 
+Cluster = TypeVar("Cluster", slurm_cluster.Cluster, ray_cluster.Cluster)
 CELLS = 100
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = f"""
@@ -44,12 +46,23 @@ recipe: {epochs: 12, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def slurm() -> Iterator[slurm_cluster.Cluster]:
     """Two nodes of a core each."""
-    if reason := why_not():
-        pytest.skip(f"no Slurm can be started here: {reason}")
-    folder = Path(tempfile.mkdtemp(prefix="adm-slurm-"))
-    made = Cluster(folder, cpus=1, largest=1001)
+    yield from started(slurm_cluster.why_not(), lambda folder: slurm_cluster.Cluster(folder, cpus=1, largest=1001))
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[ray_cluster.Cluster]:
+    """Two nodes of a core each, and a head without any."""
+    yield from started(ray_cluster.why_not(), ray_cluster.Cluster)
+
+
+def started(why_not: str, start: Callable[[Path], Cluster]) -> Iterator[Cluster]:
+    """A cluster in a folder of its own, ended afterwards."""
+    if why_not:
+        pytest.skip(f"it cannot be started here: {why_not}")
+    folder = Path(tempfile.mkdtemp(prefix="adm-cluster-"))
+    made = start(folder)
     try:
         yield made
     finally:
@@ -64,25 +77,35 @@ def suite(tmp_path: Path) -> Path:
     return tmp_path / "many.yaml"
 
 
-def train(cluster: Cluster, *words: object) -> None:
+def train(benchmark: Any, store: Path, environment: Mapping[str, str], *words: object) -> None:
     """Run a command with the test worker to its end."""
     path = os.pathsep.join([str(ROOT / "tests" / "suites"), str(ROOT)])
-    environment = {**os.environ, **cluster.environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("per_job", [None, 1, 10, 50])
-def test_what_a_cell_costs(cluster: Cluster, suite: Path, tmp_path: Path, per_job: int | None, benchmark: Any) -> None:
-    store = tmp_path / "runs"
-    slurm = ["-m", "tests.slurm.short", "run", suite, "--store", store, "--executor", "slurm-short", "--device", "cpu"]
-    local = [ROOT / "tests" / "suites" / "drive.py", suite, store, 2]
+    own = {**os.environ, **environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    store.mkdir()
 
     def run() -> None:
         began = time.perf_counter()
-        train(cluster, *(local if per_job is None else [*slurm, "--cells-per-job", per_job, "--wait"]))
+        done = subprocess.run([sys.executable, *map(str, words)], env=own, capture_output=True, text=True, cwd=ROOT)
         benchmark.extra_info["ms_a_cell"] = round((time.perf_counter() - began) / CELLS * 1000)
+        assert done.returncode == 0, done.stdout + done.stderr
 
-    store.mkdir()
     benchmark.pedantic(run, rounds=1)
     assert len(Store(store).ids()) == CELLS
+
+
+def test_what_a_cell_costs_locally(suite: Path, tmp_path: Path, benchmark: Any) -> None:
+    train(benchmark, tmp_path / "runs", {}, ROOT / "tests" / "suites" / "drive.py", suite, tmp_path / "runs", 2)
+
+
+@pytest.mark.parametrize("per_job", [1, 10, 50])
+def test_what_a_cell_costs_on_slurm(
+    slurm: slurm_cluster.Cluster, suite: Path, tmp_path: Path, per_job: int, benchmark: Any
+) -> None:
+    command = ("-m", "tests.slurm.short", "run", suite, "--store", tmp_path / "runs", "--executor", "slurm-short")
+    more = ("--device", "cpu", "--cells-per-job", per_job, "--wait")
+    train(benchmark, tmp_path / "runs", slurm.environment, *command, *more)
+
+
+def test_what_a_cell_costs_on_ray(ray: ray_cluster.Cluster, suite: Path, tmp_path: Path, benchmark: Any) -> None:
+    command = ("-m", "tests.ray.short", "run", suite, "--store", tmp_path / "runs", "--executor", "ray-short")
+    train(benchmark, tmp_path / "runs", {"RAY_ADDRESS": ray.address}, *command, "--device", "cpu")
