@@ -119,7 +119,7 @@ class RayExecutor(Executor):
         except errors.RayError as error:
             return Ending(None, seconds, stopped=handle.stopped, message=_reason(error))
         handle.ended = min(handle.ended, seconds)
-        if _leaves_an_outcome(handle.job, ending) and seconds - handle.ended < _UNSEEN_SECONDS:
+        if _outcome_is_unseen(handle.job, ending) and seconds - handle.ended < _UNSEEN_SECONDS:
             return None
         return replace(ending, stopped=ending.stopped or handle.stopped)
 
@@ -143,8 +143,8 @@ class RayExecutor(Executor):
             self._joined = False
 
 
-def _leaves_an_outcome(job: Job, ending: Ending) -> bool:
-    """Whether a worker that ended in order has left what cannot be seen here yet."""
+def _outcome_is_unseen(job: Job, ending: Ending) -> bool:
+    """Whether a worker ended in order, so that it left an outcome, which cannot be seen here yet."""
     return ending.code == 0 and not ending.stopped and len(job.members) == 1 and not job.members[0].folder.outcome()
 
 
