@@ -41,11 +41,10 @@ def _check_data(plan: Plan, options: RunOptions) -> None:
     """Stop at a missing data set with one message rather than with a failed cell for each that needs it."""
     from tasks import catalogue, datasets
 
-    roots = [*options.data_roots, *datasets.roots_from_environment()]
     cells = [row.planned.cell for row in plan.open]
     for task, name in sorted({(cell.task, cell.benchmark) for cell in cells if cell.own_benchmark is None}):
         benchmark = catalogue.benchmarks(task)[name]
-        datasets.require(benchmark.dataset, roots, options.download, benchmark.classes)
+        datasets.require(benchmark.dataset, options.data_roots, options.download, benchmark.classes)
 
 
 def _check_checkpoints(plan: Plan, options: RunOptions) -> None:

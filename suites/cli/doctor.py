@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
@@ -61,7 +62,7 @@ def found_here(data_root: DataRoots = None) -> dict[str, Any]:
 
 
 def _packages() -> dict[str, str | None]:
-    """Versions of what the benchmark needs; None: not installed."""
+    """Versions of what the benchmark needs; None: not installed. And of Ray where it is installed."""
     try:
         needed = [line for line in requires("adm-bench") or [] if "extra ==" not in line]
         names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed]
@@ -73,6 +74,8 @@ def _packages() -> dict[str, str | None]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = None
+    with contextlib.suppress(PackageNotFoundError):  # an extra, whose version must be that of its cluster
+        versions["ray"] = version("ray")
     return versions
 
 

@@ -110,12 +110,14 @@ def run_options(
     download: bool,
     trust: Trusted,
 ) -> RunOptions:
-    """What the command line says to all workers."""
+    """What the command line says to all workers, wherever they run: environments are not always handed on."""
     from suites.work.options import RunOptions
+    from tasks import datasets
 
+    here = (root.absolute() for root in datasets.roots_from_environment())
     return RunOptions(
         device=device.value,
-        data_roots=(*absolute(data_root), *expansion.data_roots),
+        data_roots=(*absolute(data_root), *expansion.data_roots, *here),
         method_files=method_files,
         download=download,
         files=dict(expansion.files),
@@ -190,11 +192,10 @@ def room(group: int | None, executor: Executor, device: str) -> Room:
         AdmError: several, on an executor whose workers train one each.
     """
     from adm_core.errors import AdmError
-    from suites.executors.memory import worker_memory
     from suites.plan.groups import ALONE, Room
 
     if executor.takes_groups:
-        return Room(group, worker_memory(device, executor.slots))
+        return Room(group, executor.memory(device))
     if group not in (None, 1):
         raise AdmError(f"--group {group} needs --executor local: a worker of '{executor.name}' trains one cell")
     return ALONE

@@ -68,13 +68,9 @@ def submit(
     from suites.plan.groups import Room
     from suites.plan.plan import make_plan
     from suites.run.submit import Submitter
-    from tasks import datasets
 
     records = Store(options.store)
     check_schema(records, str(store))
-    # Environments are not always handed on to jobs.
-    roots = (*options.data_roots, *(root.absolute() for root in datasets.roots_from_environment()))
-    options = options.model_copy(update={"data_roots": roots})
 
     def planning(elsewhere: Mapping[str, Elsewhere]) -> Plan:
         room = Room(terms.group if terms.size > 1 else 1)

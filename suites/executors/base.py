@@ -22,11 +22,11 @@ class Member:
 
     Attributes:
         folder: its work folder, in which ``cell.json`` is written.
-        lock: descriptor of the cell's lock, which the worker inherits.
+        lock: descriptor of the cell's lock, which the worker inherits; None: it is held on another machine.
     """
 
     folder: WorkFolder
-    lock: int
+    lock: int | None
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,14 @@ class Executor(ABC):
     @abstractmethod
     def kill(self, handle: Handle) -> None:
         """End a job and everything it started, at once; its ending is then told by :meth:`poll`."""
+
+    def memory(self, device: str) -> float | None:
+        """MiB that each worker may take; None: it is not known, and groups are small.
+
+        Args:
+            device: ``auto``, ``cpu`` or ``cuda``.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

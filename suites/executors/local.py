@@ -11,7 +11,7 @@ from typing import IO, ClassVar, Self
 
 from adm_core.kernels import Kernels
 from suites.executors.base import Ending, Executor, ExecutorOptions, Handle, Job
-from suites.executors.memory import memory_kills
+from suites.executors.memory import memory_kills, worker_memory
 from suites.executors.nursery import Nursery
 from suites.executors.registry import register
 from suites.executors.slots import Slot, slots
@@ -101,7 +101,7 @@ class LocalExecutor(Executor):
         job, nursery = worker.job, worker.nursery
         try:
             if nursery is not None and not worker.process and nursery.ready:
-                locks = [member.lock for member in job.members]
+                locks = [member.lock for member in job.members if member.lock is not None]
                 with job.log.open("ab") as log:
                     worker.process = nursery.start(self.worker, job.arguments, worker.slot.environment, log, locks)
         except OSError as error:
@@ -137,6 +137,10 @@ class LocalExecutor(Executor):
         if not handle.has_ended():
             handle.stopped = True
             handle.end()
+
+    def memory(self, device: str) -> float | None:
+        """An equal share of this machine's, or of its GPUs'."""
+        return worker_memory(device, self.slots)
 
     def close(self) -> None:
         """End the processes from which workers are forked."""

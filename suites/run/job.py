@@ -24,7 +24,6 @@ from results.records.store import Store
 from suites.executors import registry
 from suites.executors.base import ExecutorOptions
 from suites.executors.local import LocalExecutor
-from suites.executors.memory import worker_memory
 from suites.plan.groups import Groups, Room
 from suites.plan.plan import Plan, PlanRow
 from suites.run.display import PlainDisplay
@@ -106,7 +105,7 @@ def run_list(store: Store, submission: Submission, index: int, executor: type[Lo
         return False
     options = assignments[cells[0].id].options
     place = executor.from_options(_executor_options(submission, options))
-    room = Room(submission.group, worker_memory(options.device, place.slots))
+    room = Room(submission.group, place.memory(options.device))
     plan = Plan(
         artefacts=(),
         rows=tuple(PlanRow(cell, "to do", "", None, open=True) for cell in cells),
