@@ -24,7 +24,8 @@ import torch
 
 from adm_core import registry
 from adm_core.batch import Batch, noisy_batch
-from adm_core.card import ALL_STAGES, AUXILIARY, HINT, PREACTS, members
+from adm_core.card import ALL_STAGES, AUXILIARY, HINT, MEAN, PREACTS, members
+from adm_core.mean_network import MeanNetwork
 from adm_core.method import View, ViewsOnDemand
 from adm_core.network_copy import NetworkCopy
 from adm_core.noising import NoiseProcess, Noising
@@ -59,6 +60,7 @@ VARIANTS |= {name: [{"standardise": True}] for name in ("kd", "dkd", "nkd")}
 VARIANTS |= {"rld": [{"standardise": True}, *({"correction": form} for form in ("swap", "rc", "lr"))]}
 VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
 VARIANTS |= {"ea-kd": [{"form": "as-released"}, {"base": "dkd"}], "skd26": [{"form": "as-released"}]}
+VARIANTS |= {"okdph": [{"form": "as-released"}]}
 VARIANTS |= {"deepkd": [{"base": "dkd"}, {"form": "as-released"}]}
 VARIANTS |= {name: [{"adapt": True, "confidence": 0.0}] for name in ("clda", "pets")}
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
@@ -92,7 +94,14 @@ def near(*shape, phase):
     return waves(*shape, phase=phase / 4)
 
 
-PARTS = {"mcl": scattered, "kdsvd": scattered, "afd-adversarial": scattered, "wcord": scattered, "pets": near}
+PARTS = {
+    "mcl": scattered,
+    "l-mcl-lite": scattered,
+    "kdsvd": scattered,
+    "afd-adversarial": scattered,
+    "wcord": scattered,
+    "pets": near,
+}
 SURE = {"crld": 2, "atsen": 4}
 """What the teacher's logits, and those of copies, are multiplied with for methods that follow only what is sure."""
 PASSES = {"wkd-l": "pass"}
@@ -235,7 +244,10 @@ def copies(needs):
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.copy_(waves(*parameter.shape, phase=5.0))
-    return {name: NetworkCopy(make(), student) for name in needs.copies}
+    return {
+        name: MeanNetwork([student]) if role == MEAN else NetworkCopy(make(), student)
+        for name, role in needs.copies.items()
+    }
 
 
 def shapes(seen, taps):
