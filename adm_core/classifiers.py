@@ -1,4 +1,4 @@
-"""Classifiers that methods train beside those of networks: on the maps of a stage, and on fused maps of networks."""
+"""Blocks and classifiers that methods train beside those of networks, on maps [B, C, H, W]."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ from math import ceil
 
 from torch import nn
 
-FUSED = 6
-"""How many of the first modules of :func:`fused_classifier` make the fused map."""
+
+def separable_block(width: int, after: int) -> nn.Sequential:
+    """A depthwise 3×3 and a 1×1 convolution, each with batch normalisation and ReLU: [B, C, H, W] → [B, C', H, W].
+
+    Args:
+        width: C.
+        after: C'.
+    """
+    depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+    layers: list[nn.Module] = [depthwise, nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+
+
+def pooled_classifier(width: int, classes: int) -> nn.Sequential:
+    """A linear layer on the mean over positions: [B, C, H, W] → logits [B, K]."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
 
 
 def auxiliary_classifier(stages: Sequence[tuple[int, ...]], classes: int) -> nn.Sequential:
@@ -26,21 +40,4 @@ def auxiliary_classifier(stages: Sequence[tuple[int, ...]], classes: int) -> nn.
     for (_, width, height, _), (_, after, smaller, _) in pairwise(stages):
         convolution = nn.Conv2d(width, after, 3, ceil(height / smaller), padding=1, bias=False)
         layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(stages[-1][1], classes))
-
-
-def fused_classifier(widths: Sequence[int], classes: int) -> nn.Sequential:
-    """From concatenated maps [B, Σ C, H, W] to logits [B, K]; its first :data:`FUSED` modules give the fused map.
-
-    A depthwise 3×3 and a 1×1 convolution to the largest width, each with batch normalisation and ReLU, then a linear
-    layer on the mean over positions (Kim et al., arXiv:1904.09058).
-
-    Args:
-        widths: C of each map.
-        classes: K.
-    """
-    whole, width = sum(widths), max(widths)
-    depthwise = nn.Conv2d(whole, whole, 3, padding=1, groups=whole, bias=False)
-    layers: list[nn.Module] = [depthwise, nn.BatchNorm2d(whole), nn.ReLU()]
-    layers += [nn.Conv2d(whole, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+    return nn.Sequential(*layers, *pooled_classifier(stages[-1][1], classes))

@@ -74,10 +74,16 @@ class FFL(Method):
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The fusion of concatenated maps, to logits."""
-        from adm_core.classifiers import fused_classifier
+        from torch import nn
+
+        from adm_core.classifiers import pooled_classifier, separable_block
 
         widths = [(student if role == "student" else teacher)["last"][1] for role in facts.roles]
-        return {"fusion": fused_classifier(widths, student["prediction"][1])}
+        block, classifier = (
+            separable_block(sum(widths), max(widths)),
+            pooled_classifier(max(widths), student["prediction"][1]),
+        )
+        return {"fusion": nn.Sequential(*block, *classifier)}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term each, ``fusion``; the fused classifier's are ``labels`` (CE) and ``ensemble``."""

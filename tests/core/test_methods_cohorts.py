@@ -1,11 +1,17 @@
 """Methods of several equal networks, against literal loops in float64 with their gradients, and trained."""
 
+import math
+
 import pytest
 import torch
 
 from adm_core import registry
+from adm_core.decoder import StageDecoder
+from adm_core.losses import diversity
 from tests.core import oracle
+from tests.core.literal import numbers
 from tests.core.oracle import PAIRS, STAGES, agree, ce, kl, leaves, made, mean, shown
+from tests.core.resuming import whole_and_resumed
 
 COHORTS = [*PAIRS, ("student", "peer1", "peer2")]
 
@@ -65,3 +71,125 @@ def test_l_mcl_lite_shares_mcls_settings_and_needs():
     ours, plain = registry.create("l-mcl-lite"), registry.create("mcl")
     assert ours.resolved("peers") == plain.resolved("peers") | {"kd": 1.0}
     assert (ours.needs.per_class, ours.needs.peers) == (plain.needs.per_class, plain.needs.peers) == (2, 1)
+
+
+# --- FFSD ---
+
+
+def energy(features):
+    """Mean of squares over channels, one list of positions per example."""
+    return [
+        [mean(features[b, c, i, j] ** 2 for c in range(features.shape[1]))
+         for i in range(features.shape[2]) for j in range(features.shape[3])]
+        for b in range(len(features))
+    ]  # fmt: skip
+
+
+def scaled(row):
+    length = sum(value**2 for value in row).clamp_min(1e-24).sqrt()  # a decoded map may be all zeros
+    return [value / length for value in row], length
+
+
+def at_by_hand(a, b):
+    """Mean squared difference of the attention of two maps, position by position."""
+    rows = [zip(scaled(x)[0], scaled(y)[0], strict=True) for x, y in zip(energy(a), energy(b), strict=True)]
+    return mean((p - q) ** 2 for row in rows for p, q in row)
+
+
+def turned_by_hand(features):
+    """Of every example the attention, what it becomes, and the length that it had."""
+    found = []
+    for row in energy(features):
+        attention, length = scaled(row)
+        bound = sorted(attention)[len(attention) // 3 - 1]
+        turned = [a if a < bound else length - a if a > bound else length / 2 for a in attention]
+        found.append((attention, turned, length))
+    return found
+
+
+def diversity_by_hand(own, before, decoder):
+    """Of a peer whose maps are ``own``, from the last map of the peer before it."""
+    turned, channels = turned_by_hand(before), before.shape[1]
+    apart = mean(
+        (p - q) ** 2
+        for row, (_, target, _) in zip(energy(own[-1]), turned, strict=True)
+        for p, q in zip(scaled(row)[0], target, strict=True)
+    )
+    change = torch.stack([torch.stack([(t - a) * n / channels for a, t in zip(was, to, strict=True)])
+                          for was, to, n in turned])  # fmt: skip
+    moved = before + change.reshape(len(before), 1, *before.shape[2:])
+    return apart + sum(at_by_hand(a, b) for a, b in zip(own[:-1], by_statistics(decoder, moved, own), strict=True))
+
+
+def by_statistics(decoder, last, own):
+    with torch.no_grad():
+        made = decoder.eval()(last, own)
+    decoder.train()
+    return made
+
+
+def decoding_by_hand(own, decoder):
+    made, total = decoder(own[-1].detach(), own), 0
+    for a, b in zip(made, own[:-1], strict=True):
+        rows = [(scaled(x.flatten())[0], scaled(y.detach().flatten())[0]) for x, y in zip(a, b, strict=True)]
+        total = total + mean((p - q) ** 2 for x, y in rows for p, q in zip(x, y, strict=True))
+        total = total + at_by_hand(a, b.detach())
+    return total
+
+
+@pytest.mark.parametrize(("networks", "progress", "w"), [(3, 1 / 120, math.exp(-5 / 4)), (4, 0.5, 1.0)])
+def test_ffsds_peers_look_elsewhere_and_its_leader_learns_from_their_fusion(networks, progress, w):
+    roles = ("student", *(f"peer{n}" for n in range(1, networks)))
+    views = shown(roles, {"all-stages.1": (2, 5), "all-stages.2": (3, 3), "all-stages.3": (4, 3)})
+    method = made("ffsd", views, networks=networks, diversity=0.3)
+    peers, maps = list(views)[1:], {role: list(own.features.values()) for role, own in views.items()}
+    decoders, expected = method.parts["decoders"], {}
+    assert set(decoders) == {role for role in roles if role != "peer1"}
+    for number, norm in enumerate(norm for each in decoders.values() for norm in each.norms):
+        norm.momentum = 0.0  # so that both sides see the same statistics
+        norm.running_mean += numbers(number, norm.num_features)
+    for place, role in enumerate(peers):
+        others = [views[r].prediction.detach() for r in peers if r != role]
+        expected[role] = {"mutual": mean(kl(other, views[role].prediction, 2.0) for other in others)}
+        if place:
+            before = maps[peers[place - 1]][-1].detach()
+            expected[role]["diversity"] = 0.3 * w * diversity_by_hand(maps[role], before, decoders[role])
+    together = torch.cat([maps[role][-1] for role in peers], 1).detach()
+    fused = method.parts["fusion"](together)
+    logits = method.parts["classifier"](fused)
+    own, decoder = maps["student"], decoders["student"]
+    near = at_by_hand(own[-1], fused.detach()) + at_by_hand(method.parts["expansion"](own[-1]), together)
+    made_of_it = by_statistics(decoder, fused.detach(), own)
+    near = near + sum(at_by_hand(a, b) for a, b in zip(own[:-1], made_of_it, strict=True))
+    expected["student"] = {"fusion": kl(logits.detach(), views["student"].prediction, 2.0), "attention": 10 * w * near}
+    ensemble = [mean(rows).detach() for rows in zip(*(views[role].prediction for role in peers), strict=True)]
+    decoding = sum(decoding_by_hand(maps[role], decoders[role]) for role in decoders)
+    expected["parts"] = {"labels": ce(logits), "ensemble": kl(ensemble, logits, 2.0), "decoders": 1000 * w * decoding}
+    parts = [p for part in method.parts.values() for p in part.parameters()]
+    agree(oracle.losses(method, views, progress), expected, [*leaves(views), *parts])
+
+
+def test_ffsds_decoders_lead_back_to_the_size_of_every_stage():
+    stages = [(2, 8, 14, 14), (2, 16, 7, 7), (2, 12, 7, 7), (2, 32, 2, 2)]
+    decoder, maps = StageDecoder(stages), [torch.zeros(shape) for shape in stages]
+    assert [tuple(m.shape) for m in decoder(maps[-1], maps)] == stages[:-1]
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    constant = decoder.targets(torch.ones(stages[-1]), maps)
+    assert not any(m.requires_grad for m in constant) and decoder.training
+    assert all(torch.equal(value, before[name]) for name, value in decoder.state_dict().items())
+
+
+def test_attention_is_turned_over_above_its_lowest_third():
+    """Six positions of energies 1 to 6: the second lowest is the bound."""
+    features = torch.arange(1.0, 7.0, dtype=torch.float64).sqrt().reshape(1, 1, 2, 3)
+    turned, length = diversity.turned_over(features)
+    n = math.sqrt(91)
+    expected = [1 / n, n / 2, *(n - e / n for e in range(3, 7))]
+    assert length.item() == pytest.approx(n) and turned[0].tolist() == pytest.approx(expected)
+
+
+def test_ffsd_trains_resumes_and_leaves_its_leader(tmp_path, monkeypatch):
+    run, trained = whole_and_resumed(tmp_path, monkeypatch, "ffsd", "peers")
+    assert trained.networks["student"].module is run.distiller.student
+    for name in ("train.student.task", "train.peer2.task", "train.parts.labels"):
+        assert trained.curves[name][-1] < 0.9 * trained.curves[name][0], name
