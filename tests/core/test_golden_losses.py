@@ -60,9 +60,11 @@ VARIANTS |= {name: [{"standardise": True}] for name in ("kd", "dkd", "nkd")}
 VARIANTS |= {"rld": [{"standardise": True}, *({"correction": form} for form in ("swap", "rc", "lr"))]}
 VARIANTS |= {"gdkd": [{"k": 2}], "ldrld": [{"k": 3}], "sdd": [{"base": "kd"}]}
 VARIANTS |= {"ea-kd": [{"form": "as-released"}, {"base": "dkd"}], "skd26": [{"form": "as-released"}]}
-VARIANTS |= {"okdph": [{"form": "as-released"}]}
+VARIANTS |= {"ffsd": [{"diversity": 1.0}], "okdph": [{"form": "as-released"}]}
 VARIANTS |= {"deepkd": [{"base": "dkd"}, {"form": "as-released"}]}
 VARIANTS |= {name: [{"adapt": True, "confidence": 0.0}] for name in ("clda", "pets")}
+FAINT = {("ffsd@1", "peers", "peer2.diversity")}
+"""Terms whose weight by default is next to nothing; a variant has a larger one."""
 BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)
@@ -421,4 +423,5 @@ def test_the_tensors_tell_the_parts_of_every_loss_apart(golden):
     for key, variants in golden.items():
         for which, content in variants.items():
             for term, (_, after) in content["losses"].items():
-                assert "." not in term or abs(after) > 1e-4, f"{key} {which}: {term}"
+                told = "." not in term or (key, which, term) in FAINT
+                assert told or abs(after) > 1e-4, f"{key} {which}: {term}"
