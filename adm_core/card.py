@@ -210,6 +210,7 @@ CAPABILITIES: Mapping[str, str] = {
     "balanced-batches": "draws batches with the same number of examples of each of their classes",
     "phases": "trains only some weights in some stretches of training",
     "teacher-pass": "looks at the frozen teacher's views of the training set before training",
+    "held-out": "trains on a part of the training images alone, and looks at its errors on the rest",
     "gradient-groups": "treats the gradients of task and distillation apart",
     "deploys-another": "is scored, counted and saved as another module than the student it trains",
     "host-synchronisation": "waits for the device in every step",

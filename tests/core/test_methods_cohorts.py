@@ -7,10 +7,11 @@ import torch
 
 from adm_core import registry
 from adm_core.decoder import StageDecoder
-from adm_core.losses import diversity
+from adm_core.held_out import HeldOut
+from adm_core.losses import diversity, ensembles
 from tests.core import oracle
-from tests.core.literal import numbers
-from tests.core.oracle import PAIRS, STAGES, agree, ce, kl, leaves, made, mean, shown
+from tests.core.literal import dot, numbers
+from tests.core.oracle import PAIRS, STAGES, TARGET, K, agree, ce, kl, leaves, made, mean, shown, soft
 from tests.core.resuming import whole_and_resumed
 
 COHORTS = [*PAIRS, ("student", "peer1", "peer2")]
@@ -71,6 +72,110 @@ def test_l_mcl_lite_shares_mcls_settings_and_needs():
     ours, plain = registry.create("l-mcl-lite"), registry.create("mcl")
     assert ours.resolved("peers") == plain.resolved("peers") | {"kd": 1.0}
     assert (ours.needs.per_class, ours.needs.peers) == (plain.needs.per_class, plain.needs.peers) == (2, 1)
+
+
+# --- KDCL ---
+
+
+def chosen_by(method, held):
+    """Let the examples at these positions be held out, and the running mean begin where it is not symmetric in them."""
+    part = method.parts["held_out"]
+    part.chosen.zero_()
+    part.chosen[held] = True
+    n = len(part.covariance)
+    part.covariance.copy_(torch.eye(n) + torch.arange(float(n)).diag() + 0.1)
+    return part
+
+
+@pytest.mark.parametrize("roles", COHORTS)
+def test_kdcls_general_ensemble_weighs_by_errors_on_what_is_held_out(roles):
+    views, held = shown(roles), [1, 4]
+    method = made("kdcl", views, ensemble="general", networks=len(roles), held_out=0.3, alpha=0.4, decay=0.75)
+    part = chosen_by(method, held)
+    before = part.covariance.clone()
+    inverse = (before + 1e-3 * before.diagonal().mean() * torch.eye(len(roles))).inverse()
+    raw = [sum(row) for row in inverse.tolist()]
+    kept = [b for b in range(len(TARGET)) if b not in held]
+    logits = {role: own.prediction for role, own in views.items()}
+    ensemble = []
+    for b in range(len(TARGET)):
+        each = [soft(z[b].detach(), 4.0) for z in logits.values()]
+        p = [sum(w / sum(raw) * row[k] for w, row in zip(raw, each, strict=True)) for k in range(K)]
+        ensemble.append([4 * value.log() for value in p])
+    expected = {
+        role: {
+            "labels": 0.6 * mean(-soft(z[b])[TARGET[b]].log() for b in kept),
+            "ensemble": 0.4 * kl([ensemble[b] for b in kept], z[kept], 4.0),
+        }
+        for role, z in logits.items()
+    }
+    found = oracle.losses(method, views)
+    agree(found, expected, leaves(views))
+    assert (found.student_task, found.teacher_task) == (0.0, 0.0)
+    errors = [
+        [[p - int(k == TARGET[b]) for k, p in enumerate(soft(z[b].detach()))] for b in held] for z in logits.values()
+    ]
+    pairs = [[mean(dot(x, y) for x, y in zip(one, two, strict=True)) for two in errors] for one in errors]
+    expected_mean = 0.75 * before.double() + 0.25 * torch.tensor(pairs, dtype=torch.float64)
+    torch.testing.assert_close(part.covariance.double(), expected_mean, rtol=1e-6, atol=1e-7)
+
+
+def test_what_is_held_out_trains_nothing_and_moves_the_weights_alone():
+    views = shown(PAIRS[1])
+    method = made("kdcl", views, ensemble="general")
+    part, terms = chosen_by(method, range(6)), oracle.by_role(oracle.losses(method, views))
+    assert all(float(term.detach()) == 0 for own in terms.values() for term in own.values())
+    after = part.covariance.clone()
+    chosen_by(method, [])
+    before = part.covariance.clone()
+    oracle.losses(method, views)
+    assert torch.equal(part.covariance, before) and not torch.equal(after, before)
+
+
+def test_weights_of_least_error_are_those_of_the_inverse_variances_and_never_negative():
+    weights = ensembles.least_error_weights(torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64), ridge=0.0)
+    torch.testing.assert_close(weights, torch.tensor([0.75, 0.25], dtype=torch.float64))
+    # The second errs where the first does, and twice as much: to subtract some of it would be least.
+    alike = torch.tensor([[1.0, 1.9], [1.9, 4.0]], dtype=torch.float64)
+    assert alike.inverse().sum(1)[1] < 0
+    assert ensembles.least_error_weights(alike, ridge=0.0).tolist() == [1.0, 0.0]
+    same = torch.ones(3, 3)  # no inverse without a ridge
+    torch.testing.assert_close(ensembles.least_error_weights(same), torch.full((3,), 1 / 3), rtol=1e-3, atol=1e-3)
+
+
+def test_the_share_that_is_held_out_is_drawn_once_and_travels_with_the_run(tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    part = HeldOut(50, 0.1, 2, 0.9)
+    assert int(part.chosen.sum()) == 5 and torch.equal(part.holds(torch.arange(50)), part.chosen)
+    settings = {"kdcl": {"ensemble": "general", "held_out": 0.25, "decay": 0.5}}
+    run, trained = whole_and_resumed(tmp_path, monkeypatch, "kdcl", "peers", settings)
+    assert int(run.distiller.parts["held_out"].chosen.sum()) == 4
+    assert trained.curves["train.peer1.labels"][-1] < trained.curves["train.peer1.labels"][0]
+
+
+@pytest.mark.parametrize("form", ["mean", "naive", "min-logit"])
+def test_kdcl_of_three_networks_is_literal(form):
+    views = shown(("student", "peer1", "peer2"))
+    method = made("kdcl", views, ensemble=form, networks=3, alpha=0.4)
+    ensemble = []
+    for b, y in enumerate(TARGET.tolist()):
+        rows = [own.prediction[b].detach() for own in views.values()]
+        ensemble.append({
+            "mean": [sum(values) / 3 for values in zip(*rows, strict=True)],
+            "naive": max(rows, key=lambda row: soft(row)[y]),
+            "min-logit": [min(row[k] - row[y] for row in rows) for k in range(K)],
+        }[form])  # fmt: skip
+    expected = {role: {"ensemble": 0.4 * kl(ensemble, own.prediction, 4.0)} for role, own in views.items()}
+    found = oracle.losses(method, views)
+    agree(found, expected, leaves(views))
+    assert found.student_task == 0.6
+
+
+def test_kdcls_linear_ensemble_is_for_two_networks():
+    shapes = {"prediction": (2, K)}
+    three, two = (registry.create("kdcl", {"kdcl": {"ensemble": "linear", "networks": n}}) for n in (3, 2))
+    assert "for 2 networks, not 3" in three.supports(shapes, shapes, "peers")
+    assert two.supports(shapes, shapes, "peers") is None is three.supports(shapes, shapes, "online")
 
 
 # --- FFSD ---
