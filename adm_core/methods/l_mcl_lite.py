@@ -29,9 +29,10 @@ class LayerwiseMCLLite(MCL):
 
     Verified (authors' code, winycg/L-MCL at 2c0901e): these terms. Left out: the contrast of every stage of one network
     with every stage of the others, weighted by a network that is trained by meta-gradients; the last stages alone are
-    contrasted, with weight 1 (the authors count a pair twice, with weights between 0.27 and 0.73). Ours: an auxiliary classifier has one 3×3 convolution for each stage that follows its
-    own, where the authors' repeat the network's blocks. They report the best stage of the best network at its best
-    epoch; here each network is scored as it is at the end, the first one being deployed.
+    contrasted, with weight 1 (the authors count a pair twice, with weights between 0.27 and 0.73). Ours: an auxiliary
+    classifier has one 3×3 convolution for each stage that follows its own, where the authors' repeat the network's
+    blocks. They report the best stage of the best network at its best epoch; here each network is scored as it is at
+    the end, the first one being deployed.
     """
 
     card = MethodCard(
