@@ -29,6 +29,8 @@ class Batch:
             asks for it.
         unlabelled_input: as many further pictures, whose labels nobody sees, the same for all networks; None unless the
             method asks for them.
+        peer_inputs: those of ``peer1``, ``peer2``, ..., where every network has a view of its own; empty: they get the
+            student's.
     """
 
     student_input: Tensor
@@ -40,6 +42,7 @@ class Batch:
     noising: Noising | None = None
     extra_input: Tensor | None = None
     unlabelled_input: Tensor | None = None
+    peer_inputs: tuple[Tensor, ...] = ()
 
     def chunks(self, count: int) -> Iterator[Batch]:
         """The batch in ``count`` equal parts, for gradient accumulation; itself when count is 1."""
@@ -53,8 +56,11 @@ class Batch:
             yield replace(part, teacher_input=part.student_input) if shared else part
 
     def input_of(self, role: str) -> Tensor:
-        """What a network is fed: the teacher its own input, every other the student's."""
-        return self.teacher_input if role == "teacher" else self.student_input
+        """What a network is fed: the teacher its own input, every other the student's unless peers have their own."""
+        if role == "teacher":
+            return self.teacher_input
+        own = self.peer_inputs and role != "student"
+        return self.peer_inputs[int(role.removeprefix("peer")) - 1] if own else self.student_input
 
     @property
     def levels(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from adm_core.errors import AdmError
@@ -16,6 +16,8 @@ Sampler = Literal["ddim", "multistep"]
 (arXiv:2303.01469, algorithm 1), which predicts the clean example, noises that anew to the next level, and so on."""
 HINT, ALL_STAGES, PREACTS = "hint", "all-stages", "all-stages.preact"
 """Names of groups of taps, which each network resolves as the literature does."""
+MEAN = "mean"
+"""The role in ``needs.copies`` of the network whose weights are the means of all networks' weights."""
 AUXILIARY = "auxiliary1"
 """The tap of a network's first auxiliary prediction."""
 TASK, DISTILLATION = "task", "distillation"
@@ -110,14 +112,16 @@ class Needs:
         optional: further taps, which it reads where every network has them; elsewhere features and shapes lack them.
         head: whether it applies the networks' own classifiers, where they have one.
         views: ``"own"``: each network gets its own augmentation of an example (where predictions are dense, of its
-            colours alone, as pixels must correspond); ``"shared"``: positions must correspond, so both get the same;
-            ``"any"``. Composition: shared wins over own, own over any.
+            colours alone, as pixels must correspond), and copies yet another; ``"shared"``: positions must correspond,
+            so all get the same; ``"any"``. Composition: shared wins over own, own over any.
         capabilities: what goes beyond the rule, shown as a column; see :data:`CAPABILITIES`. Those that follow from
             the attributes below are added by themselves.
         teacher: whether it looks at the teacher at all; if not, a frozen teacher's forward pass is left out.
         copies: frozen copies of networks that it keeps, name to the role of what is copied at the start; found in
             ``self.parts`` as :class:`adm_core.network_copy.NetworkCopy`, and what they show on a batch in
-            ``step.copies``. A peer's copy may follow that peer, any other the student.
+            ``step.copies``. A peer's copy may follow that peer, any other the student. The role ``mean`` is that of no
+            copy: it is the network of all networks' mean weights, by which gradients reach them all; see
+            :class:`adm_core.mean_network.MeanNetwork`.
         trained_copies: copies of networks that it trains, name to role; in ``self.parts`` as
             :class:`adm_core.network_copy.TrainedCopy`.
         starts_as_teacher: whether the student begins with the teacher's weights, which must be of its architecture.
@@ -174,9 +178,21 @@ class Needs:
         united = self.capabilities | {name for name, there in implied.items() if there}
         object.__setattr__(self, "capabilities", frozenset(united))
 
+    @property
+    def augmentations(self) -> int:
+        """Views of each example in a batch: with views of their own one for every network, and one for copies.
+
+        The first is the student's, the second the teacher's or the copies', the others the peers'.
+        """
+        return 2 + self.peers if self.views == "own" else 1
+
+    def within(self, regime: str) -> Needs:
+        """What of it counts in a regime: further networks are trained among peers alone."""
+        return self if regime == "peers" else replace(self, peers=0, capabilities=self.capabilities - {"peers"})
+
     def capabilities_in(self, regime: str) -> frozenset[str]:
-        """The capabilities that show in a regime: further networks are trained among peers alone."""
-        return self.capabilities if regime == "peers" else self.capabilities - {"peers"}
+        """The capabilities that show in a regime."""
+        return self.within(regime).capabilities
 
     def phase_at(self, progress: float) -> Phase | None:
         """The phase at a share of training in [0, 1]; None in the last one, in which everything trains."""
@@ -203,6 +219,7 @@ CAPABILITIES: Mapping[str, str] = {
     "balanced-batches": "draws batches with the same number of examples of each of their classes",
     "phases": "trains only some weights in some stretches of training",
     "teacher-pass": "looks at the frozen teacher's views of the training set before training",
+    "held-out": "trains on a part of the training images alone, and looks at its errors on the rest",
     "gradient-groups": "treats the gradients of task and distillation apart",
     "own-sampler": "is sampled by noising predicted images anew, where others are by DDIM",
     "deploys-another": "is scored, counted and saved as another module than the student it trains",

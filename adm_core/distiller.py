@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from adm_core.batch import Batch
 from adm_core.branches import Branch
+from adm_core.card import MEAN
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
 from adm_core.losses.spatial import masked_mean
+from adm_core.mean_network import MeanNetwork
 from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes, Step, View, ViewsOnDemand
 from adm_core.network_copy import NetworkCopy, TrainedCopy, start_as
 from adm_core.outcome import Outcome, collect
@@ -105,8 +107,6 @@ class Distiller(nn.Module):
         card, needs, taps = self.method.card, self.needs, self.needs.taps
         if self.regime not in card.regimes:
             raise Unsupported(f"'{card.name}' runs {' and '.join(sorted(card.regimes))}, not {self.regime}")
-        if self.regime == "peers" and needs.views == "own":
-            raise Unsupported(f"'{card.name}' gives each network its own augmentation, which only a pair can have")
         if needs.prediction not in (None, kind):
             raise Unsupported(f"'{card.name}' reads {needs.prediction}, this task predicts {kind}")
         expanded = {network.name: network.expand(taps) for network in self.networks.values()}
@@ -135,9 +135,11 @@ class Distiller(nn.Module):
             self.branches.extend(Branch(network, needs.branches.after, example) for network in cut.values())
         normalised = normalisations(self.networks["teacher"], self.showing.taps) if "teacher" in self.networks else {}
         self.facts = replace(self.facts, normalisation=normalised, roles=tuple(self.networks))
-        followed = dict(self.peers.items())
+        followed, whole = dict(self.peers.items()), [network.module for network in self.networks.values()]
         built = self.method.build(*pair, self.facts) | {
-            name: NetworkCopy(self.networks[role].module, followed.get(role, self.student))
+            name: MeanNetwork(whole)
+            if role == MEAN
+            else NetworkCopy(self.networks[role].module, followed.get(role, self.student))
             for name, role in needs.copies.items()
         }
         built |= {name: TrainedCopy(self.networks[role]) for name, role in needs.trained_copies.items()}
@@ -270,8 +272,11 @@ class Distiller(nn.Module):
 
     def _copy(self, name: str, batch: Batch, views: Mapping[str, View]) -> View:
         """What a copy shows; it stands in a teacher's place, so where views are own it sees the teacher's."""
-        network = replace(self.networks[self.needs.copies[name]], module=self.parts[name].network)  # type: ignore[arg-type]
-        return at_size_of(views["student"], self.showing.show(network, batch.teacher_input, batch, False, False)[0])
+        role, part = self.needs.copies[name], self.parts[name]
+        mean = role == MEAN
+        module, alike = (part, "student") if mean else (part.network, role)
+        network = replace(self.networks[alike], module=module)  # type: ignore[arg-type]
+        return at_size_of(views["student"], self.showing.show(network, batch.teacher_input, batch, mean, False)[0])
 
     def _trains(self, role: str) -> bool:
         return role != "teacher" or self.regime == "online"
@@ -286,7 +291,8 @@ class Distiller(nn.Module):
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the method update what it keeps between steps; the first optimiser's state follows weights that moved."""
-        for part in parts_of(self.method):
-            part.after_step()
-        for name in self.needs.copies if self.active else ():
-            self.parts[name].exchange_state(optimizer)  # type: ignore[operator]
+        for method in parts_of(self.method):
+            method.after_step()
+        for part in self.parts.values():
+            if isinstance(part, NetworkCopy):
+                part.exchange_state(optimizer)

@@ -125,8 +125,9 @@ class Step:
         generator: source of randomness on the batch's device, seeded by cell and step.
         views: what every network shows, by role: ``student``, ``teacher``, ``peer1``, ...
         extra: the same on the stronger augmentation, where ``needs.extra_view`` asks for it.
-        copies: what the copies of ``needs.copies`` show on the batch, evaluation mode, without gradients; each is run
-            when it is first asked for, on the teacher's augmentation where ``needs.views`` is ``own``.
+        copies: what the copies of ``needs.copies`` show on the batch, evaluation mode, without gradients; the
+            network of mean weights runs as those that it is the mean of. Each is run when it is first asked for, on
+            the teacher's augmentation where ``needs.views`` is ``own``.
         phase: name of the phase of ``needs.phases``; empty in the last.
         unlabelled: what every network shows on pictures without labels, where ``needs.unlabelled`` asks for it; the
             ``task_loss`` of these views cannot be read.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -66,11 +63,13 @@ class DCM(Method):
         """The auxiliary classifiers of every network, by role, in the order of the stages."""
         from torch import nn
 
+        from adm_core.classifiers import auxiliary_classifier
+
         built: dict[str, nn.Module] = {}
         for role in facts.roles:
             shapes = student if role == "student" else teacher
             stages, classes = [shapes[tap] for tap in members((ALL_STAGES,), shapes)], shapes["prediction"][1]
-            each = (_classifier(stages[place:], classes) for place in range(len(stages) - 1))
+            each = (auxiliary_classifier(stages[place:], classes) for place in range(len(stages) - 1))
             built[f"auxiliary_{role}"] = nn.ModuleList(each)
         return built
 
@@ -92,14 +91,3 @@ class DCM(Method):
         classifiers: nn.ModuleList = self.parts[f"auxiliary_{role}"]  # type: ignore[assignment]
         maps = view.maps((ALL_STAGES,))[:-1]
         return [*(c(features) for c, features in zip(classifiers, maps, strict=True)), view.prediction]
-
-
-def _classifier(stages: Sequence[tuple[int, ...]], classes: int) -> nn.Module:
-    """Of a map of the first shape [B, C, H, W], to logits, by way of the widths and sizes of the others."""
-    from torch import nn
-
-    layers: list[nn.Module] = []
-    for (_, width, height, _), (_, after, smaller, _) in pairwise(stages):
-        convolution = nn.Conv2d(width, after, 3, ceil(height / smaller), padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(stages[-1][1], classes))

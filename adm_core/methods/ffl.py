@@ -76,13 +76,14 @@ class FFL(Method):
         """The fusion of concatenated maps, to logits."""
         from torch import nn
 
+        from adm_core.classifiers import pooled_classifier, separable_block
+
         widths = [(student if role == "student" else teacher)["last"][1] for role in facts.roles]
-        whole, width = sum(widths), max(widths)
-        depthwise = nn.Conv2d(whole, whole, 3, padding=1, groups=whole, bias=False)
-        layers: list[nn.Module] = [depthwise, nn.BatchNorm2d(whole), nn.ReLU()]
-        layers += [nn.Conv2d(whole, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        classifier = nn.Linear(width, student["prediction"][1])
-        return {"fusion": nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier)}
+        block, classifier = (
+            separable_block(sum(widths), max(widths)),
+            pooled_classifier(max(widths), student["prediction"][1]),
+        )
+        return {"fusion": nn.Sequential(*block, *classifier)}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term each, ``fusion``; the fused classifier's are ``labels`` (CE) and ``ensemble``."""

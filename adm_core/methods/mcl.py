@@ -99,11 +99,15 @@ class MCL(Method):
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """Terms ``vcl``, ``icl``, ``soft_vcl`` and ``soft_icl`` of every network."""
+        return Losses.of_roles(self.contrasts(step))
+
+    def contrasts(self, step: Step) -> dict[str, dict[str, Tensor]]:
+        """The same terms, by role."""
         embedded = {
             role: losses.features.unit(self.parts[f"embedding_{role}"](view.features["penultimate"]))
             for role, view in step.views.items()
         }
-        return Losses.of_roles({role: self._terms(role, embedded, step.target) for role in embedded})
+        return {role: self._terms(role, embedded, step.target) for role in embedded}
 
     def _terms(self, role: str, embedded: dict[str, Tensor], target: Tensor) -> dict[str, Tensor]:
         s, own = self.settings, embedded[role]

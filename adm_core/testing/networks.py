@@ -160,11 +160,11 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
     if form == "denoisers" and needs.unlabelled:
         raise Unsupported("there are no pictures without labels for denoisers, whose targets are no labels")
     generator = torch.Generator().manual_seed(seed)
-    count = 2 if needs.views == "own" else 1
-    inputs = [_images(form, generator) for _ in range(count)]
+    inputs = [_images(form, generator) for _ in range(needs.augmentations)]
+    first, second, peers = inputs[0], inputs[:2][-1], tuple(inputs[2:])
     index = torch.arange(EXAMPLES) + EXAMPLES * (seed % BATCHES)
     if form == "denoisers":
-        noising = _noising(inputs[0].clamp(-1, 1), generator)
+        noising = _noising(first.clamp(-1, 1), generator)
         if "null-class" in needs.capabilities:  # the last class means none
             noising = replace(noising, label=torch.arange(EXAMPLES) % CLASSES, null_label=CLASSES - 1)
         return noisy_batch(noising, index)
@@ -173,7 +173,7 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
         if needs.per_class:
             classes = torch.randperm(CLASSES, generator=generator)[: EXAMPLES // needs.per_class]
             target = classes.repeat_interleave(needs.per_class)
-        batch = Batch(inputs[0], inputs[-1], target, index)
+        batch = Batch(first, second, target, index, peer_inputs=peers)
     else:
         blocks = (EXAMPLES, SIDES[form] // 4, SIDES[form] // 4)
         coarse = torch.randint(CLASSES, blocks, generator=generator)
@@ -181,7 +181,7 @@ def tiny_batch(seed: int = 0, needs: Needs = Needs(), form: Form = "images") -> 
         valid[VOID_EXAMPLE] = False
         # Blocks of pixels, so that at any resolution that a tap has here a position is wholly valid or wholly void.
         target, mask = (x.repeat_interleave(4, 1).repeat_interleave(4, 2) for x in (coarse, valid))
-        batch = Batch(inputs[0], inputs[-1], target, index, mask)
+        batch = Batch(first, second, target, index, mask, peer_inputs=peers)
     batch = replace(batch, extra_input=_images(form, generator)) if needs.extra_view else batch
     return replace(batch, unlabelled_input=_images(form, generator)) if needs.unlabelled else batch
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adm_core import registry
 from adm_core.batch import Batch
+from adm_core.card import MEAN
 from adm_core.distiller import Distiller, Regime
 from adm_core.method import Losses, PredictionKind, Scalar, View
 from adm_core.optimizer import backward, make_optimizers
@@ -77,7 +78,8 @@ class Setup:
         if self.regime == "offline":
             found = [d.networks["teacher"].module]
         elif self.regime == "peers":
-            found = [d.parts[name].network for name in self.method.needs.copies]  # type: ignore[misc]
+            copies = [name for name, role in self.method.needs.copies.items() if role != MEAN]
+            found = [d.parts[name].network for name in copies]  # type: ignore[misc]
         for module in found if self.form != "denoisers" else ():
             module.load_state_dict(found[0].state_dict())
             module.head.weight.mul_(SURE if module is found[0] else 1)  # type: ignore[union-attr, operator]
@@ -126,7 +128,7 @@ class Setup:
 
     def batch(self, seed: int) -> Batch:
         """A random batch with what the method asks of batches: own or stronger views, balanced classes."""
-        return tiny_batch(seed, self.method.needs, self.form)
+        return tiny_batch(seed, self.method.needs.within(self.regime), self.form)
 
     def moments(self) -> list[float]:
         """A share of training in each of the method's phases, the last one included."""

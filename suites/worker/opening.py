@@ -93,7 +93,7 @@ def open_task(
             seed=cell.seed,
             device=device,
             data_roots=[*options.data_roots, *datasets.roots_from_environment()],
-            needs=needs or Needs(),
+            needs=(needs or Needs()).within(cell.regime),
             download=options.download,
             artefacts=_shared(options.store, protocol),
             own=benchmark_of(cell, options.folders),

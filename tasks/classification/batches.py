@@ -58,7 +58,7 @@ class InMemoryBatches:
         std: per channel; divided by.
         crop_padding: pixels of padding on each side; 0 for no cropping.
         flip: whether images are mirrored at random.
-        views: 1, or 2 to give the teacher its own augmentation of the same examples.
+        views: augmentations of each example, as :attr:`adm_core.method.Needs.augmentations` has them.
         extra_view: whether batches hold a second, stronger augmentation too; loads torchvision.
         per_class: examples of each class in a batch; 0: whatever the shuffled order gives.
         drop_last: whether a last, smaller batch is left out; class-balanced batches are all full.
@@ -83,8 +83,8 @@ class InMemoryBatches:
         per_class: int = 0,
         drop_last: bool = True,
     ) -> None:
-        if views not in (1, 2):
-            raise AdmError(f"batches: views must be 1 or 2, not {views}")
+        if views < 1:
+            raise AdmError(f"batches: views must be 1 or more, not {views}")
         if crop_padding < 0:
             raise AdmError(f"batches: crop_padding must be 0 or more, not {crop_padding}")
         self.steps_per_epoch = steps_in(len(train), batch_size, drop_last or per_class > 0)
@@ -130,8 +130,9 @@ class InMemoryBatches:
             index = plan.order[part]
             rows = self._pixels.index_select(0, index)
             inputs = [self._augment(rows, plan, view, part) for view in range(self.views)]
-            extra = self._normalise(next(stronger)) if stronger else None
-            yield Batch(inputs[0], inputs[-1], self._labels.index_select(0, index), index, extra_input=extra)
+            extra, labels = self._normalise(next(stronger)) if stronger else None, self._labels.index_select(0, index)
+            peers = tuple(inputs[2:])
+            yield Batch(inputs[0], inputs[:2][-1], labels, index, extra_input=extra, peer_inputs=peers)
 
     def _stronger_of(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Tensor]:
         """The stronger views of the batches from step ``start`` on, before normalisation."""

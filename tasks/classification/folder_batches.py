@@ -39,7 +39,7 @@ class FolderBatches:
         std: per channel.
         size: side of the images that networks see.
         flip: whether images are mirrored at random.
-        views: 1, or 2 to give the teacher its own augmentation of the same examples.
+        views: augmentations of each example, as :attr:`adm_core.method.Needs.augmentations` has them.
         extra_view: whether batches hold a second, stronger augmentation too: RandAugment after the others.
         per_class: examples of each class in a batch; 0: whatever the shuffled order gives.
         drop_last: whether a last, smaller batch is left out; class-balanced batches are all full.
@@ -66,8 +66,8 @@ class FolderBatches:
         drop_last: bool = True,
         workers: int | None = None,
     ) -> None:
-        if views not in (1, 2):
-            raise AdmError(f"batches: views must be 1 or 2, not {views}")
+        if views < 1:
+            raise AdmError(f"batches: views must be 1 or more, not {views}")
         self.steps_per_epoch = steps_in(len(train), batch_size, drop_last or per_class > 0)
         self.batch_size, self.seed, self.device, self.views = batch_size, seed, torch.device(device), views
         self._count = len(train)
@@ -97,8 +97,9 @@ class FolderBatches:
         wanted = self.order(epoch)[start * self.batch_size : end].tolist()
         for made in self._loader.batches([Request(index, epoch) for index in wanted], self.batch_size):
             inputs = [self._normalise(_pixels_last(view)) for view in made.views.unbind(1)]
-            extra = inputs[self.views] if len(inputs) > self.views else None
-            yield Batch(inputs[0], inputs[self.views - 1], made.labels, made.position, extra_input=extra)
+            own, extra = inputs[: self.views], inputs[self.views] if len(inputs) > self.views else None
+            peers = tuple(own[2:])
+            yield Batch(own[0], own[:2][-1], made.labels, made.position, extra_input=extra, peer_inputs=peers)
 
 
 def folder_evaluation_batches(

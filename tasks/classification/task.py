@@ -223,7 +223,7 @@ class ClassificationTask(Task):
 
     def _make_loader(self, train: Any, batch_size: int, seed: int, needs: Needs) -> InMemoryBatches | FolderBatches:
         given: dict[str, Any] = {
-            "mean": self.spec["mean"], "std": self.spec["std"], "views": 2 if needs.views == "own" else 1,
+            "mean": self.spec["mean"], "std": self.spec["std"], "views": needs.augmentations,
             "extra_view": needs.extra_view is not None, "per_class": needs.per_class, "flip": self.settings.flip,
         }  # fmt: skip
         if not self.spec["in_memory"]:

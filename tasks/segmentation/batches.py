@@ -31,7 +31,7 @@ class TrainingBatches:
         batch_size: examples per batch.
         seed: order and augmentation follow from it and the epoch.
         device: where the batches go.
-        views: 1, or 2 to give the teacher its own colours.
+        views: of each crop, as :attr:`adm_core.method.Needs.augmentations` has them; they differ in colour alone.
         workers: processes that make examples. None: none on a CPU, where each core trains a cell of its own; on a GPU
             one per core, at most 8.
 
@@ -74,8 +74,8 @@ class TrainingBatches:
             labels = made.labels
             valid = labels != VOID
             # one and the same tensor where the views are: the loop then feeds both networks from it
-            second = inputs[-1] if len(inputs) > 1 else inputs[0]
-            yield Batch(inputs[0], second, labels.long() * valid, made.position, valid)
+            peers = tuple(inputs[2:])
+            yield Batch(inputs[0], inputs[:2][-1], labels.long() * valid, made.position, valid, peer_inputs=peers)
 
 
 class Scored(NamedTuple):

@@ -31,13 +31,13 @@ class TrainingExamples(Dataset[Example | str]):
     """Augmented examples of a set; a bad one becomes its error's text, which crosses process borders unharmed.
 
     Augmentation is MMSegmentation's ``RandomResize``, ``RandomCrop``, ``RandomFlip`` and ``PhotoMetricDistortion``,
-    as far as the settings ask for them. With two views, both come from one crop and differ in colour alone.
+    as far as the settings ask for them. With several views, all come from one crop and differ in colour alone.
 
     Args:
         train: the training images.
         settings: of the protocol.
         seed: each example's augmentation follows from it, the epoch and the example's position.
-        views: 1 or 2.
+        views: 1 or more.
     """
 
     def __init__(self, train: SegmentationSet, settings: DataSettings, seed: int, views: int) -> None:

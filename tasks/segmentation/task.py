@@ -65,7 +65,7 @@ class SegmentationTask(Task):
             self.settings, lambda split: datasets.load(name, split, *given), self.benchmark, self.classes
         )
         self.train, self.validation, self.test = opened
-        views, batch_size = 2 if context.needs.views == "own" else 1, protocol.recipe.batch_size
+        views, batch_size = context.needs.augmentations, protocol.recipe.batch_size
         self.loader = TrainingBatches(self.train, self.settings, batch_size, context.seed, self.device, views)
         self.unlabelled: TrainingBatches | None = None
         if shift is not None:

@@ -130,6 +130,20 @@ def test_a_second_view_is_the_same_examples_augmented_apart():
     assert distance.min(dim=1).values.max() < 1e-5
 
 
+def test_further_views_are_the_peers_and_leave_the_others_as_they_are():
+    two, four = (next(make(noise(64), batch_size=64, views=views).batches(0)) for views in (2, 4))
+    assert torch.equal(two.student_input, four.student_input) and torch.equal(two.teacher_input, four.teacher_input)
+    assert two.peer_inputs == () and len(four.peer_inputs) == 2
+    every = [four.student_input, four.teacher_input, *four.peer_inputs]
+    pairs = [(a == b).flatten(1).all(dim=1).sum() for n, a in enumerate(every) for b in every[:n]]
+    assert max(pairs) < 5
+    given = {role: four.input_of(role) for role in ("student", "teacher", "peer1", "peer2")}
+    assert all(a is b for a, b in zip(given.values(), every, strict=True))
+    assert two.input_of("peer1") is two.student_input
+    halves = list(four.chunks(2))
+    assert torch.equal(torch.cat([half.peer_inputs[1] for half in halves]), four.peer_inputs[1])
+
+
 def test_evaluation_is_in_order_unaugmented_and_complete():
     images = noise(30)
     found = list(evaluation_batches(images, 8, "cpu", MEAN, STD))
@@ -145,7 +159,7 @@ def test_evaluation_is_in_order_unaugmented_and_complete():
     [
         ({"batch_size": 31}, "batch_size 31 is larger than the 30 training images"),
         ({"batch_size": 0}, "batch_size must be 1 or more, not 0"),
-        ({"views": 3}, "views must be 1 or 2, not 3"),
+        ({"views": 0}, "views must be 1 or more, not 0"),
         ({"crop_padding": -1}, "crop_padding must be 0 or more, not -1"),
         ({"std": (0.2, 0.0, 0.2)}, "3 positive deviations"),
         ({"mean": (0.5,)}, "needs 3 means"),

@@ -21,7 +21,7 @@ ADM = [{"form": form, "width": width, "stop_gradient": True} for form, width in 
 ADM += [{"form": "M", "width": width, "stop_gradient": False} for width in ("auto", "projector")]
 ADAPT = [("clda", {"confidence": 0.0}), ("pets", {}), ("kd+pets", {})]
 """What learns from pictures without labels by a setting, and what lets the tiny teachers be sure enough for it."""
-KDCL = [{"ensemble": e} for e in ("naive", "linear", "min-logit")]
+KDCL = [{"ensemble": e} for e in ("naive", "linear", "min-logit", "general")]
 
 
 OF_PARTS = {"a step on a GPU stays there and waits for nothing"}
@@ -102,10 +102,9 @@ def test_every_form_and_width_of_adm_honours_the_contract(settings):
 
 @pytest.mark.parametrize("settings", KDCL, ids=lambda s: s["ensemble"])
 def test_every_ensemble_of_kdcl_honours_the_contract(settings):
-    tried = [
-        broken(setup) for setup in setups("kdcl", {"kdcl": settings}, [("online", "images"), ("online", "pixels")])
-    ]
-    assert tried == [{}, {}]
+    places = [("online", "images"), ("online", "pixels"), ("peers", "images")]
+    tried = [broken(setup) for setup in setups("kdcl", {"kdcl": settings}, places)]
+    assert tried == [{}] * (2 if settings["ensemble"] == "general" else 3)
 
 
 @pytest.mark.parametrize(("spec", "settings"), ADAPT, ids=lambda value: str(value))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchdistill.losses.mid_level import DISTLoss, KDLoss
 
-from adm_core.losses import logits, partitions
+from adm_core.losses import ensembles, logits, partitions
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_dist_of_dense_predictions_correlates_over_pixels():
 
 def test_kdcl_naive_takes_the_better_members_logits(batch):
     s, t, y = batch
-    target = logits.ensemble_target(s, t, y, "naive")
+    target = ensembles.ensemble_target([s, t], y, "naive")
     for i in range(len(s)):
         ce_s, ce_t = (-math.log(softmax(x[i].tolist(), 1)[y[i]]) for x in (s, t))
         assert torch.equal(target[i], s[i] if ce_s < ce_t else t[i])
@@ -101,18 +101,18 @@ def test_kdcl_naive_takes_the_better_members_logits(batch):
 
 def test_kdcl_min_logit_and_mean_are_literal(batch):
     s, t, y = batch
-    low = logits.ensemble_target(s, t, y, "min-logit")
+    low = ensembles.ensemble_target([s, t], y, "min-logit")
     for i in range(len(s)):
         for c in range(5):
             expected = min(float(s[i, c] - s[i, y[i]]), float(t[i, c] - t[i, y[i]]))
             assert float(low[i, c]) == pytest.approx(expected)
-    assert torch.equal(logits.ensemble_target(s, t, y, "mean"), (s + t) / 2)
+    assert torch.equal(ensembles.ensemble_target([s, t], y, "mean"), (s + t) / 2)
 
 
 def test_kdcl_linear_finds_the_best_convex_combination(batch):
     s, t, y = batch
     grid = [float(torch.nn.functional.cross_entropy(a * s + (1 - a) * t, y)) for a in torch.linspace(0, 1, 1001)]
-    found = float(torch.nn.functional.cross_entropy(logits.ensemble_target(s, t, y, "linear"), y))
+    found = float(torch.nn.functional.cross_entropy(ensembles.ensemble_target([s, t], y, "linear"), y))
     assert found <= min(grid) + 1e-5
 
 
@@ -120,4 +120,4 @@ def test_ensemble_targets_are_constants(batch):
     s, t, y = batch
     s = s.clone().requires_grad_()
     for form in ("naive", "linear", "min-logit", "mean"):
-        assert not logits.ensemble_target(s, t, y, form).requires_grad
+        assert not ensembles.ensemble_target([s, t], y, form).requires_grad

@@ -1,6 +1,7 @@
 """Methods that choose pixels (RDD, BSD, KDCL on dense predictions) against slow literal loops."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 
 from adm_core import registry
 from adm_core.align import resize_map
-from adm_core.losses import difficulty, logits
+from adm_core.losses import difficulty, ensembles
 from adm_core.method import View
 from adm_core.testing.checks import check_method
 from adm_core.testing.setup import Setup
@@ -45,9 +46,10 @@ def view(prediction, target, **features):
 
 
 def losses(name, student, teacher, target, mask, progress=0.5, **settings):
-    step = make_step(target, progress, torch.Generator(), mask)
+    views = {"student": view(student, target), "teacher": view(teacher, target)}
+    step = replace(make_step(target, progress, torch.Generator(), mask), views=views)
     method = registry.create(name, {name: settings})
-    return method.losses(view(student, target), view(teacher, target), step)
+    return method.losses(*views.values(), step)
 
 
 def softmax(values):
@@ -221,7 +223,7 @@ def best_share(student, teacher, target, mask):
 def test_kdcl_ensembles_of_pixels_are_literal(pair, form):
     student, teacher, target, mask = pair
     share = best_share(student, teacher, target, mask)
-    found = logits.ensemble_target(student, teacher, target, form, mask)
+    found = ensembles.ensemble_target([student, teacher], target, form, mask)
     for place in places(mask):
         b, i, j = place
         y, s, t = int(target[place]), student[b, :, i, j].tolist(), teacher[b, :, i, j].tolist()
@@ -238,7 +240,7 @@ def test_kdcl_ensembles_of_pixels_are_literal(pair, form):
 @pytest.mark.parametrize("form", ["mean", "naive", "min-logit", "linear"])
 def test_kdcl_on_pixels_is_the_mean_over_valid_ones(pair, form):
     student, teacher, target, mask = pair
-    ensemble = logits.ensemble_target(student, teacher, target, form, mask)
+    ensemble = ensembles.ensemble_target([student, teacher], target, form, mask)
     ours = losses("kdcl", student, teacher, target, mask, ensemble=form, temperature=2.0, alpha=0.3)
     for role, own in (("student", student), ("teacher", teacher)):
         each = [4 * kl(at(ensemble / 2, place), at(own / 2, place)) for place in places(mask)]

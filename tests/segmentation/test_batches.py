@@ -93,6 +93,9 @@ def test_views_of_their_own_differ_in_colour_and_never_in_place():
     assert not torch.equal(batch.student_input, batch.teacher_input)
     assert torch.equal(batch.target, shared.target) and torch.equal(batch.student_input, shared.student_input)
     without = DataSettings(crop=(16, 16), flip=True)
+    several = first(TrainingBatches(scenes(), settings, 4, 0, CPU, views=3).batches(0))
+    assert torch.equal(several.teacher_input, batch.teacher_input) and len(several.peer_inputs) == 1
+    assert not torch.equal(several.peer_inputs[0], batch.teacher_input)
     batch = first(TrainingBatches(scenes(), without, 4, 0, CPU, views=2).batches(0))
     assert torch.equal(batch.student_input, batch.teacher_input)
 
