@@ -124,8 +124,7 @@ class Block(_Frozen):
         methods: the rows.
         seeds: of the trainings.
         teacher_seed: offline: the seed of the teacher's own training.
-        teacher_protocol: offline: the protocol of the teacher's own training, e.g. a longer one, with the same data as
-            ``protocol``, which it is by default.
+        teacher_protocol: offline: that of the teacher's training, with the data of ``protocol``, which it is by default.
     """
 
     title: Text
@@ -159,11 +158,10 @@ class Block(_Frozen):
     def _controls_are_rows(self) -> Self:
         labels = [entry.shown for entry in self.methods]
         for entry in self.methods:
-            for control in entry.controls:
-                if control == entry.shown or entry.controls.count(control) > 1:
-                    raise ValueError(f"'{entry.shown}': its controls are other rows, each named once, not '{control}'")
-                if control not in labels:
-                    raise ValueError(str(unknown(f"control of '{entry.shown}', a row of this block,", control, labels)))
+            for control in set(entry.controls).difference(labels):
+                raise ValueError(str(unknown(f"control of '{entry.shown}', a row of this block,", control, labels)))
+            if entry.shown in entry.controls or len(set(entry.controls)) < len(entry.controls):
+                raise ValueError(f"'{entry.shown}': its controls are other rows, each named once")
         return self
 
     @model_validator(mode="after")

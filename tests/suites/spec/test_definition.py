@@ -85,7 +85,7 @@ def test_the_good_suite_is_planned(tmp_path, monkeypatch):
             "{method: kd, controls: [nome]}]",
             "unknown control of 'kd', a row of this block, 'nome'; did you mean none",
         ),
-        ("kd]", "{method: kd, controls: [kd]}]", "'kd': its controls are other rows, each named once, not 'kd'"),
+        ("kd]", "{method: kd, controls: [kd]}]", "'kd': its controls are other rows, each named once"),
         ("mine\n", "mine\n7: x\n", "line 2, column 1: key '7' = 7: keys should be strings"),
         ("title: mine", "title: see /home/ann/x", "key 'title' = 'see /home/ann/x': an absolute path"),
     ],
