@@ -124,7 +124,7 @@ class Block(_Frozen):
         methods: the rows.
         seeds: of the trainings.
         teacher_seed: offline: the seed of the teacher's own training.
-        teacher_protocol: offline: that of the teacher's training, with the data of ``protocol``, which it is by default.
+        teacher_protocol: offline: that of the teacher's training, on the data of ``protocol``, which it is by default.
     """
 
     title: Text
