@@ -26,7 +26,7 @@ from results import report  # noqa: E402
 from results.analysis.blocks import Block, Line  # noqa: E402
 from results.analysis.ranking import best_lines, ranked  # noqa: E402
 from results.analysis.statistics import Summary, summarize  # noqa: E402
-from results.table import signed  # noqa: E402
+from results.table import Row, signed  # noqa: E402
 from results.tables.controls import CONTROLS  # noqa: E402
 
 PICTURES = HERE / "pictures"
@@ -50,6 +50,8 @@ SHOWN = (
 """Cells of ``diffusion-quick``, seed 0, and which of the two networks in a cell's grid is shown."""
 CONTROLLED = ("adm-on-dml",)
 """Suites whose rows are drawn against their controls, in docs/adm.md."""
+_NETWORKS = (("difference", "student"), ("teacher_difference", "teacher"))
+"""Column of the table of controls, and whose scores it compares."""
 NOISES = 15
 """How many of a grid's sixty-four noises are shown."""
 _WIDTH, _LEFT, _BETWEEN, _RIGHT = 1080, 120, 172, 56
@@ -209,30 +211,30 @@ def controls(theme: Theme, suite: str) -> bytes:
     """A PNG of the first table of controls of a suite: differences of students, beside them those of teachers."""
     table = CONTROLS.tables(report.load(LEADERBOARDS / suite, suite).blocks)[0]
     place = {column.key: number for number, column in enumerate(table.columns)}
-    panels = [
-        (key, name) for key, name in (("difference", "student"), ("teacher_difference", "teacher")) if key in place
-    ]
-    names, side, between, row = 372, 230, 84, 22
-    width, height = names + len(panels) * (side + between), 44 + row * len(table.rows) + 40
+    panels = [(place[key], name) for key, name in _NETWORKS if key in place]
+    shown = [[_numbers(row, column) for row in table.rows] for column, _ in panels]
+    reach = 1.05 * max(abs(end) for each in shown for row in each for end in row)
+    names, side, between, row, top, foot = 372, 230, 84, 22, 44, 56
+    width, tall = names + len(panels) * (side + between), row * len(table.rows)
+    height = top + tall + foot
     figure = Figure(figsize=(width * PX / 72, height * PX / 72), dpi=DPI)
     FigureCanvasAgg(figure)
     methods = [table.text(each, place["label"]) for each in table.rows]
     for number, each in enumerate(table.rows):
-        y = 1 - (44 + row * (number + 0.5)) / height
+        y = 1 - (top + row * (number + 0.5)) / height
         if number == 0 or methods[number] != methods[number - 1]:
-            figure.text(16 / width, y, methods[number], va="center", weight="bold", color=theme.adm)
+            figure.text(16 / width, y, methods[number], va="center", weight="bold")
         figure.text(126 / width, y, f"− {table.text(each, place['control'])}", va="center")
-    for number, (key, name) in enumerate(panels):
+    for number, ((_, name), differences) in enumerate(zip(panels, shown, strict=True)):
         left = names + number * (side + between)
-        figure.text(
-            left / width, 1 - 12 / height, f"{name}: {table.columns[place[key]].title}", weight="bold", va="top"
-        )
-        axes = figure.add_axes((left / width, 40 / height, side / width, row * len(table.rows) / height))
+        title = f"{name}, {table.columns[place['difference']].title}"
+        figure.text(left / width, 1 - 12 / height, title, weight="bold", va="top")
+        axes = figure.add_axes((left / width, foot / height, side / width, tall / height))
         axes.axvline(0, color=theme.muted, linewidth=0.9)
+        axes.set_xlim(-reach, reach)
         axes.set_ylim(len(table.rows) - 0.5, -0.5)
         axes.set_yticks([])
-        for y, each in enumerate(table.rows):
-            mean, low, high = (float(value) for value in each.entries[place[key]].values if value is not None)
+        for y, (mean, low, high) in enumerate(differences):
             color = theme.plain if low <= 0 <= high else theme.adm
             axes.hlines(y, low, high, color=color, alpha=0.35, linewidth=5)
             axes.plot(mean, y, marker="D", markersize=5, color=color, markeredgecolor=theme.paper, markeredgewidth=0.8)
@@ -241,6 +243,11 @@ def controls(theme: Theme, suite: str) -> bytes:
     about = "Diamond: mean difference, row minus control, by seed. Bar: its 95 % interval. Orange: it excludes zero."
     figure.text(16 / width, 12 / height, about, size=8, color=theme.muted, va="bottom")
     return png(figure)
+
+
+def _numbers(row: Row, column: int) -> list[float]:
+    """A difference and the ends of its interval."""
+    return [float(value) for value in row.entries[column].values if value is not None]
 
 
 if __name__ == "__main__":

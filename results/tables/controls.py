@@ -48,10 +48,10 @@ def _note(tested: Sequence[Tested]) -> str:
     told = (
         "Row minus control by seed, each with its own 95 % interval; p by Holm over the column, the noise pooled over"
     )
-    noisy = next((each.noisy for each in tested if each.noisy), None)
-    if noisy is None:
+    noisy = [f"of {each.network}s that of '{each.noisy.label}'" for each in tested if each.noisy]
+    if not noisy:
         return f"{told} the table's rows."
-    return f"{told} the table's rows where it is even (that of '{noisy.label}' is not: there each pair has its own)."
+    return f"{told} the table's rows where it is even ({' and '.join(noisy)} is not: there each pair has its own)."
 
 
 def _named(block: Block) -> list[tuple[Line, Line]]:

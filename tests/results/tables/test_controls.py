@@ -80,7 +80,7 @@ def test_where_noise_is_grossly_uneven_each_pair_has_its_own() -> None:
         assert (value(table, row, "difference", 1), value(table, row, "difference", 2)) == pytest.approx(
             (interval.low, interval.high), rel=1e-6
         )
-    assert "'none' is not" in table.notes[0]
+    assert "of students that of 'none' is not" in table.notes[0]
 
 
 def test_co_trained_teachers_are_held_against_their_controls_teachers() -> None:
