@@ -1,4 +1,4 @@
-"""Mirrors running cells to an experiment tracker, out of the store's files: workers and runner do nothing for it."""
+"""Mirrors running cells to an experiment tracker, out of the curves that workers write in any case."""
 
 from __future__ import annotations
 
