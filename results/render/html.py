@@ -96,7 +96,7 @@ def render(
     Raises:
         RecordError: such a file cannot be read, or is no PNG.
     """
-    top = [(one.kind, one.tables) for one in made if one.kind.place == "top"]
+    top = [(one.kind, one.tables) for one in made if one.kind.place == "top" and one.tables]
     others = [one for one in made if one.kind.place not in ("top", None)]
     with plots.drawing():
         sections = [

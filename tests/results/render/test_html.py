@@ -197,6 +197,12 @@ def test_the_curves_are_those_that_the_records_hold(page: str) -> None:
     assert titles.count("ADM: mean similarity") == 3 and "ADM: entropy of divergence weights" not in titles
 
 
+def test_a_kind_without_tables_has_no_heading_in_the_page(page: str) -> None:
+    manifest, records = one_block({"none": (70.0, 71.0), "kd": (72.0, 73.0)})
+    single = report.page(Results(manifest, collect(manifest, records), ()))
+    assert ">Summary</" in page and "Summary" not in single
+
+
 def test_blocks_without_scores_or_curves_still_make_a_page() -> None:
     for students in ({"none": (None, None)}, {"none": (70.0,)}, {"none": (70.0, 70.0), "kd": (70.0, 70.0)}):
         manifest, records = one_block(students)
