@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
+
+from adm_core.errors import AdmError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +75,62 @@ class Batch:
             raise ValueError("a batch whose inputs are not noisy has no timesteps")
         noising = replace(self.noising, timestep=timestep)
         return noisy_batch(noising, self.index)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which micro-batches of a step are one process's.
+
+    Attributes:
+        rank: of the process, from 0.
+        count: of all processes.
+        parts: micro-batches in a step, a multiple of ``count``.
+    """
+
+    rank: int = 0
+    count: int = 1
+    parts: int = 1
+
+    @property
+    def own(self) -> range:
+        """The numbers of its micro-batches."""
+        each = self.parts // self.count
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def of(self, batch: Batch) -> Batch:
+        """Its examples of a whole batch.
+
+        Raises:
+            AdmError: the batch does not fall into equal parts.
+        """
+        if self.count == 1:
+            return batch
+        self._check(len(batch.index))
+        return list(batch.chunks(self.count))[self.rank]
+
+    def cut(self, wanted: Sequence[Any], batch_size: int) -> tuple[Sequence[Any], int]:
+        """Its examples of those of whole batches, one after the other; and how many it has of a batch.
+
+        Raises:
+            AdmError: a batch does not fall into equal parts.
+        """
+        if self.count == 1:
+            return wanted, batch_size
+        self._check(batch_size)
+        each = batch_size // self.count
+        starts = range(self.rank * each, len(wanted), batch_size)
+        return [example for start in starts for example in wanted[start : start + each]], each
+
+    def _check(self, examples: int) -> None:
+        if examples % self.parts:
+            raise AdmError(
+                f"a batch of {examples} examples does not fall into {self.parts} equal micro-batches that {self.count} "
+                "processes could share; train the cell by one"
+            )
+
+
+WHOLE = Share()
+"""Of one process that trains a cell alone."""
 
 
 def noisy_batch(noising: Noising, index: Tensor) -> Batch:

@@ -18,6 +18,10 @@ class Stopped(AdmError):
     """Training ended early because it was asked to; a checkpoint is there to go on from."""
 
 
+class Parted(AdmError):
+    """Another process that trains the same cell has ended; what went wrong there is not known here."""
+
+
 class Unsupported(AdmError):
     """A method cannot run on this pair or task; the message is the reason shown in plans and tables."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from adm_core.batch import Batch
+    from adm_core.batch import Batch, Share
     from adm_core.benchmark_definition import BenchmarkDefinition
     from adm_core.condition import Condition
     from adm_core.insight import ObjectExamples
@@ -159,6 +159,10 @@ class Task(ABC):
     @abstractmethod
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (from 0) from step ``start`` on; a pure function of seed, epoch and step."""
+
+    def shares(self, epoch: int, start: int, share: Share) -> Iterator[Batch]:
+        """What one of several processes takes of these batches; a task that decodes files leaves the rest undecoded."""
+        return map(share.of, self.batches(epoch, start))
 
     @abstractmethod
     def facts(self) -> Facts:

@@ -30,21 +30,21 @@ from adm_core.optimizer import backward, make_optimizers, update
 from adm_core.outcome import Outcome
 from adm_core.pace import Pace
 from adm_core.progress import Progress, Trained
+from adm_core.ranks import Ranks
 from adm_core.recipe import Recipe
-from adm_core.seeds import derive, sow
+from adm_core.seeds import StepGenerator, derive, sow
 from adm_core.show import Shown
 from adm_core.taps import Network
 from adm_core.task import Task
 
 CHECK_EVERY = 100
 """Steps between two looks at whether the losses are finite; each is one device synchronisation."""
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Precisions below fp32, in which networks run under autocast."""
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, recipe: Recipe) -> torch.autocast:
     """The precision in which a recipe's networks run, as a context."""
-    low = AUTOCAST.get(recipe.precision)
+    low = _AUTOCAST.get(recipe.precision)
     return torch.autocast(device.type, dtype=low, enabled=low is not None)
 
 
@@ -65,6 +65,7 @@ class Trainer:
         report: called after each epoch with ``epoch``, ``epochs``, ``score``, ``loss``, ``seconds``, ``curves``.
         asked_to_stop: looked at after each step; once it is true, a checkpoint is kept and :class:`Stopped` raised.
         code: part to SHA-256 of its source; the checkpoint holds it, and one of other code is not gone on from.
+        ranks: the processes that train it, each with a trainer like this; all go on from the checkpoint.
 
     Attributes:
         remark: why training started over although there was a checkpoint; None where it did not.
@@ -85,8 +86,11 @@ class Trainer:
         report: Callable[[dict[str, Any]], None] = lambda _: None,
         asked_to_stop: Callable[[], bool] = lambda: False,
         code: Mapping[str, str] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.distiller, self.task, self.recipe, self.seed = distiller, task, recipe, seed
+        self.ranks, self._asked = ranks or Ranks(), False
+        self.share = self.ranks.share(recipe.accumulate)
         self.file, self.pace, self.report = checkpoint_file, Pace(checkpoint_seconds), report
         self.asked_to_stop, self.code = asked_to_stop, dict(code or {})
         self.remark: str | None = None
@@ -100,7 +104,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
         self.optimizers = make_optimizers(distiller, recipe)
         self.peaks = [float(group["lr"]) for group in self._groups()]
-        self.generator, self.meter = torch.Generator(self.device), Meter(self.device)
+        self.ranks.check(self.optimizers)
+        self.generator, self.meter = StepGenerator(self.device), Meter(self.device)
         averaged = {role: n for role, n in distiller.networks.items() if recipe.ema and role in distiller.trained}
         self.averages = {role: MovingAverage(n.module, recipe.ema or 0.0) for role, n in averaged.items()}
         self.best_state: dict[str, Any] | None = None
@@ -130,7 +135,7 @@ class Trainer:
         """One optimiser step on a batch of this step's number; the distiller must be in training mode.
 
         Args:
-            batch: the whole of it.
+            batch: the whole of it, or this process's share.
             shown: what the frozen teacher shows on each of its micro-batches; none: it is run here.
         """
         if self.recipe.compile and not shown:
@@ -140,18 +145,23 @@ class Trainer:
         factor = self.recipe.schedule.factor(step / self.task.steps_per_epoch, self.recipe.epochs)
         for group, peak in zip(self._groups(), self.peaks, strict=True):
             group["lr"] = peak * factor
-        self.generator.manual_seed(derive(self.seed, "method", step))
+        seed, whole, outcomes = derive(self.seed, "method", step), self.ranks.whole(batch.mask), list[Outcome]()
         self.distiller.enter_phase(done)
-        for part, chunk in enumerate(batch.chunks(self.recipe.accumulate)):
-            with share_of(chunk.mask, batch.mask, self.recipe.accumulate), autocast(self.device, self.recipe):
-                outcome: Outcome = self.distiller(chunk, done, self.generator, part, *shown[part : part + 1])
-            backward(outcome, self.optimizers[0], self.recipe.accumulate, self.scaler)
+        with self.ranks.in_order(self.distiller):
+            for part, chunk in zip(self.share.own, batch.chunks(len(self.share.own)), strict=False):
+                self.generator.begin(seed, part)
+                with share_of(chunk.mask, whole, self.recipe.accumulate), autocast(self.device, self.recipe):
+                    outcomes.append(self.distiller(chunk, done, self.generator, part, *shown[part : part + 1]))
+                backward(outcomes[-1], self.optimizers[0], self.recipe.accumulate, self.scaler)
+        made, self._asked = self.ranks.unite(outcomes, self.optimizers, self.file is not None and self.asked_to_stop())
+        for outcome in made:
             self.progress.add(outcome)
         update(self.optimizers, self.distiller.trained.values(), self.recipe.clip_norm, self.scaler)
-        sow(self.device, self.generator.initial_seed(), "after step")
+        sow(self.device, seed, "after step")
         self.distiller.after_step(self.optimizers[0])
         for average in self.averages.values():
             average.update()
+        self.ranks.check_alike(self.distiller, self.distiller.method.card.name)
         self.progress.step += 1
 
     def trained(self) -> Trained:
@@ -188,18 +198,17 @@ class Trainer:
     def _train_epoch(self, epoch: int, start: int) -> None:
         self.distiller.train()
         self.meter.begin()
-        for batch in self.task.batches(epoch, start):
+        for batch in self.task.shares(epoch, start, self.share):
             self.step(batch)
             self.meter.step()
-            stop = self.file is not None and self.asked_to_stop()
-            due = stop or self.is_due()
+            due = self._asked or self.is_due()
             if due or self.progress.step % CHECK_EVERY == 0:
                 self.check()
             if due:
                 self.progress.took(self.meter.end())
                 self.save()
                 self.meter.begin()
-            if stop:
+            if self._asked:
                 raise Stopped(f"stopped in epoch {epoch + 1} of {self.recipe.epochs}, with a checkpoint")
         self.check()
         self.progress.took(self.meter.end())
@@ -213,8 +222,8 @@ class Trainer:
         self.progress.check_finite(self.task.steps_per_epoch, self.recipe.epochs)
 
     def is_due(self) -> bool:
-        """Whether it is time for a checkpoint."""
-        return self.file is not None and self.pace.is_due()
+        """Whether it is time for a checkpoint, which the first of several processes keeps."""
+        return self.file is not None and self.ranks.is_first and self.pace.is_due()
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -253,7 +262,7 @@ class Trainer:
 
     def save(self) -> None:
         """Keep a checkpoint, where there is a place for one."""
-        if self.file is None:
+        if self.file is None or not self.ranks.is_first:
             return
         with self.pace.keeping():
             checkpoint.save(self.file, self.progress.state() | {

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adm_core.batch import Batch
+from adm_core.batch import WHOLE, Batch, Share
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
 from tasks.classification.balanced import BalancedOrder
@@ -117,11 +117,16 @@ class InMemoryBatches:
         moved = (part.to(self.device) for part in (order, top, left, torch.stack(mirrored)))
         return EpochPlan(*moved)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """The epoch's batches from step ``start`` on; each step's is the same wherever the reading starts.
 
         Inputs are float32 [B, 3, H, W], normalised, in channels-last memory. With one view both inputs are
         one tensor.
+
+        Args:
+            epoch: counted from 0.
+            start: first step.
+            share: which examples of each batch are wanted.
         """
         plan = self.plan(epoch)
         stronger = self._stronger_of(plan, epoch, start) if self._stronger else None
@@ -132,7 +137,7 @@ class InMemoryBatches:
             inputs = [self._augment(rows, plan, view, part) for view in range(self.views)]
             extra, labels = self._normalise(next(stronger)) if stronger else None, self._labels.index_select(0, index)
             peers = tuple(inputs[2:])
-            yield Batch(inputs[0], inputs[:2][-1], labels, index, extra_input=extra, peer_inputs=peers)
+            yield share.of(Batch(inputs[0], inputs[:2][-1], labels, index, extra_input=extra, peer_inputs=peers))
 
     def _stronger_of(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Tensor]:
         """The stronger views of the batches from step ``start`` on, before normalisation."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from adm_core.batch import Batch
+from adm_core.batch import WHOLE, Batch, Share
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
 from tasks.classification.batches import Normalisation, balanced_order, steps_in
@@ -87,15 +87,20 @@ class FolderBatches:
         generator = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
         return torch.randperm(self._count, generator=generator)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """The epoch's batches from step ``start`` on, as in ``InMemoryBatches``; skipped images stay unread.
+
+        Args:
+            epoch: counted from 0.
+            start: first step.
+            share: which examples of each batch are wanted; the others stay unread too.
 
         Raises:
             AdmError: an image is damaged; names its file.
         """
         end = self.steps_per_epoch * self.batch_size
-        wanted = self.order(epoch)[start * self.batch_size : end].tolist()
-        for made in self._loader.batches([Request(index, epoch) for index in wanted], self.batch_size):
+        wanted, size = share.cut(self.order(epoch)[start * self.batch_size : end].tolist(), self.batch_size)
+        for made in self._loader.batches([Request(index, epoch) for index in wanted], size):
             inputs = [self._normalise(_pixels_last(view)) for view in made.views.unbind(1)]
             own, extra = inputs[: self.views], inputs[self.views] if len(inputs) > self.views else None
             peers = tuple(own[2:])

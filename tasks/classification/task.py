@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adm_core import checkpoint
-from adm_core.batch import Batch
+from adm_core.batch import WHOLE, Batch, Share
 from adm_core.condition import Condition, LabelNoise, Shift
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
@@ -67,10 +67,8 @@ class ClassificationTask(Task):
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])
-        opened = open_splits(
-            self.settings, lambda split: _load(context, self.spec, split), self.benchmark, self.classes
-        )
-        self.train, self.validation, self.test = opened
+        given = (lambda split: _load(context, self.spec, split)), self.benchmark, self.classes
+        self.train, self.validation, self.test = open_splits(self.settings, *given)
         self.noisy: Noisy[Any] | None = None
         self.unlabelled: InMemoryBatches | FolderBatches | None = None
         if condition.noise:
@@ -78,9 +76,8 @@ class ClassificationTask(Task):
         self.loader = self._make_loader(self.train, protocol.recipe.batch_size, context.seed, context.needs)
         if condition.shift:
             self._shift(condition.shift, context)
-        self.steps_per_epoch = self.loader.steps_per_epoch
+        self.steps_per_epoch, self.batch_size = self.loader.steps_per_epoch, protocol.recipe.batch_size
         self.steps = protocol.recipe.epochs * self.steps_per_epoch
-        self.batch_size = protocol.recipe.batch_size
         self.has_validation = self.validation is not None
         self.known = KnownScores(context, self.data_digest)
 
@@ -130,8 +127,12 @@ class ClassificationTask(Task):
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0) from step ``start`` on."""
-        labelled = self.loader.batches(epoch, start)
-        return with_unlabelled(labelled, self.unlabelled.batches(epoch, start)) if self.unlabelled else labelled
+        return self.shares(epoch, start, WHOLE)
+
+    def shares(self, epoch: int, start: int, share: Share) -> Iterator[Batch]:
+        """What one of several processes takes of them; files of the rest stay unread."""
+        labelled = self.loader.batches(epoch, start, share)
+        return with_unlabelled(labelled, self.unlabelled.batches(epoch, start, share)) if self.unlabelled else labelled
 
     def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of logits [B, K] against labels [B], per example [B]."""

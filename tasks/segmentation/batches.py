@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adm_core.batch import Batch
+from adm_core.batch import WHOLE, Batch, Share
 from adm_core.errors import AdmError
 from adm_core.seeds import derive
 from tasks.datasets.loading import ExampleLoader, Request
@@ -58,18 +58,24 @@ class TrainingBatches:
             workers = 0
         self._loader = ExampleLoader(TrainingExamples(train, settings, seed, views), device, workers)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """The epoch's batches (counted from 0) from step ``start`` on; skipped images stay unread.
 
         Inputs are float32 [B, 3, h, w] RGB in 0..255, channels last; targets int64 [B, h, w], 0 where void.
+
+        Args:
+            epoch: counted from 0.
+            start: first step.
+            share: which examples of each batch are wanted; the others stay unread too.
 
         Raises:
             AdmError: an image or its labels cannot be used; names the file.
         """
         generator = torch.Generator().manual_seed(derive(self.seed, "epoch", epoch))
         order = torch.randperm(self._count, generator=generator).tolist()
-        wanted = order[start * self.batch_size : self.steps_per_epoch * self.batch_size]
-        for made in self._loader.batches([Request(position, epoch) for position in wanted], self.batch_size):
+        end = self.steps_per_epoch * self.batch_size
+        wanted, size = share.cut(order[start * self.batch_size : end], self.batch_size)
+        for made in self._loader.batches([Request(position, epoch) for position in wanted], size):
             inputs = [as_input(view) for view in made.views.unbind(1)]
             labels = made.labels
             valid = labels != VOID

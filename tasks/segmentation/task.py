@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adm_core import checkpoint
 from adm_core.align import resize_map
-from adm_core.batch import Batch
+from adm_core.batch import WHOLE, Batch, Share
 from adm_core.condition import Shift
 from adm_core.errors import AdmError, unknown
 from adm_core.insight import ObjectExamples
@@ -113,8 +113,12 @@ class SegmentationTask(Task):
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0) from step ``start`` on."""
-        labelled = self.loader.batches(epoch, start)
-        return with_unlabelled(labelled, self.unlabelled.batches(epoch, start)) if self.unlabelled else labelled
+        return self.shares(epoch, start, WHOLE)
+
+    def shares(self, epoch: int, start: int, share: Share) -> Iterator[Batch]:
+        """What one of several processes takes of them; files of the rest stay unread."""
+        labelled = self.loader.batches(epoch, start, share)
+        return with_unlabelled(labelled, self.unlabelled.batches(epoch, start, share)) if self.unlabelled else labelled
 
     def task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of logits [B, K, h, w], interpolated to the labels' size, per pixel of labels [B, H, W]."""

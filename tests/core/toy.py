@@ -11,6 +11,7 @@ from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.method import Facts, Step
 from adm_core.seeds import derive
+from adm_core.task import Task
 from adm_core.testing.networks import task_loss, tiny_batch, tiny_facts, tiny_network
 from adm_core.train import Trainer
 
@@ -30,6 +31,7 @@ class ToyTask:
     kind = "class_logits"
     metric = "top1"
     higher_is_better = True
+    shares = Task.shares
 
     def __init__(self, steps_per_epoch=6, batch=16, has_validation=True, seed=0):
         self.steps_per_epoch, self.batch, self.has_validation, self.seed = steps_per_epoch, batch, has_validation, seed
@@ -101,6 +103,7 @@ class NoisyTask:
     """Random images under noise, for denoisers."""
 
     kind, metric, higher_is_better, has_validation = "denoiser", "none", False, False
+    shares = Task.shares
 
     def __init__(self, steps_per_epoch, stop_at=None):
         self.steps_per_epoch, self.stop_at, self.seen = steps_per_epoch, stop_at, []
