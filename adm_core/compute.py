@@ -7,7 +7,8 @@ import itertools
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from adm_core.batch import Batch
+from adm_core.batch import Batch, Share
+from adm_core.ranks import Ranks
 from adm_core.train import Trainer
 
 
@@ -26,6 +27,7 @@ def training_flops(trainer: Trainer, batch: Batch) -> float:
     shares = [phase.share for phase in trainer.distiller.needs.phases] if trainer.distiller.active else []
     edges = [0.0, *itertools.accumulate(shares), 1.0]
     trainer.distiller.train()
+    trainer.ranks, trainer.share = Ranks(), Share(parts=trainer.recipe.accumulate)  # others may have ended
     flops = 0.0
     for start, end in itertools.pairwise(edges):
         trainer.progress.step = min(int((start + end) / 2 * total), total - 1)

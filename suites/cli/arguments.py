@@ -54,6 +54,14 @@ PerGpu = Annotated[
     int | None,
     typer.Option("--per-gpu", min=1, help="Cells at once on each GPU, which share its memory equally; default: 1."),
 ]
+GpusPerCell = Annotated[
+    int,
+    typer.Option(
+        "--gpus-per-cell",
+        min=1,
+        help="GPUs that train one cell together, or cores where there are none; recipe.accumulate is a multiple of it.",
+    ),
+]
 GroupSize = Annotated[
     int | None,
     typer.Option(
@@ -98,6 +106,21 @@ SlurmOptions = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train anew what other code than the present has trained.")]
 
 DEFAULT_STORE = Path("runs")
+
+
+def group_size(group: int | None, gpus_per_cell: int) -> int | None:
+    """How many cells a worker may train together, as asked for; one where it is itself one of several.
+
+    Raises:
+        AdmError: both are asked for.
+    """
+    if gpus_per_cell == 1:
+        return group
+    if group not in (None, 1):
+        from adm_core.errors import AdmError
+
+        raise AdmError(f"--group {group} and --gpus-per-cell {gpus_per_cell}: give one of them")
+    return 1
 
 
 def absolute(paths: Iterable[Path] | None) -> tuple[Path, ...]:

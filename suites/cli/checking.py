@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 def check_needs(plan: Plan, options: RunOptions) -> None:
-    """Stop where open cells lack data sets, or are given checkpoints that are not to be loaded.
+    """Stop where open cells lack data sets, are given checkpoints that are not to be loaded, or cannot be shared.
 
     Raises:
         AdmError: as said, with one message rather than a failed cell for each.
     """
     _check_data(plan, options)
     _check_checkpoints(plan, options)
+    _check_shares(plan, options.gpus_per_cell)
 
 
 def check_schema(records: Store, store: str) -> None:
@@ -55,6 +56,20 @@ def _check_checkpoints(plan: Plan, options: RunOptions) -> None:
 
         for digest in sorted(filter(None, needed)):
             load_foreign(options.files[digest])
+
+
+def _check_shares(plan: Plan, processes: int) -> None:
+    """Stop at protocols whose steps several processes cannot share."""
+    from adm_core.errors import AdmError
+
+    steps = {row.planned.cell.protocol: row.planned.protocol.recipe.accumulate for row in plan.open}
+    unlike = [f"{name} ({parts})" for name, parts in sorted(steps.items()) if parts % processes]
+    if unlike:
+        raise AdmError(
+            f"--gpus-per-cell {processes}: GPUs share a step's micro-batches, and recipe.accumulate is no multiple of "
+            f"{processes} in {', '.join(unlike)}; train by a protocol that says so (docs/clusters.md), or leave the "
+            "option out"
+        )
 
 
 def take_name(given: str, expansion: Expansion, store: Store) -> None:

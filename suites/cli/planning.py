@@ -16,6 +16,7 @@ from suites.cli.arguments import (
     Device,
     DeviceChoice,
     Fresh,
+    GpusPerCell,
     GroupSize,
     MethodFiles,
     Only,
@@ -25,6 +26,7 @@ from suites.cli.arguments import (
     SuiteName,
     Workers,
     absolute,
+    group_size,
 )
 from suites.cli.console import make_console, say
 from suites.cli.submitting import refuse
@@ -42,6 +44,7 @@ def plan(
     store: StoreFolder = DEFAULT_STORE,
     workers: Workers = None,
     per_gpu: PerGpu = None,
+    gpus_per_cell: GpusPerCell = 1,
     group: GroupSize = None,
     device: DeviceChoice = Device.auto,
     method_file: MethodFiles = None,
@@ -54,7 +57,9 @@ def plan(
 
     Example: adm plan quick
     """
-    made, title, _ = _make(suite, store, workers, device, method_file, only, retry, fresh, group, per_gpu)
+    made, title, _ = _make(
+        suite, store, workers, device, method_file, only, retry, fresh, group, per_gpu, gpus_per_cell
+    )
     if as_json:
         say(json.dumps(made.as_json(), indent=1))
         return
@@ -156,6 +161,7 @@ def _make(
     fresh: Fresh = False,
     group: GroupSize = None,
     per_gpu: PerGpu = None,
+    gpus_per_cell: int = 1,
     lookout: Lookout | None = None,
 ) -> tuple[Plan, str, Store]:
     from results.records.store import Store
@@ -170,9 +176,9 @@ def _make(
     expansion = expand(suite, absolute(method_file))
     records = Store(store)
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
-    count = expected(device.value, workers, per_gpu)
+    count = expected(device.value, workers, per_gpu, gpus_per_cell)
     found = (lookout or Lookout(records)).look()
-    room = Room(group, worker_memory(device.value, count))
+    room = Room(group_size(group, gpus_per_cell), worker_memory(device.value, count))
     made = make_plan(expansion, records, count, selection, room, found.cells)
     earlier = len(records.of_earlier_schemas(besides=made.records))
     if earlier:

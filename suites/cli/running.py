@@ -16,6 +16,7 @@ from suites.cli.arguments import (
     Device,
     DeviceChoice,
     Fresh,
+    GpusPerCell,
     GroupSize,
     MethodFiles,
     Only,
@@ -27,6 +28,7 @@ from suites.cli.arguments import (
     Trusted,
     Workers,
     absolute,
+    group_size,
 )
 from suites.cli.checking import check_needs, check_schema, take_name
 from suites.cli.console import make_console
@@ -56,6 +58,7 @@ def run(
     executor: Annotated[str, typer.Option(help="Where cells are trained: adm list executors.")] = "local",
     workers: Workers = None,
     per_gpu: PerGpu = None,
+    gpus_per_cell: GpusPerCell = 1,
     group: GroupSize = None,
     device: DeviceChoice = Device.auto,
     data_root: DataRoots = None,
@@ -89,6 +92,7 @@ def run(
 
     expansion = expand(suite, files := absolute(method_file))
     options = run_options(expansion, store, device, data_root, files, download, trust)
+    options, group = options.model_copy(update={"gpus_per_cell": gpus_per_cell}), group_size(group, gpus_per_cell)
     selection = select(expansion, only or (), [status.value for status in retry or ()], fresh)
     if issubclass(kind := registry.get(executor), Queue):
         refuse({"--fail-fast": fail_fast}, f"--executor {executor} submits all cells at once")
@@ -97,7 +101,8 @@ def run(
         sys.exit(submit(suite, expansion, kind.from_options(slurm), store, options, selection, terms, wait))
     ours = {"--slurm": slurm, "--cells-per-job": cells_per_job, "--wait": wait}
     refuse(ours, f"it is for clusters (--executor slurm), and this is --executor {executor}")
-    place = registry.local(executor).from_options(ExecutorOptions(device.value, workers, per_gpu, timeout))
+    terms_here = ExecutorOptions(device.value, workers, per_gpu, timeout, gpus_per_cell)
+    place = registry.local(executor).from_options(terms_here)
     sys.exit(train(suite, expansion, place, store, options, selection, group, fail_fast, tracker))
 
 

@@ -84,12 +84,14 @@ class ExecutorOptions:
         workers: how many jobs at once; None: as many as fit.
         per_gpu: how many jobs at once on each GPU; None: one, or what ``workers`` makes of it.
         timeout: seconds for each cell of a job, after which the job is ended; None: never.
+        gpus_per_cell: how many GPUs each job has, or cores where cells are trained on CPUs.
     """
 
     device: str = "auto"
     workers: int | None = None
     per_gpu: int | None = None
     timeout: float | None = None
+    gpus_per_cell: int = 1
 
 
 class Handle(ABC):

@@ -40,13 +40,16 @@ class InlineExecutor(Executor):
         """One slot in this process.
 
         Raises:
-            AdmError: several workers, in all or on a GPU, or a timeout.
+            AdmError: several workers, in all, on a GPU or for a cell, or a timeout.
         """
         if options.timeout is not None:
             raise AdmError("--timeout needs --executor local: a cell in this process cannot be ended from outside")
         for option, count in {"--workers": options.workers, "--per-gpu": options.per_gpu}.items():
             if count not in (None, 1):
                 raise AdmError(f"{option} {count} needs --executor local: inline trains one cell at a time")
+        if options.gpus_per_cell > 1:
+            told = f"--gpus-per-cell {options.gpus_per_cell}"
+            raise AdmError(f"{told} needs --executor local: inline trains in this process alone")
         return cls()
 
     def start(self, job: Job) -> Handle:

@@ -79,7 +79,8 @@ class LocalExecutor(Executor):
         Raises:
             AdmError: what :func:`suites.executors.slots.slots` refuses.
         """
-        return cls(slots(options.device, options.workers, options.per_gpu), options.timeout)
+        places = slots(options.device, options.workers, options.per_gpu, options.gpus_per_cell)
+        return cls(places, options.timeout)
 
     def start(self, job: Job) -> Handle:
         """Have a worker started on a free slot, which :meth:`poll` does where what it needs is still being imported.

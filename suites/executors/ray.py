@@ -43,12 +43,13 @@ class _Task(Handle):
 
 @register
 class RayExecutor(Executor):
-    """A task of Ray for each job, which claims one GPU, a share of one, or one CPU.
+    """A task of Ray for each job, which claims GPUs, a share of one, or CPUs.
 
     Args:
         device: ``cuda`` or ``cpu``.
         count: how many jobs at once; those for which the cluster has no room wait in Ray.
         per_gpu: how many at once on each GPU.
+        gpus_per_cell: how many GPUs each has, or CPUs.
         timeout: seconds for each cell of a job, from when its node begins with it; None: never.
         joined: whether this process is a driver of the cluster only for this.
 
@@ -62,16 +63,22 @@ class RayExecutor(Executor):
     on_node: ClassVar[type[LocalExecutor]] = LocalExecutor
 
     def __init__(
-        self, device: str, count: int, per_gpu: int = 1, timeout: float | None = None, joined: bool = False
+        self,
+        device: str,
+        count: int,
+        per_gpu: int = 1,
+        gpus_per_cell: int = 1,
+        timeout: float | None = None,
+        joined: bool = False,
     ) -> None:
         self._ray, self._joined, self.slots = _package(), joined, count
-        self._terms = (self.on_node, device, per_gpu, timeout)
+        self._terms = (self.on_node, device, per_gpu, gpus_per_cell, timeout)
         # A share is rounded down, or the last of them would not fit.
-        gpu = math.floor(_PARTS / per_gpu) / _PARTS if device == "cuda" else 0
+        gpu = gpus_per_cell * math.floor(_PARTS / per_gpu) / _PARTS if device == "cuda" else 0
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._options = {
             "num_gpus": gpu,
-            "num_cpus": 0 if gpu else 1,
+            "num_cpus": 0 if gpu else gpus_per_cell,
             "max_retries": 0,  # what is lost is tried again by the run, which counts attempts
             "max_calls": 0,  # Ray keeps the process for the next job, and what was imported with it
             "runtime_env": {"env_vars": {"PYTHONPATH": path}},
@@ -89,14 +96,18 @@ class RayExecutor(Executor):
         device = "cuda" if options.device == "cuda" or (options.device == "auto" and has.get("GPU")) else "cpu"
         if options.per_gpu and device == "cpu":
             raise AdmError(f"--per-gpu {options.per_gpu}: cells are trained on the cluster's CPUs; use --workers")
-        kind, per_gpu = ("GPU" if device == "cuda" else "CPU"), options.per_gpu or 1
-        count = options.workers or int(has.get(kind, 0) * per_gpu)
+        kind, per_gpu, each = ("GPU" if device == "cuda" else "CPU"), options.per_gpu or 1, options.gpus_per_cell
+        if options.per_gpu and each > 1:
+            raise AdmError(f"--per-gpu {per_gpu} and --gpus-per-cell {each}: give one of them")
+        own = [int(node["Resources"].get(kind, 0)) for node in ray.nodes() if node["Alive"]] if each > 1 else []
+        count = options.workers or (sum(n // each for n in own) if each > 1 else int(has.get(kind, 0) * per_gpu))
         if not count:
+            lacking = f"no {kind}" if each == 1 else f"no node with {each} {kind}s"
             raise AdmError(
-                f"--executor ray: the cluster has no {kind} ('ray status' shows what it has); start a node that has "
+                f"--executor ray: the cluster has {lacking} ('ray status' shows what it has); start a node that has "
                 "one, or say with --workers how many cells are to wait for nodes that an autoscaler starts"
             )
-        return cls(device, count, per_gpu, options.timeout, joined)
+        return cls(device, count, per_gpu, each, options.timeout, joined)
 
     def start(self, job: Job) -> Handle:
         """Hand a job to Ray, which starts it once a node has room."""

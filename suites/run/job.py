@@ -179,7 +179,8 @@ def _executor_options(submission: Submission, options: RunOptions) -> ExecutorOp
 
     alone = submission.per_gpu is None and (options.device == "cpu" or not gpus())
     workers = submission.workers or (1 if alone else None)
-    return ExecutorOptions(options.device, workers, submission.per_gpu, submission.timeout)
+    terms = (submission.per_gpu, submission.timeout, options.gpus_per_cell)
+    return ExecutorOptions(options.device, workers, *terms)
 
 
 def main(arguments: list[str] | None = None, executor: type[LocalExecutor] = LocalExecutor) -> int:

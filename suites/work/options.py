@@ -20,6 +20,7 @@ class RunOptions(BaseModel):
         folders: digest of the files of a suite's own benchmark to the folder of each of its splits.
         trusted: SHA-256 of the checkpoints whose code may be run.
         store: the store, where teachers' weights lie.
+        gpus_per_cell: processes that train a cell together, each on a GPU of its own, or on a core where there is none.
         checkpoint_seconds: least time between two checkpoints; longer where they would take 2 % of the time or more.
     """
 
@@ -33,4 +34,5 @@ class RunOptions(BaseModel):
     folders: dict[str, dict[str, Path]] = {}
     trusted: tuple[str, ...] = ()
     store: Path
+    gpus_per_cell: int = Field(1, ge=1)
     checkpoint_seconds: float = Field(30.0, ge=0)

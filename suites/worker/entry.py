@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adm_core import kernels, registry
-from adm_core.errors import AdmError, Diverged, Stopped, Unsupported
+from adm_core.errors import AdmError, Diverged, Parted, Stopped, Unsupported
 from suites.spec.code import code_of
 from suites.spec.grouping import key_of
 from suites.work.folder import Assignment, WorkFolder
@@ -47,11 +47,16 @@ def main(arguments: list[str] | None = None, train: Train | None = None) -> int:
     parser = argparse.ArgumentParser(prog="suites.worker", description="Train the cells of work folders.")
     parser.add_argument("workdirs", metavar="WORKDIR", nargs="+", type=Path, help="several are trained in lockstep")
     parser.add_argument("--parent", type=int, help="process without which this one ends")
+    parser.add_argument("--rank", type=int, default=0, help="of this process among those that train a cell together")
+    parser.add_argument("--meeting", help="file at which they meet; none: this process is the first of them")
     given = parser.parse_args(arguments)
     if given.parent is not None:
         end_with(given.parent)
-    run_cells([WorkFolder(path) for path in given.workdirs], train)
-    return 0
+    folders = [WorkFolder(path) for path in given.workdirs]
+    if given.meeting is None:
+        run_cells(folders, train)
+        return 0
+    return int(not help_with(folders[0], given.rank, given.meeting))
 
 
 def run_cells(folders: list[WorkFolder], train: Train | None = None) -> None:
@@ -105,9 +110,39 @@ def run_cell(folder: WorkFolder, train: Train | None = None) -> None:
     except Stopped as error:
         print(error, file=sys.stderr)
         return
+    except Parted as error:
+        print(error, file=sys.stderr)
+        if folder.outcome() is not None:  # by the process that failed
+            return
+        made = error
     except Exception as error:
         made = error
     attempt.conclude(made)
+
+
+def help_with(folder: WorkFolder, rank: int, meeting: str) -> bool:
+    """Train the cell of a work folder with the worker that concludes it, and others.
+
+    Args:
+        folder: where ``cell.json`` lies.
+        rank: of this process, from 1.
+        meeting: file at which all meet.
+
+    Returns:
+        Whether all went well. Where this process has failed, not because another one did, its outcome says why.
+    """
+    attempt = _Attempt(folder)
+    try:
+        _train(attempt.begin(), folder, None, rank, meeting)
+    except Stopped:
+        return True
+    except Parted as error:
+        print(error, file=sys.stderr)
+        return False
+    except Exception as error:
+        attempt.conclude(error)
+        return False
+    return True
 
 
 class _Attempt:
@@ -188,9 +223,16 @@ def _lack_of_memory(error: BaseException | None) -> str | None:
     return _lack_of_memory(error.__cause__)
 
 
-def _train(assignment: Assignment, folder: WorkFolder, train: Train | None) -> dict[str, Any]:
+def _train(
+    assignment: Assignment, folder: WorkFolder, train: Train | None, rank: int = 0, meeting: str | None = None
+) -> dict[str, Any]:
     if train is None:
         _settle_threads(assignment.options.device)
+        if assignment.options.gpus_per_cell > 1:
+            made: dict[str, Any] = importlib.import_module("suites.worker.together").train(
+                assignment, folder, rank, meeting
+            )
+            return made
         train = importlib.import_module("suites.worker.training").train_cell
     return train(assignment.cell, assignment.protocol, folder.path, assignment.options, folder.report)
 

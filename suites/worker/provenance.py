@@ -19,7 +19,7 @@ _THIS_FILE = Path(__file__).resolve()
 
 
 def environment(
-    device: torch.device, recipe: Recipe, libraries: Iterable[str] = ()
+    device: torch.device, recipe: Recipe, libraries: Iterable[str] = (), processes: int = 1
 ) -> dict[str, str | int | bool | None]:
     """Versions, hardware, and the state of the checkout when this module was loaded.
 
@@ -27,8 +27,10 @@ def environment(
         device: where training happened.
         recipe: of training; ``cpu_capability`` is what torch's own kernels use of the CPU.
         libraries: further modules whose versions are told, where this process has loaded them.
+        processes: how many trained the cell together, each on a device of its own.
     """
     on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else _cpu_name()
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -36,7 +38,7 @@ def environment(
         "adm-bench": version("adm-bench"),
         "cuda": torch.version.cuda if on_gpu else None,
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
+        "device": f"{processes} × {name}" if processes > 1 else name,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "cores": cores(),

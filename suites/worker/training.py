@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from adm_core.compose import parts_of
 from adm_core.errors import AdmError
 from adm_core.method import Method
 from adm_core.progress import Trained
+from adm_core.ranks import Ranks
 from adm_core.recipe import Protocol
 from adm_core.taps import Network
 from adm_core.task import Task
@@ -35,7 +36,12 @@ from tasks import catalogue
 
 
 def train_cell(
-    cell: Cell, protocol: Protocol, work: Path, options: RunOptions, report: Callable[[dict[str, Any]], None]
+    cell: Cell,
+    protocol: Protocol,
+    work: Path,
+    options: RunOptions,
+    report: Callable[[dict[str, Any]], None],
+    meet: Callable[[torch.device], Ranks] = lambda _: Ranks(),
 ) -> dict[str, Any]:
     """Train one cell, from its checkpoint if there is one, and score it on the test split.
 
@@ -45,24 +51,28 @@ def train_cell(
         work: the cell's work folder, for the checkpoint and the trained weights.
         options: device, data roots and the store.
         report: called with the progress after each epoch.
+        meet: waits on the device for the processes that train the cell together, of which this is one.
 
     Returns:
         The parts of a record that training decides: scores, primary, curves, weights, teacher, cost, capabilities,
-        data_digest, environment; and the remark that it started over, where it did.
+        data_digest, environment; and the remark that it started over, where it did. Nothing where another process of
+        those that train the cell together scores it.
 
     Raises:
         AdmError: missing data, missing or damaged teacher weights, a broken method, a network that cannot be saved.
         Unsupported: the method cannot run on this pair; the message is the reason.
         Diverged: a loss is not finite.
         Stopped: this process was asked to end.
+        Parted: another of the processes has ended.
     """
     began = time.perf_counter()
     device = pick_device(options.device, protocol.recipe.precision, protocol.recipe.kernels)
-    method = checked_method(cell)
+    method, ranks = checked_method(cell), meet(device)
     protocol, longer = stretched(cell, protocol, device, options)
     task = open_task(cell, protocol, device, options, method.needs)
-    ready = make_ready(Given(cell, protocol, work, options, report, longer), method, task, began)
-    return score(ready, ready.trainer.run())
+    ready = make_ready(Given(cell, protocol, work, options, report, longer, ranks), method, task, began)
+    trained = ready.trainer.run()
+    return score(ready, trained) if ranks.is_first else {}
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class Given:
     Attributes:
         protocol: by which it trains, stretched where the cell is.
         stretched: what its stretch came to.
+        ranks: the processes that train it together.
     """
 
     cell: Cell
@@ -80,6 +91,7 @@ class Given:
     options: RunOptions
     report: Callable[[dict[str, Any]], None]
     stretched: Stretched | None = None
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ def make_ready(given: Given, method: Method, task: Task, began: float, teacher: 
     deployed = distiller.deployed(distiller.networks)
     check_savable(task, deployed["student"], work, deployed["teacher"] if cell.regime == "online" else None)
     keep = (work / CHECKPOINT, options.checkpoint_seconds, given.report, asked.is_set)
-    trainer = Trainer(distiller, task, given.protocol.recipe, cell.seed, *keep, code_of(cell))
+    trainer = Trainer(distiller, task, given.protocol.recipe, cell.seed, *keep, code_of(cell), given.ranks)
     return Ready(given, trainer, identity, time.perf_counter() - began)
 
 
@@ -156,7 +168,9 @@ def score(ready: Ready, trained: Trained) -> dict[str, Any]:
         "noisy_labels": dict(task.noise) or None,
         "capabilities": sorted(trainer.distiller.method.capabilities(cell.regime)),
         "data_digest": task.data_digest(),
-        "environment": environment(trainer.device, given.protocol.recipe, catalogue.offer(cell.task).libraries),
+        "environment": environment(
+            trainer.device, given.protocol.recipe, catalogue.offer(cell.task).libraries, given.ranks.count
+        ),
         "remark": trainer.remark,
     }
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
+from adm_core.batch import Share
 from adm_core.errors import AdmError
 from tasks.classification.folder_batches import FolderBatches, folder_evaluation_batches
 from tasks.datasets.class_folders import ImageFiles, list_images
@@ -84,6 +85,17 @@ def test_resuming_opens_no_skipped_image(folder):
     )
     assert_equal_batches(resumed.batches(2, 3), whole[3:])
     assert len(opened) == 8
+
+
+def test_a_share_of_each_batch_opens_no_image_of_the_others(folder, monkeypatch):
+    opened, read = [], ImageFiles.read
+    monkeypatch.setattr(ImageFiles, "read", lambda files, at: (opened.append(at), read(files, at))[1])
+    whole = list(make(folder).batches(1))
+    opened.clear()
+    for rank in range(2):
+        share = Share(rank, 2, 4)
+        assert_equal_batches(make(folder).batches(1, 2, share), [share.of(batch) for batch in whole[2:]])
+    assert len(opened) == len(set(opened)) == 12
 
 
 def test_the_global_generator_is_left_alone(folder):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from adm_core.batch import Share
 from adm_core.errors import AdmError
 from tasks.datasets.loading import ExampleLoader, Request
 from tasks.datasets.scenes import VOID, Scenes
@@ -68,6 +69,17 @@ def test_batches_follow_from_seed_and_epoch_and_can_begin_anywhere():
     assert all(torch.equal(a, b) for a, b in zip(whole, run(1, 0), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(whole[2:], run(1, 0, start=2), strict=True))
     assert not torch.equal(whole[0], run(1, 1)[0]) and not torch.equal(whole[0], run(2, 0)[0])
+
+
+def test_a_share_of_each_batch_is_what_the_whole_has_there():
+    loader = TrainingBatches(scenes(), DataSettings(crop=(16, 16), colour=True), 4, 0, CPU)
+    whole = list(loader.batches(0))
+    for rank in range(2):
+        share = Share(rank, 2, 2)
+        for own, batch in zip(loader.batches(0, 0, share), whole, strict=True):
+            expected = share.of(batch)
+            assert torch.equal(own.student_input, expected.student_input) and torch.equal(own.mask, expected.mask)
+            assert torch.equal(own.target, expected.target) and own.index.tolist() == expected.index.tolist()
 
 
 def test_worker_processes_make_the_same_examples():

@@ -193,6 +193,22 @@ def test_a_share_of_a_gpu_is_told_where_it_cannot_be(machine: Machine, monkeypat
         slots("auto", per_gpu=3)
 
 
+def test_a_cell_may_have_several_gpus_or_cores(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [slot.environment for slot in slots("auto", gpus_per_cell=2)]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == ["GPU-1a,GPU-1b", "MIG-77,MIG-78"]
+    assert {each["OMP_NUM_THREADS"] for each in found} == {str(max(1, cores() // 4))}
+    assert expected("auto", gpus_per_cell=2) == 2 and len(slots("auto", gpus_per_cell=3)) == 1
+    assert len(slots("auto", 1, gpus_per_cell=2)) == 1
+    with pytest.raises(AdmError, match="--per-gpu 2 and --gpus-per-cell 2: give one of them"):
+        slots("auto", per_gpu=2, gpus_per_cell=2)
+    with pytest.raises(AdmError, match="--gpus-per-cell 2: 6 GPUs are wanted, and there are 4 here"):
+        slots("auto", 3, gpus_per_cell=2)
+    monkeypatch.setattr("suites.executors.slots.cores", lambda: 5)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots("cpu", gpus_per_cell=2)] == ["", ""]
+    with pytest.raises(AdmError, match="--gpus-per-cell 6: 6 CPU cores are wanted, and there are 5 here"):
+        slots("cpu", gpus_per_cell=6)
+
+
 def test_torch_knows_the_setting_that_gives_a_share(machine: Machine) -> None:
     """Its parser refuses a key that it does not know; what it does with the memory only a GPU can show."""
     import torch

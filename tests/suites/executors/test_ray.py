@@ -207,6 +207,11 @@ def test_what_the_cluster_cannot_do_is_refused(
     assert "the cluster has no GPU ('ray status' shows what it has)" in refusal(*command, "--device", "cuda")
     assert RayExecutor.from_options(ExecutorOptions("cuda", workers=3)).slots == 3  # they wait for nodes to come
     assert RayExecutor.from_options(ExecutorOptions()).slots == 4
+    told = refusal(*command, "--gpus-per-cell", 3, "--device", "cpu")
+    assert "the cluster has no node with 3 CPUs" in told or "accumulate is no multiple of 3" in told
+    nodes = [{"Alive": True, "Resources": {"CPU": 5.0}}, {"Alive": True, "Resources": {"CPU": 3.0}}]
+    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 8.0}}])
+    assert RayExecutor.from_options(ExecutorOptions("cpu", gpus_per_cell=2)).slots == 3  # a job is on one node
 
 
 def test_without_the_package_or_a_cluster_the_message_says_what_to_do(
