@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,34 @@ def test_it_trains_as_many_epochs_as_cost_what_the_dearest_does(store: Path, mon
 
     monkeypatch.setattr(stretching, "training_flops", None)  # another seed counts nothing anew
     assert train(cells(store, 1)["matched"], store)["stretched"] == matched["stretched"]
+
+
+def test_what_counting_took_is_not_the_cell_s_memory(store: Path) -> None:
+    """In a process that keeps freed memory, as workers do on a CPU: it used to keep that of every counted trainer."""
+    script = f"""
+from pathlib import Path
+import torch
+from suites.spec.expand import expand
+from suites.work.options import RunOptions
+from suites.worker import stretching
+from suites.worker.entry import keep_freed_memory
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+def counted(*_):  # as much as a trainer of many large maps
+    taken, _ = torch.ones(200, 2**18), held()
+    return 1.0
+
+keep_freed_memory()
+stretching._flops = counted
+cell = next(row for row in expand("{store / "mine.yaml"}").rows if row.label == "matched")
+before = held()
+stretching.stretched(cell.cell, cell.protocol, torch.device("cpu"), RunOptions(device="cpu", store="{store}"))
+print(held() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 50  # of 200 MiB
 
 
 def test_a_factor_is_taken_as_it_is(store: Path) -> None:
