@@ -107,6 +107,12 @@ def test_every_ensemble_of_kdcl_honours_the_contract(settings):
     assert tried == [{}] * (2 if settings["ensemble"] == "general" else 3)
 
 
+def test_okddip_of_networks_honours_the_contract():
+    networks = {"okddip": {"form": "networks", "count": 3}}
+    tried = {setup.form: broken(setup) for setup in setups("okddip", networks, [("peers", form) for form in FORMS])}
+    assert tried == {"images": {}, "pixels": {}}
+
+
 @pytest.mark.parametrize(("spec", "settings"), ADAPT, ids=lambda value: str(value))
 def test_what_adapts_honours_the_contract(spec, settings):
     own = {spec.rpartition("+")[2]: settings | {"adapt": True}}

@@ -231,9 +231,13 @@ def test_cl_ilrs_targets_are_the_others_mean_and_pass_gradients(count):
     agree(found, {"student": expected}, leaves({"all": views["student"]}))
 
 
-def test_okddips_peers_weigh_each_other_and_teach_the_leader():
-    views, (leader, *peers) = branched(4)
-    method = made("okddip", views, weight=0.5, factor=4)
+@pytest.mark.parametrize("form", ["branches", "networks"])
+def test_okddips_peers_weigh_each_other_and_teach_the_leader(form):
+    views, ends = branched(4)
+    if form == "networks":
+        views = dict(zip(("student", "peer1", "peer2", "peer3"), ends, strict=True))
+    leader, *peers = ends
+    method = made("okddip", views, weight=0.5, factor=4, form=form)
     query, key = method.parts["query"], method.parts["key"]
     assert query.weight.shape == (2, 8) and query.bias is None
     divergences = []
@@ -246,10 +250,14 @@ def test_okddips_peers_weigh_each_other_and_teach_the_leader():
             rows.append(sum(a * other.prediction[b] for a, other in zip(attention, peers, strict=True)))
         divergences.append(kl(rows, own.prediction, 3.0))
     average = [mean(rows) for rows in zip(*(own.prediction for own in peers), strict=True)]
-    expected = {f"branch{m}": ce(own.prediction) for m, own in enumerate(peers, start=2)}
-    expected |= {"peers": 0.5 * sum(divergences), "leader": 0.5 * kl(average, leader.prediction, 3.0)}
-    inputs = [*leaves({"all": views["student"]}), query.weight, key.weight]
-    agree(losses(method, views), {"student": expected}, inputs)
+    expected = {"student": {"leader": 0.5 * kl(average, leader.prediction, 3.0)}}
+    if form == "networks":
+        expected |= {f"peer{m}": {"peers": 0.5 * own} for m, own in enumerate(divergences, start=1)}
+    else:
+        expected["student"] |= {f"branch{m}": ce(own.prediction) for m, own in enumerate(peers, start=2)}
+        expected["student"]["peers"] = 0.5 * sum(divergences)
+    inputs = [*leaves(dict(enumerate(ends))), query.weight, key.weight]
+    agree(losses(method, views), expected, inputs)
 
 
 @pytest.mark.parametrize(("progress", "w"), [(0.0, math.exp(-5)), (4 / 15, 1.0), (1.0, 1.0)])
