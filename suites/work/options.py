@@ -20,6 +20,7 @@ class RunOptions(BaseModel):
         folders: digest of the files of a suite's own benchmark to the folder of each of its splits.
         trusted: SHA-256 of the checkpoints whose code may be run.
         store: the store, where teachers' weights lie.
+        curves: whether a worker leaves a cell's curves in its work folder after each epoch, for a tracker.
         checkpoint_seconds: least time between two checkpoints; longer where they would take 2 % of the time or more.
     """
 
@@ -33,4 +34,5 @@ class RunOptions(BaseModel):
     folders: dict[str, dict[str, Path]] = {}
     trusted: tuple[str, ...] = ()
     store: Path
+    curves: bool = False
     checkpoint_seconds: float = Field(30.0, ge=0)

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from command_line import Answer, adm
 
+from suites.work.folder import WorkFolder
+
 ADM = Path(sys.executable).with_name("adm")
 LAUNCHED = {
     "WORLD_SIZE": "2", "PMI_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -127,6 +129,7 @@ def test_forked_workers_in_a_launchers_shell_train_what_this_process_trains(mine
     weights = [root / "runs" / "work" / ours["id"] / "weights.safetensors" for root in (folder, tmp_path)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert (weights[0].parent / "log.txt").read_text() == ""
+    assert not WorkFolder(weights[1].parent).assignment().options.curves  # no tracker reads them
 
 
 @pytest.mark.skipif(not TRACKED, reason="the extra [tensorboard] is not installed")
@@ -135,6 +138,7 @@ def test_a_tracker_has_the_curves_that_the_record_has(mine):
 
     folder, _ = mine
     kd, runs = records(folder)["kd"], folder / "runs" / "tensorboard" / "mine"
+    assert WorkFolder.of(folder / "runs", kd["id"]).assignment().options.curves
     assert {path.name for path in runs.iterdir()} == {"teacher-resnet8w8s2", "none", "kd", "my-try", "dml+adm"}
     [events] = (runs / "kd").rglob("events*")
     read = EventAccumulator(str(events.parent)).Reload()
