@@ -35,6 +35,7 @@ class PlannedCell:
         teacher: offline: the planned cell that trains the teacher; None where its weights are a checkpoint.
         chosen: how its settings were chosen: ``default``, ``published``, ``stated`` by the suite, or how tuned.
         controls: labels of the table's rows that its row is held against.
+        skipped: why it will be, where that shows before its networks are built.
     """
 
     cell: Cell
@@ -44,6 +45,7 @@ class PlannedCell:
     teacher: PlannedCell | None = None
     chosen: str | None = None
     controls: tuple[str, ...] = ()
+    skipped: str | None = None
 
     @functools.cached_property
     def id(self) -> str:
@@ -202,7 +204,8 @@ def _expand_block(
         for entry, row in zip(block.methods, resolved, strict=True):
             stretch = _stretch(block, entry, row.method, methods, where)
             planned = _plan_seeds(block, pair, entry, row.method, stretch, benchmark, identities, protocol, alone)
-            rows += [replace(cell, chosen=row.chosen, controls=entry.controls) for cell in planned]
+            told = {"chosen": row.chosen, "controls": entry.controls, "skipped": row.skipped}
+            rows += [replace(cell, **told) for cell in planned]
     return rows
 
 

@@ -157,4 +157,5 @@ def _candidate(
     trained = teacher_cell(cells[0])
     if trained and row.teacher:
         teacher = replace(row.teacher, cell=trained, protocol=alone)
-    return Candidate(settings, tuple(PlannedCell(cell, protocol, label, row.block, teacher) for cell in cells))
+    planned = (PlannedCell(cell, protocol, label, row.block, teacher, skipped=row.skipped) for cell in cells)
+    return Candidate(settings, tuple(planned))

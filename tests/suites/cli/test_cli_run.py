@@ -222,6 +222,21 @@ def test_a_tap_that_a_library_network_lacks_is_named_with_what_there_is(faulty):
     assert "unknown tap 'stage5'" in done.out and "Traceback" not in done.out + done.err
 
 
+def test_a_row_whose_method_reads_what_a_network_lacks_is_skipped_in_plan_run_and_tables(tmp_path):
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    text = "title: mine\nblocks:\n" + MINE[MINE.index("  - title: Online") :].replace("[dml+adm]", "[reads]")
+    (tmp_path / "mine.yaml").write_text(text)
+    given = ("mine.yaml", "--method-file", "faulty.py")
+    [planned] = adm("plan", *given, "--json", cwd=tmp_path).json["cells"]
+    expected = "no record; will be skipped: network 'resnet8w8s2' has no tap 'stage5'"
+    assert (planned["state"], planned["reason"], planned["seconds"]) == ("to do", expected, 0.0)
+    assert adm("run", *given, *INLINE, cwd=tmp_path).code == 0
+    reason = "network 'resnet8w8s2': unknown tap 'stage5'; did you mean stage3, stage2, stage1?"
+    [done] = adm("plan", *given, "--json", cwd=tmp_path).json["cells"]
+    assert (done["state"], done["reason"]) == ("done", reason)
+    assert f"reads: skipped: {reason}" in adm("report", "mine", cwd=tmp_path).out
+
+
 def test_the_log_and_the_status_tell_why(faulty):
     folder, _ = faulty
     cell = records(folder)["explodes"]["id"]
