@@ -282,9 +282,9 @@ def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
         AdmError: no such tap; the network's nearest are given.
     """
     there = _taps(task, name)
-    heads = {tap for other in networks(task).values() for tap in other["taps"] if tap.startswith("auxiliary")}
     for tap in taps:
-        if there is not None and tap not in there and tap not in heads:
+        is_head = tap.startswith("auxiliary") and any(tap in other["taps"] for other in networks(task).values())
+        if there is not None and tap not in there and not is_head:
             raise unknown("tap", tap, there, where=f"{where}: network '{name}'")
 
 
@@ -298,7 +298,8 @@ def why_untapped(task: str, name: str, taps: Iterable[str]) -> str | None:
     return f"network '{name}' has no tap {', '.join(lacking)}" if lacking else None
 
 
-def _taps(task: str, name: str) -> list[str] | None:
+@functools.cache
+def _taps(task: str, name: str) -> tuple[str, ...] | None:
     """The taps of a network of the task's own list, groups of them and the members of these included."""
     known = networks(task).get(name)
     if known is None:
@@ -307,4 +308,4 @@ def _taps(task: str, name: str) -> list[str] | None:
     there += ["last", HINT] if stages else []
     for group in [ALL_STAGES] * (stages > 0) + [PREACTS] * any(tap.endswith(".preact") for tap in known["taps"]):
         there += [group, *(f"{group}.{number}" for number in range(1, stages + 1))]
-    return there
+    return tuple(there)

@@ -63,15 +63,17 @@ class MethodSettings:
         stated = _merged([*self._stated(block, pair, parts), entry.settings])
         merged = _merged([published, stated])
         method = self._create(entry.method, merged, block.regime, f"{where}, methods")
-        chosen = _told(method_parts(method, block.regime), published, stated)
+        resolved = method_parts(method, block.regime)
+        chosen = _told(resolved, published, stated)
         tuned = self._tuned.row(block.title, str(pair), entry.shown)
         if tuned is not None:
-            tuned.check_start(method_parts(method, block.regime), f"{where}, chosen")
+            tuned.check_start(resolved, f"{where}, chosen")
             method = self._create(entry.method, _merged([merged, tuned.settings]), block.regime, f"{where}, chosen")
+            resolved = method_parts(method, block.regime)
         if self._suite.tuned_file:
             chosen = None if entry.stretch else self._tuned.told(block.title, str(pair), entry.shown)
         skipped = self._why_skipped(block, pair, method, stated, f"{where}, methods: method '{entry.method}'")
-        return Resolved(method_parts(method, block.regime), chosen, skipped)
+        return Resolved(resolved, chosen, skipped)
 
     def _why_skipped(self, block: Block, pair: Pair, method: Method, stated: Settings, where: str) -> str | None:
         """What a network of the pair lacks of the taps that the method reads by itself; None: nothing that shows here.
