@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from adm_core.control_groups import groups, lines
+
 _INFO = Path("/proc/cpuinfo")
-_MEMBERSHIPS = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
@@ -24,42 +23,17 @@ def cores() -> int:
 
 def quota() -> float:
     """Cores' worth of time that Linux' control groups give this process, as containers have it; infinite: no limit."""
-    return min((_quota_of(folder) for folder in _groups()), default=math.inf)
-
-
-def _groups() -> Iterator[Path]:
-    """Folders of the control groups that share out CPU time to this process, each with those above it.
-
-    In a container a group's path may be one that is only seen outside; the topmost is then the container's own.
-    """
-    for number, controllers, path in (line.split(":", 2) for line in _lines(_MEMBERSHIPS)):
-        if number == "0":  # version 2
-            top = _GROUPS
-        elif "cpu" in controllers.split(","):
-            top = next((top for name in (controllers, "cpu") if (top := _GROUPS / name).is_dir()), _GROUPS)
-        else:
-            continue
-        while path.strip("/"):
-            yield top / path.strip("/")
-            path = path.rpartition("/")[0]
-        yield top
+    return min((_quota_of(folder) for folder in groups("cpu")), default=math.inf)
 
 
 def _quota_of(group: Path) -> float:
     """What one group may take; infinite where it has no limit or is not there."""
     files = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of version 2, and of version 1
     for names in files:
-        words = [word for name in names for line in _lines(group / name) for word in line.split()]
+        words = [word for name in names for line in lines(group / name) for word in line.split()]
         if len(words) == 2 and words[0].isdigit() and int(words[1]) > 0:  # else max, or -1
             return int(words[0]) / int(words[1])
     return math.inf
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -23,6 +24,14 @@ Tap = Annotated[str, AfterValidator(_one_map)]
 """The type of a setting that names one place; groups of several maps are for ``tuple[str, ...]``."""
 
 
+Acts = Callable[[Any, str], bool]
+"""Told a method's settings and the regime, says whether one of the settings acts on anything there."""
+
+
+def _everywhere(_settings: Any, _regime: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Search:
     """Where the values of a setting are searched, both ends included.
@@ -31,11 +40,13 @@ class Search:
         low: the lowest value; above 0 on a ``log`` scale.
         high: the highest value.
         scale: ``log``, on which equal factors are equally far apart, or ``linear``.
+        acts: where other values of the setting change anything, and it is searched.
     """
 
     low: float
     high: float
     scale: Literal["log", "linear"] = "log"
+    acts: Acts = _everywhere
 
     def at(self, share: float) -> float:
         """The value at a share in [0, 1] of the way from ``low`` to ``high``, to three significant digits."""
@@ -46,7 +57,9 @@ class Search:
         return float(f"{value:.3g}")
 
 
-def searched(default: float, low: float, high: float, scale: Literal["log", "linear"] = "log") -> Any:
+def searched(
+    default: float, low: float, high: float, scale: Literal["log", "linear"] = "log", acts: Acts = _everywhere
+) -> Any:
     """A field of ``Settings`` that ``adm tune`` searches: ``weight: float = searched(1.0, 0.1, 10.0)``.
 
     Args:
@@ -54,6 +67,7 @@ def searched(default: float, low: float, high: float, scale: Literal["log", "lin
         low: the lowest value that is tried.
         high: the highest one.
         scale: ``log`` for weights and temperatures, ``linear`` for shares.
+        acts: where the setting acts, if not everywhere: ``lambda s, regime: s.kd_weight > 0``.
 
     Raises:
         AdmError: the range is empty, lacks the default, or reaches 0 on a log scale.
@@ -67,7 +81,7 @@ def searched(default: float, low: float, high: float, scale: Literal["log", "lin
         raise AdmError(f"{told}: a log scale begins above 0; raise the lower end, or search on a linear scale")
     if not low <= default <= high:
         raise AdmError(f"{told}: the default lies outside of the range")
-    return field(default=default, metadata={"search": Search(low, high, scale)})
+    return field(default=default, metadata={"search": Search(low, high, scale, acts)})
 
 
 def searches(settings: type[Any]) -> dict[str, Search]:

@@ -274,20 +274,38 @@ def without_student_keys(task: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_taps(task: str, name: str, taps: Iterable[str], where: str) -> None:
-    """Stop at a tap that a network of the task's own list has not; library networks tell theirs once they are built.
+    """Stop at a tap that somebody names and a network of the task's own list has not.
 
     A network without an auxiliary head passes: where such a tap is asked for, its cells are skipped with that reason.
 
     Raises:
         AdmError: no such tap; the network's nearest are given.
     """
+    there = _taps(task, name)
+    for tap in taps:
+        is_head = tap.startswith("auxiliary") and any(tap in other["taps"] for other in networks(task).values())
+        if there is not None and tap not in there and not is_head:
+            raise unknown("tap", tap, there, where=f"{where}: network '{name}'")
+
+
+def why_untapped(task: str, name: str, taps: Iterable[str]) -> str | None:
+    """Why a method that reads some taps cannot run on a network of the task's own list; None: it has them.
+
+    Of a library's network it is None too: it tells its taps once it is built.
+    """
+    there = _taps(task, name)
+    lacking = [f"'{tap}'" for tap in taps if there is not None and tap not in there]
+    return f"network '{name}' has no tap {', '.join(lacking)}" if lacking else None
+
+
+@functools.cache
+def _taps(task: str, name: str) -> tuple[str, ...] | None:
+    """The taps of a network of the task's own list, groups of them and the members of these included."""
     known = networks(task).get(name)
     if known is None:
-        return
-    there = list(known["taps"])
-    there += ["last", HINT, ALL_STAGES] if any(tap.startswith("stage") for tap in known["taps"]) else []
-    there += [PREACTS] if any(tap.endswith(".preact") for tap in known["taps"]) else []
-    heads = {tap for other in networks(task).values() for tap in other["taps"] if tap.startswith("auxiliary")}
-    for tap in taps:
-        if tap not in there and tap not in heads:
-            raise unknown("tap", tap, there, where=f"{where}: network '{name}'")
+        return None
+    there, stages = list(known["taps"]), sum(re.fullmatch(r"stage\d+", tap) is not None for tap in known["taps"])
+    there += ["last", HINT] if stages else []
+    for group in [ALL_STAGES] * (stages > 0) + [PREACTS] * any(tap.endswith(".preact") for tap in known["taps"]):
+        there += [group, *(f"{group}.{number}" for number in range(1, stages + 1))]
+    return tuple(there)

@@ -55,12 +55,26 @@ def test_an_auxiliary_tap_is_a_reason_to_skip_where_a_network_lacks_it_and_a_mis
     known = catalogue.networks("segmentation")
     assert "auxiliary1" in known["pspnet-r18"]["taps"] and "auxiliary1" not in known["segformer-b0"]["taps"]
     catalogue.check_taps("segmentation", "segformer-b0", ["auxiliary1"], "here")
+    assert catalogue.why_untapped("segmentation", "segformer-b0", ["auxiliary1"]) is not None
     for task, name, tap in (
         ("segmentation", "segformer-b0", "auxiliary7"),
         ("classification", "resnet20", "auxiliary1"),
     ):
         with pytest.raises(AdmError, match=f"here: network '{name}': unknown tap '{tap}'"):
             catalogue.check_taps(task, name, [tap], "here")
+
+
+@pytest.mark.parametrize(("task", "names"), [("classification", ["resnet20", "mobilenetv2", "shufflenetv2", "vgg8"]),
+                                            ("diffusion", ["unet-w8", "unet3-w16-tiny"])])  # fmt: skip
+def test_the_taps_of_listed_networks_are_told_before_they_are_built(task: str, names: list[str]) -> None:
+    protocol = Protocol(title="t", source="tests", task=task, recipe=RECIPE, data=REQUIRED.get(task, {}))
+    benchmark = {"classification": "digit-scenes@1", "diffusion": "digits@2"}[task]
+    opened = catalogue.task_class(task)(TaskContext(benchmark, protocol, 0, torch.device("cpu")))
+    for name in names:
+        network = opened.network(name)
+        for tap in ("last", "hint", "all-stages", "all-stages.preact", "penultimate", "noise", "down1", "mid"):
+            has = all(network.own_tap(each) in network.taps for each in network.expand([tap]))
+            assert (catalogue.why_untapped(task, name, [tap]) is None) == has, (name, tap)
 
 
 def test_a_task_that_lacks_a_member_cannot_be_opened() -> None:

@@ -101,7 +101,7 @@ class ADM(Method):
         width: Literal["auto", "identity", "pool", "class", "attention", "projector"] = "auto"
         temperature: Annotated[float, Field(gt=0)] = 0.5
         consensus: Annotated[float, Field(ge=0)] = searched(0.3, 0.03, 3.0)
-        divergence: Annotated[float, Field(ge=0)] = searched(0.3, 0.03, 3.0)
+        divergence: Annotated[float, Field(ge=0)] = searched(0.3, 0.03, 3.0, acts=lambda _, regime: regime != "offline")
         consensus_target: Literal["label", "teacher"] = "label"
         ramp: Annotated[float, Field(ge=0, le=1)] = 0.1
         margin: Annotated[float, Field(ge=-1, le=1)] = 0.0

@@ -70,7 +70,9 @@ class CollaborativeLearning(Method):
         layers: Annotated[float, Field(gt=0, le=1)] = 0.2
         choice: Literal["salience", "random"] = "salience"
         adapt: bool = False
-        confidence: Annotated[float, Field(ge=0, lt=1)] = searched(0.9, 0.0, 0.95, scale="linear")
+        confidence: Annotated[float, Field(ge=0, lt=1)] = searched(
+            0.9, 0.0, 0.95, scale="linear", acts=lambda s, _: s.adapt
+        )
 
     _gradients: tuple[tuple[Tensor, ...], ...]
 

@@ -62,7 +62,9 @@ class DeepKD(Method):
         base: Literal["kd", "dkd"] = "kd"
         form: Literal["paper", "as-released"] = "paper"
         temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
-        task_delta: Annotated[float, Field(gt=-1, lt=1)] = searched(0.075, -0.075, 0.09, scale="linear")
+        task_delta: Annotated[float, Field(gt=-1, lt=1)] = searched(
+            0.075, -0.075, 0.09, scale="linear", acts=lambda s, _: s.form == "paper"
+        )
         target_delta: Annotated[float, Field(gt=-1, lt=1)] = searched(-0.075, -0.3, 0.075, scale="linear")
         other_delta: Annotated[float, Field(gt=-1, lt=1)] = searched(0.075, -0.075, 0.09, scale="linear")
         start: Annotated[float, Field(ge=0, le=1)] = 0.05

@@ -57,7 +57,7 @@ class KnowledgeDiffusion(Method):
         ratio: Annotated[float, Field(gt=0)] = 0.5
         weight: Annotated[float, Field(gt=0)] = searched(1.0, 0.1, 10.0)
         logit_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
-        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0, acts=lambda s, _: s.logit_weight > 0)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]

@@ -58,7 +58,7 @@ class EmbedDistill(Method):
 
         embedding_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         score_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
-        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(1.0, 1.0, 8.0, acts=lambda s, _: s.score_weight > 0)
 
     needs = Needs("class_logits", taps=("last",), head=True, capabilities=frozenset({"trainable-parts"}))
 

@@ -52,7 +52,7 @@ class NormAndDirection(Method):
 
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         kd_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
-        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0, acts=lambda s, _: s.kd_weight > 0)
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:

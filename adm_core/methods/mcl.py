@@ -69,7 +69,9 @@ class MCL(Method):
         soft_vcl: Annotated[float, Field(ge=0)] = 1.0
         soft_icl: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         similarity_temperature: Annotated[float, Field(gt=0)] = 0.1
-        temperature: Annotated[float, Field(gt=0)] = searched(3.0, 1.0, 8.0)
+        temperature: Annotated[float, Field(gt=0)] = searched(
+            3.0, 1.0, 8.0, acts=lambda s, _: s.soft_vcl > 0 or s.soft_icl > 0
+        )
         width: Annotated[int, Field(ge=1)] = 128
         per_class: Annotated[int, Field(ge=2)] = 2
 

@@ -21,12 +21,12 @@ class OKDDip(Method):
     """``Σ_m CE(z_m) + CE(z_l) + w (Σ_m T² KL(p_t,m || p_m) + T² KL(p_mean || p_l))`` (arXiv:1912.00350, eqs. 2-6).
 
     Of ``count`` branches, which share everything up to the tap ``after``, or in form ``networks`` of as many networks,
-    the first is the leader l, the student itself, and the others are auxiliary peers m. A peer's target has the logits ``z_t,m = Σ_j A_mj z_j`` with
-    ``A_m = softmax_j(q_m · k_j)``, itself among the j; q and k are linear maps of what its classifier reads to
-    1 / ``factor`` of the width, shared by the peers, without bias. p_mean is the softmax of the peers' mean logits.
-    **Targets are not constants**, as in the authors' code: that is how q and k learn. The weight w = exp(-5 (1 - t /
-    ramp)²) rises over the first part of training. What is left after training is the leader. Dense predictions are
-    weighed per image.
+    the first is the leader l, the student itself, and the others are auxiliary peers m. A peer's target has the logits
+    ``z_t,m = Σ_j A_mj z_j`` with ``A_m = softmax_j(q_m · k_j)``, itself among the j; q and k are linear maps of what
+    its classifier reads to 1 / ``factor`` of the width, shared by the peers, without bias. p_mean is the softmax of the
+    peers' mean logits. **Targets are not constants**, as in the authors' code: that is how q and k learn. The weight w
+    = exp(-5 (1 - t / ramp)²) rises over the first part of training. What is left after training is the leader. Dense
+    predictions are weighed per image.
     """
 
     card = MethodCard(

@@ -58,7 +58,7 @@ class OnlineModule(Method):
         """
 
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
-        back_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
+        back_weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0, acts=lambda s, _: not s.frozen)
         anchor: Annotated[float, Field(ge=0)] = 0.1
         temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
         factor: Annotated[int, Field(ge=1)] = 8

@@ -57,9 +57,9 @@ class RLD(Method):
             standardise: logits of both networks first (arXiv:2403.01427); ``lr`` reads them as they are.
         """
 
-        alpha: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
-        beta: Annotated[float, Field(ge=0)] = searched(8.0, 0.5, 20.0)
-        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0)
+        alpha: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0, acts=lambda s, _: s.correction == "refined")
+        beta: Annotated[float, Field(ge=0)] = searched(8.0, 0.5, 20.0, acts=lambda s, _: s.correction == "refined")
+        temperature: Annotated[float, Field(gt=0)] = searched(4.0, 1.0, 8.0, acts=lambda s, _: s.correction != "lr")
         confidence_temperature: Annotated[float, Field(gt=0)] = 1.0
         warmup: Annotated[float, Field(ge=0, le=1)] = 20 / 240
         correction: Literal["refined", "swap", "rc", "lr"] = "refined"

@@ -172,6 +172,7 @@ def train(
 
     records = Store(options.store)
     runs = runs_of(tracker) if tracker else None
+    options = options.model_copy(update={"curves": tracker is not None})
     check_schema(records, str(store))
     plan = make_plan(expansion, records, place.slots, selection, room(group, place, options.device))
     check_needs(plan, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -90,14 +91,23 @@ class Groups:
     def sizes(self, waiting: Sequence[PlannedCell], slots: int) -> dict[str, int]:
         """Cell id to how many cells its group will have, itself included, if all slots become free at once."""
         found: dict[str, int] = {}
-        left = list(waiting)
+        left = {planned.id: planned for planned in waiting}
+        alike: dict[tuple[object, ...] | None, dict[str, PlannedCell]] = defaultdict(dict)
+        for planned in waiting:
+            alike[self.keys.get(planned.id)][planned.id] = planned
         while left:
             most = share(len(left), slots)
             for _ in range(min(slots, len(left))):
-                members = self.gather(left[0], left[1:], most) if left else []
-                ids = {member.id for member in members}
-                found |= dict.fromkeys(ids, len(ids))
-                left = [planned for planned in left if planned.id not in ids]
+                first = next(iter(left.values()), None)
+                if first is None:
+                    break
+                kin = alike[self.keys.get(first.id)]
+                del kin[first.id]
+                members = self.gather(first, kin.values(), most)
+                for member in members:
+                    found[member.id] = len(members)
+                    kin.pop(member.id, None)
+                    del left[member.id]
         return found
 
     def _fit(self, members: Sequence[PlannedCell]) -> bool:

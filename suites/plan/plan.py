@@ -171,7 +171,8 @@ def make_plan(
         if (found := elsewhere.get(planned.id)) and (found.state != "lost" or state == "to do"):
             state, reason = found.state, found.told
         other = other if _is_done(record) else ()
-        return PlanRow(planned, state, reason, costs.estimate(planned.cell), True, other, together[planned.id])
+        seconds = 0.0 if planned.skipped else costs.estimate(planned.cell)
+        return PlanRow(planned, state, reason, seconds, True, other, together[planned.id])
 
     return Plan(
         artefacts=tuple(map(row, artefacts.values())),
@@ -262,11 +263,12 @@ def _state(
         return "to do", f"last time: skipped: {record.reason}"
     if record is not None and not _is_done(record):
         return ("to do" if record.status == "interrupted" else "failed"), f"last time: {record.status}: {record.reason}"
+    expected = f"; will be skipped: {planned.skipped}" if planned.skipped else ""
     if planned.teacher and planned.teacher.id in needed:
-        return "to do", "no record; its teacher is trained first"
+        return "to do", f"no record; its teacher is trained first{expected}"
     if record is not None:
         return "to do", "its weights are missing"
-    return "to do", "no record"
+    return "to do", f"no record{expected}"
 
 
 def _row_json(row: PlanRow, groups: Groups) -> dict[str, Any]:

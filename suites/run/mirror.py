@@ -1,4 +1,4 @@
-"""Mirrors running cells to an experiment tracker, out of the curves that workers write in any case."""
+"""Mirrors running cells to an experiment tracker, out of the curves that workers leave for it."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ class _Followed:
 
 class Mirror:
     """A display that also keeps a tracker up to date, in a thread of its own. Use as a context manager.
+
+    Workers must be told to leave their curves (:attr:`suites.work.options.RunOptions.curves`).
 
     A tracker that fails is warned of once, left alone for a minute and told then what it has missed; training goes on.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from adm_core import registry
@@ -35,6 +35,7 @@ class PlannedCell:
         teacher: offline: the planned cell that trains the teacher; None where its weights are a checkpoint.
         chosen: how its settings were chosen: ``default``, ``published``, ``stated`` by the suite, or how tuned.
         controls: labels of the table's rows that its row is held against.
+        skipped: why it will be, where that shows before its networks are built.
     """
 
     cell: Cell
@@ -44,6 +45,7 @@ class PlannedCell:
     teacher: PlannedCell | None = None
     chosen: str | None = None
     controls: tuple[str, ...] = ()
+    skipped: str | None = None
 
     @functools.cached_property
     def id(self) -> str:
@@ -194,15 +196,19 @@ def _expand_block(
                 f"{where}: 'data' of protocol '{protocol[0]}' and of teacher_protocol '{alone[0]}' differ, so that "
                 "scores of student and teacher could not be compared; make them the same"
             )
+    named = protocol[0], protocol_digest(protocol[1])
+    recipe = TeacherRecipe(protocol=alone[0], protocol_digest=protocol_digest(alone[1]), seed=block.teacher_seed)
     own = [networks.of_pair(block, pair.teacher, pair.student, data, where) for pair in block.pairs]
     rows = []
     for pair, identities in zip(block.pairs, own, strict=True):
         resolved = [settings.resolve(block, pair, entry, where) for entry in block.methods]
-        methods = [row.method for row in resolved]
+        methods, teacher = [row.method for row in resolved], None
         for entry, row in zip(block.methods, resolved, strict=True):
             stretch = _stretch(block, entry, row.method, methods, where)
-            planned = _plan_seeds(block, pair, entry, row.method, stretch, benchmark, identities, protocol, alone)
-            rows += [replace(cell, chosen=row.chosen, controls=entry.controls) for cell in planned]
+            cells = _cells(block, pair, row.method, stretch, benchmark, identities, named, recipe)
+            teacher = teacher or _teacher(cells[0], alone[1])
+            told = (entry.shown, block.title, teacher, row.chosen, entry.controls, row.skipped)
+            rows += [PlannedCell(cell, protocol[1], *told) for cell in cells]
     return rows
 
 
@@ -233,32 +239,26 @@ def _check_used(
     return settings
 
 
-def _plan_seeds(
+def _cells(
     block: Block,
     pair: Pair,
-    entry: MethodEntry,
     method: tuple[MethodPart, ...],
     stretch: Stretch | None,
     benchmark: BenchmarkIdentity | None,
     networks: dict[str, NetworkIdentity],
-    named: tuple[str, Protocol],
-    of_teacher: tuple[str, Protocol],
-) -> list[PlannedCell]:
-    """One row of a table: the same cell with every seed."""
-    name, protocol = named
-    fingerprint = protocol_digest(protocol)
-    recipe = TeacherRecipe(
-        protocol=of_teacher[0], protocol_digest=protocol_digest(of_teacher[1]), seed=block.teacher_seed
-    )
+    named: tuple[str, str],
+    recipe: TeacherRecipe,
+) -> list[Cell]:
+    """One row of a table: the same cell with every seed; ``named`` are its protocol's name and digest."""
     brought = pair.teacher in networks and networks[pair.teacher].checkpoint is not None
-    cells = [
+    return [
         Cell(
             task=block.task,
             benchmark=block.benchmark,
             own_benchmark=benchmark,
             condition=block.condition,
-            protocol=name,
-            protocol_digest=fingerprint,
+            protocol=named[0],
+            protocol_digest=named[1],
             regime=block.regime,
             student=pair.student,
             teacher=pair.teacher,
@@ -270,10 +270,12 @@ def _plan_seeds(
         )
         for seed in block.seeds
     ]
-    alone = teacher_cell(cells[0])
-    label = f"teacher {pair.teacher}"
-    teacher = PlannedCell(alone, of_teacher[1], label, "Teachers, trained alone") if alone else None
-    return [PlannedCell(cell, protocol, entry.shown, block.title, teacher) for cell in cells]
+
+
+def _teacher(cell: Cell, protocol: Protocol) -> PlannedCell | None:
+    """What trains a cell's teacher, by its own protocol; None: nothing does."""
+    alone = teacher_cell(cell)
+    return PlannedCell(alone, protocol, f"teacher {cell.teacher}", "Teachers, trained alone") if alone else None
 
 
 def _check_labels(where: str, rows: list[PlannedCell]) -> None:

@@ -16,7 +16,7 @@ def group_key(planned: PlannedCell) -> GroupKey | None:
     Raises:
         AdmError: no such method.
     """
-    return key_of(planned.cell)
+    return _key(planned.cell, planned.teacher.id if planned.teacher else None)
 
 
 def why_alone(planned: PlannedCell) -> str:
@@ -34,10 +34,15 @@ def key_of(cell: Cell) -> GroupKey | None:
     Raises:
         AdmError: no such method.
     """
+    trained = teacher_cell(cell)
+    return _key(cell, trained.id if trained else None)
+
+
+def _key(cell: Cell, trained: str | None) -> GroupKey | None:
+    """As :func:`key_of`; ``trained`` is the id of the cell that trains its teacher."""
     if _reason(cell):
         return None
-    needs = method_of(cell).needs
-    trained, own = teacher_cell(cell), cell.networks.get(cell.teacher or "")
+    needs, own = method_of(cell).needs, cell.networks.get(cell.teacher or "")
     return (
         cell.task,
         cell.benchmark,
@@ -46,7 +51,7 @@ def key_of(cell: Cell) -> GroupKey | None:
         cell.protocol_digest,
         cell.seed,
         cell.teacher,
-        trained.id if trained else cell.checkpoint,
+        trained or cell.checkpoint,
         own.model_dump_json() if own else None,
         needs.views == "own",
         needs.extra_view,

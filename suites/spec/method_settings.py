@@ -27,10 +27,12 @@ class Resolved:
     Attributes:
         method: its parts, with every setting written out that acts in the regime.
         chosen: how these came about; None: there are none to choose.
+        skipped: why its cells will be, as far as that shows before networks are built.
     """
 
     method: tuple[MethodPart, ...]
     chosen: str | None
+    skipped: str | None
 
 
 class MethodSettings:
@@ -61,18 +63,32 @@ class MethodSettings:
         stated = _merged([*self._stated(block, pair, parts), entry.settings])
         merged = _merged([published, stated])
         method = self._create(entry.method, merged, block.regime, f"{where}, methods")
-        chosen = _told(method_parts(method, block.regime), published, stated)
+        resolved = method_parts(method, block.regime)
+        chosen = _told(resolved, published, stated)
         tuned = self._tuned.row(block.title, str(pair), entry.shown)
         if tuned is not None:
-            tuned.check_start(method_parts(method, block.regime), f"{where}, chosen")
+            tuned.check_start(resolved, f"{where}, chosen")
             method = self._create(entry.method, _merged([merged, tuned.settings]), block.regime, f"{where}, chosen")
-        for name in filter(None, (pair.teacher, pair.student)):
-            known = self._networks.tapped(name)
-            if known is not None:
-                catalogue.check_taps(block.task, known, method.needs.taps, f"{where}, methods: method '{entry.method}'")
+            resolved = method_parts(method, block.regime)
         if self._suite.tuned_file:
             chosen = None if entry.stretch else self._tuned.told(block.title, str(pair), entry.shown)
-        return Resolved(method_parts(method, block.regime), chosen)
+        skipped = self._why_skipped(block, pair, method, stated, f"{where}, methods: method '{entry.method}'")
+        return Resolved(resolved, chosen, skipped)
+
+    def _why_skipped(self, block: Block, pair: Pair, method: Method, stated: Settings, where: str) -> str | None:
+        """What a network of the pair lacks of the taps that the method reads by itself; None: nothing that shows here.
+
+        Raises:
+            AdmError: it lacks one that the suite names.
+        """
+        given = [value for settings in stated.values() for value in settings.values()]
+        named = {word for value in given for word in (value if isinstance(value, list) else [value])}
+        taps, reasons = method.needs.taps, []
+        known = [self._networks.tapped(name) for name in (pair.teacher, pair.student) if name]
+        for network in filter(None, known):
+            catalogue.check_taps(block.task, network, [tap for tap in taps if tap in named], where)
+            reasons.append(catalogue.why_untapped(block.task, network, taps))
+        return next(filter(None, reasons), None)
 
     def _stated(self, block: Block, pair: Pair, parts: list[str]) -> list[Settings]:
         """The suite's own settings of a row's parts, then those of the overrides that hold for it."""

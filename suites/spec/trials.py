@@ -110,7 +110,7 @@ def _candidates(row: PlannedCell, count: int, seeds: Sequence[int]) -> Iterator[
 
     The sequence has no random part, and its first coordinates are the same whatever their number, so that all methods
     are tried at the same points of the unit cube, and more trials contain the fewer. A weight that the suite sets to 0
-    leaves its term out, and is not searched.
+    leaves its term out, and is not searched; nor is what does not act in the regime or with the row's other settings.
     """
     from scipy.stats import qmc  # takes longer to load than all the rest
 
@@ -120,11 +120,11 @@ def _candidates(row: PlannedCell, count: int, seeds: Sequence[int]) -> Iterator[
         (part.card.name, key): search
         for part in parts
         for key, search in searches(type(part).Settings).items()
-        if stated[part.card.name].get(key)
+        if stated[part.card.name].get(key) and search.acts(part.settings, row.cell.regime)
     }
     first = tuple(float(stated[part][key]) for part, key in ranges)
     yield _candidate(row, row.label, stated, dict(zip(ranges, first, strict=True)), seeds)
-    if not ranges:
+    if not ranges or row.skipped:
         return
     points = qmc.Halton(len(ranges), scramble=False).random(count + 1)[1:]  # the first lies in the corner
     values = [tuple(search.at(share) for search, share in zip(ranges.values(), point, strict=True)) for point in points]
@@ -157,4 +157,5 @@ def _candidate(
     trained = teacher_cell(cells[0])
     if trained and row.teacher:
         teacher = replace(row.teacher, cell=trained, protocol=alone)
-    return Candidate(settings, tuple(PlannedCell(cell, protocol, label, row.block, teacher) for cell in cells))
+    planned = (PlannedCell(cell, protocol, label, row.block, teacher, skipped=row.skipped) for cell in cells)
+    return Candidate(settings, tuple(planned))

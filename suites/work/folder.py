@@ -98,11 +98,14 @@ class WorkFolder:
         except ValidationError as error:
             raise AdmError(f"{path}: is not a worker's assignment: {error.errors()[0]['msg']}") from None
 
-    def report(self, progress: dict[str, Any]) -> None:
-        """Write ``progress.json``, and the curves in it apart, as displays look at the rest four times a second."""
-        curves = progress.get("curves")
-        if curves is not None:
-            self._write("curves.json", curves)
+    def report(self, progress: dict[str, Any], with_curves: bool = False) -> None:
+        """Write ``progress.json``, and where they are wanted the curves in it apart.
+
+        Displays look at the rest four times a second; curves are as long as the training was, and only trackers read
+        them before the record has them.
+        """
+        if with_curves and "curves" in progress:
+            self._write("curves.json", progress["curves"])
         self._write("progress.json", {name: value for name, value in progress.items() if name != "curves"})
 
     def progress(self) -> dict[str, Any]:
@@ -110,7 +113,7 @@ class WorkFolder:
         return self._read("progress.json") or {}
 
     def curves(self) -> dict[str, list[float | None]]:
-        """The curves so far, one value per epoch, empty before the first of this attempt."""
+        """The curves so far, one value per epoch; empty before the first of this attempt, and where none are wanted."""
         return self._read("curves.json") or {}
 
     def bookmarks(self) -> dict[str, Any]:

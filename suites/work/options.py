@@ -21,6 +21,7 @@ class RunOptions(BaseModel):
         trusted: SHA-256 of the checkpoints whose code may be run.
         store: the store, where teachers' weights lie.
         gpus_per_cell: processes that train a cell together, each on a GPU of its own, or on a core where there is none.
+        curves: whether a worker leaves a cell's curves in its work folder after each epoch, for a tracker.
         checkpoint_seconds: least time between two checkpoints; longer where they would take 2 % of the time or more.
     """
 
@@ -35,4 +36,5 @@ class RunOptions(BaseModel):
     trusted: tuple[str, ...] = ()
     store: Path
     gpus_per_cell: int = Field(1, ge=1)
+    curves: bool = False
     checkpoint_seconds: float = Field(30.0, ge=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import functools
 import importlib
 import os
 import re
@@ -195,7 +196,7 @@ def _train_group(
     _settle_threads(next(iter(assignments.values())).options.device)
     training, group = (importlib.import_module(f"suites.worker.{name}") for name in ("training", "group"))
     given = {
-        path: training.Given(own.cell, own.protocol, Path(path), own.options, WorkFolder(Path(path)).report)
+        path: training.Given(own.cell, own.protocol, Path(path), own.options, _report(WorkFolder(Path(path)), own))
         for path, own in assignments.items()
     }
     group.train_cells(given, conclude)
@@ -235,7 +236,12 @@ def _train(
             )
             return made
         train = importlib.import_module("suites.worker.training").train_cell
-    return train(assignment.cell, assignment.protocol, folder.path, assignment.options, folder.report)
+    return train(assignment.cell, assignment.protocol, folder.path, assignment.options, _report(folder, assignment))
+
+
+def _report(folder: WorkFolder, assignment: Assignment) -> Callable[[dict[str, Any]], None]:
+    """Takes the progress after each epoch, of which the folder keeps what the run has a use for."""
+    return functools.partial(folder.report, with_curves=assignment.options.curves)
 
 
 def _settle_threads(device: str) -> None:

@@ -9,26 +9,15 @@ from pathlib import Path
 import pytest
 
 from adm_core import cpu
+from tests.control_groups import lay
 
 FOUR = frozenset(range(4))
 
 
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine on whose four cores this process may run; files of the kernel's lie in the folder that is returned."""
+@pytest.fixture(autouse=True)
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on whose four cores this process may run."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: FOUR, raising=False)
-    monkeypatch.setattr(cpu, "_MEMBERSHIPS", tmp_path / "memberships")
-    monkeypatch.setattr(cpu, "_GROUPS", tmp_path / "cgroup")
-    return tmp_path
-
-
-def lay(machine: Path, memberships: str, **files: str) -> None:
-    """Write what a process is a member of, and files of groups by path."""
-    (machine / "memberships").write_text(memberships)
-    for path, content in files.items():
-        file = machine / "cgroup" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content + "\n")
 
 
 V1 = "9:name=systemd:/docker/c\n3:cpu,cpuacct:/docker/c\n2:memory:/docker/c\n"
@@ -54,15 +43,16 @@ V1 = "9:name=systemd:/docker/c\n3:cpu,cpuacct:/docker/c\n2:memory:/docker/c\n"
     ],
 )  # fmt: skip
 def test_a_quota_bounds_the_cores(
-    machine: Path, memberships: str, files: dict[str, str], quota: float, cores: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memberships: str, files: dict[str, str], quota: float, cores: int
 ) -> None:
-    lay(machine, memberships, **files)
+    lay(tmp_path, monkeypatch, memberships, files)
     assert (cpu.quota(), cpu.cores()) == (quota, cores)
 
 
-def test_where_nothing_is_told_there_is_no_limit(machine: Path) -> None:
+def test_where_nothing_is_told_there_is_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tmp_path, monkeypatch)
     assert (cpu.quota(), cpu.cores()) == (math.inf, 4)
 
 
 def test_the_cores_on_which_a_process_may_run_bound_them_as_well() -> None:
-    assert 1 <= cpu.cores() <= len(os.sched_getaffinity(0))
+    assert 1 <= cpu.cores() <= len(FOUR)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.settings import Search, make_settings, searched, searches
+from adm_core.testing.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,42 @@ def test_methods_take_both_ends_of_the_ranges_that_they_declare() -> None:
             assert [registry.create(name, {name: {key: end}}).settings for end in (search.low, search.high)]
     weighted = {name for name in declared if {"weight", "temperature"} & registry.get(name).defaults().keys()}
     assert [name for name in sorted(weighted) if not declared[name]] == []
+
+
+def weights(name: str, regime: Any, settings: dict[str, Any]) -> list[Tensor]:
+    """Those of all networks after a step in each phase of training."""
+    setup = Setup(name, regime, {name: settings}, (8, 8))
+    setup.make_teacher_sure()
+    for seed, progress in enumerate(setup.moments()):
+        torch.manual_seed(0)
+        setup.step(seed, progress)
+    return [value.clone() for network in setup.distiller.networks.values() for value in network.module.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "idle", "active"),
+    [
+        ("adm", "divergence", ("offline", {}), ("online", {})),
+        ("clda", "confidence", ("offline", {}), None),  # it acts on pictures without labels
+        ("deepkd", "task_delta", ("offline", {"form": "as-released"}), None),  # of the second step on
+        ("diffkd", "temperature", ("offline", {"logit_weight": 0.0}), ("offline", {})),
+        ("embeddistill", "temperature", ("offline", {"score_weight": 0.0}), ("offline", {})),
+        ("kdpp", "temperature", ("offline", {"kd_weight": 0.0}), ("offline", {})),
+        ("mcl", "temperature", ("online", {"soft_vcl": 0.0, "soft_icl": 0.0}), ("online", {})),
+        ("online-module", "back_weight", ("offline", {"frozen": True}), None),  # of the second step on
+        ("rld", "alpha", ("offline", {"correction": "rc"}), ("offline", {})),
+        ("rld", "beta", ("offline", {"correction": "swap"}), ("offline", {})),
+        ("rld", "temperature", ("offline", {"correction": "lr"}), ("offline", {"correction": "swap"})),
+    ],
+)
+def test_where_a_setting_does_not_act_other_values_change_nothing(
+    name: str, key: str, idle: tuple[str, dict[str, Any]], active: tuple[str, dict[str, Any]] | None
+) -> None:
+    search = searches(registry.get(name).Settings)[key]
+    for acts, case in ((False, idle), (True, active)):
+        if case is None:
+            continue
+        regime, settings = case
+        assert search.acts(registry.create(name, {name: settings}).settings, regime) == acts
+        low, high = (weights(name, regime, settings | {key: end}) for end in (search.low, search.high))
+        assert all(map(torch.equal, low, high)) != acts

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from command_line import Answer, adm
 
+from suites.work.folder import WorkFolder
+
 ADM = Path(sys.executable).with_name("adm")
 LAUNCHED = {
     "WORLD_SIZE": "2", "PMI_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -127,6 +129,7 @@ def test_forked_workers_in_a_launchers_shell_train_what_this_process_trains(mine
     weights = [root / "runs" / "work" / ours["id"] / "weights.safetensors" for root in (folder, tmp_path)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert (weights[0].parent / "log.txt").read_text() == ""
+    assert not WorkFolder(weights[1].parent).assignment().options.curves  # no tracker reads them
 
 
 @pytest.mark.skipif(not TRACKED, reason="the extra [tensorboard] is not installed")
@@ -135,6 +138,7 @@ def test_a_tracker_has_the_curves_that_the_record_has(mine):
 
     folder, _ = mine
     kd, runs = records(folder)["kd"], folder / "runs" / "tensorboard" / "mine"
+    assert WorkFolder.of(folder / "runs", kd["id"]).assignment().options.curves
     assert {path.name for path in runs.iterdir()} == {"teacher-resnet8w8s2", "none", "kd", "my-try", "dml+adm"}
     [events] = (runs / "kd").rglob("events*")
     read = EventAccumulator(str(events.parent)).Reload()
@@ -216,6 +220,21 @@ def test_a_tap_that_a_library_network_lacks_is_named_with_what_there_is(faulty):
     assert record["status"] == "skipped" and "network 'torchvision/resnet18': unknown tap 'stage5'" in record["reason"]
     assert "did you mean stage4" in record["reason"]
     assert "unknown tap 'stage5'" in done.out and "Traceback" not in done.out + done.err
+
+
+def test_a_row_whose_method_reads_what_a_network_lacks_is_skipped_in_plan_run_and_tables(tmp_path):
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    text = "title: mine\nblocks:\n" + MINE[MINE.index("  - title: Online") :].replace("[dml+adm]", "[reads]")
+    (tmp_path / "mine.yaml").write_text(text)
+    given = ("mine.yaml", "--method-file", "faulty.py")
+    [planned] = adm("plan", *given, "--json", cwd=tmp_path).json["cells"]
+    expected = "no record; will be skipped: network 'resnet8w8s2' has no tap 'stage5'"
+    assert (planned["state"], planned["reason"], planned["seconds"]) == ("to do", expected, 0.0)
+    assert adm("run", *given, *INLINE, cwd=tmp_path).code == 0
+    reason = "network 'resnet8w8s2': unknown tap 'stage5'; did you mean stage3, stage2, stage1?"
+    [done] = adm("plan", *given, "--json", cwd=tmp_path).json["cells"]
+    assert (done["state"], done["reason"]) == ("done", reason)
+    assert f"reads: skipped: {reason}" in adm("report", "mine", cwd=tmp_path).out
 
 
 def test_the_log_and_the_status_tell_why(faulty):

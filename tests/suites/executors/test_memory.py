@@ -15,6 +15,7 @@ from suites.executors.local import LocalExecutor
 from suites.executors.memory import available_memory, memory_kills, worker_memory
 from suites.executors.slots import Slot, slots
 from suites.work.folder import WorkFolder
+from tests.control_groups import lay
 from tests.processes import wait_for
 
 
@@ -66,23 +67,61 @@ def test_the_count_holds_what_the_kernel_tells() -> None:
     assert memory_kills() >= (int(told[1]) if told else 0)
 
 
-def test_the_memory_of_a_machine_or_of_its_control_group_is_shared_by_its_workers(
+def test_the_memory_that_a_machine_has_available_is_shared_by_its_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_own_group", lambda: tmp_path)
+    lay(tmp_path, monkeypatch)
     machine = available_memory()
     if not Path("/proc/meminfo").exists():
         assert machine is None and worker_memory("cpu", 2) is None
         return
     total = re.search(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     assert machine is not None and total is not None and 0 < machine < int(total[1]) / 1024
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text(f"{60 * 2**20}\n")
-    (tmp_path / "memory.stat").write_text(f"anon 1\nfile {20 * 2**20}\nfile_mapped 7\n")
-    assert available_memory() == pytest.approx(machine, rel=0.2)
-    (tmp_path / "memory.max").write_text(f"{64 * 2**20}\n")
-    assert available_memory() == 24.0  # what it caches can be given up
-    assert worker_memory("cpu", 2) == pytest.approx(0.9 * 12.0)
+    assert worker_memory("cpu", 2) == pytest.approx(0.9 * machine / 2, rel=0.2)
+
+
+V1 = "3:cpu,cpuacct:/docker/c\n2:memory:/docker/c\n"
+STAT = "anon 1\nfile 20971520\nfile_mapped 7"
+STAT_V1 = "cache 1048576\ntotal_cache 20971520\ntotal_mapped_file 7"
+
+
+@pytest.mark.parametrize(
+    ("memberships", "files", "available"),
+    [
+        ("0::/\n", {"memory.max": "max", "memory.current": "9", "memory.stat": STAT}, 500.0),
+        ("0::/\n", {"memory.max": "67108864", "memory.current": "62914560", "memory.stat": STAT}, 24.0),
+        ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "67108864", "a/memory.current": "62914560",
+                       "a/memory.stat": STAT}, 24.0),
+        ("0::/../seen/outside\n", {"memory.max": "67108864", "memory.current": "62914560"}, 4.0),
+        ("0::/\n", {"memory.max": "67108864", "memory.current": "77108864"}, 0.0),
+        (V1, {"memory/docker/c/memory.limit_in_bytes": "67108864", "memory/docker/c/memory.usage_in_bytes": "62914560",
+              "memory/docker/c/memory.stat": STAT_V1}, 24.0),
+        (V1, {"memory/memory.limit_in_bytes": "67108864", "memory/memory.usage_in_bytes": "62914560"}, 4.0),
+        (V1, {"memory/memory.limit_in_bytes": "9223372036854771712", "memory/memory.usage_in_bytes": "62914560",
+              "memory/docker/c/memory.limit_in_bytes": "9223372036854771712"}, 500.0),
+        (V1, {"cpu,cpuacct/docker/c/memory.limit_in_bytes": "67108864"}, 500.0),
+    ],
+)  # fmt: skip
+def test_control_groups_of_either_version_bound_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memberships: str, files: dict[str, str], available: float
+) -> None:
+    lay(tmp_path, monkeypatch, memberships, files)
+    (tmp_path / "meminfo").write_text("MemTotal: 1024000 kB\nMemAvailable:  512000 kB\n")
+    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "meminfo")
+    assert available_memory() == available  # what a group caches can be given up
+    assert worker_memory("cpu", 2) == pytest.approx(0.9 * available / 2)
+
+
+@pytest.mark.parametrize(
+    ("memberships", "file"), [("0::/a\n", "a/memory.events"), (V1, "memory/docker/c/memory.oom_control")]
+)
+def test_the_count_of_kills_holds_those_of_its_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memberships: str, file: str
+) -> None:
+    lay(tmp_path, monkeypatch, memberships, {file: "under_oom 0\noom_kill 0"})
+    before = memory_kills()
+    lay(tmp_path, monkeypatch, memberships, {file: "under_oom 0\noom_kill 2"})
+    assert memory_kills() >= before + 2
 
 
 def test_workers_on_one_gpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import adm
 from conftest import SUITE
 
 from results.records.store import Store
-from suites.plan.groups import CAREFUL, LARGEST, Groups, Room
+from suites.plan.groups import CAREFUL, LARGEST, Groups, Room, in_order
 from suites.plan.plan import make_plan
 from suites.spec.expand import Expansion, PlannedCell, expand
 from tests.suites.plan.test_plan import finish
@@ -52,6 +53,24 @@ def test_groups_are_as_large_as_asked_for_and_leave_all_workers_work(
     expansion: Expansion, store: Path, room: Room, workers: int, expected: list[int]
 ) -> None:
     assert sizes(expansion, store, room, workers) == expected
+
+
+class Counted(dict[str, tuple[object, ...] | None]):
+    """Keys that count how often one is looked up."""
+
+    asked = 0
+
+    def get(self, *key: Any) -> Any:
+        self.asked += 1
+        return super().get(*key)
+
+
+def test_what_groups_will_be_is_told_of_many_cells_without_looking_at_all_of_them_for_each_group() -> None:
+    cells = in_order(expand("cifar100-offline").cells)
+    keys = Counted(Groups.of(Room(), cells, lambda _: None).keys)
+    found = Groups(Room(), keys).sizes(cells, 2)
+    assert len(found) == len(cells) > 2000 and set(found.values()) == {1, 2, 3, CAREFUL}
+    assert keys.asked < 20 * len(cells)
 
 
 def test_groups_fill_the_memory_that_finished_cells_say_they_need(expansion: Expansion, store: Path) -> None:

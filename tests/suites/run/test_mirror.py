@@ -66,8 +66,8 @@ def run(suite: Path, store: Path, warnings: list[str] | None = None) -> Summary:
     shown = PlainDisplay(plan, "a suite", Console(quiet=True))
     warned = [] if warnings is None else warnings
     with Mirror(shown, records, "mine", "listening", Listening, warned.append) as display:
-        executor = ShortTraining(slots("cpu", 2))
-        return Runner(plan, records, executor, RunOptions(device="cpu", store=store), display).run()
+        executor, options = ShortTraining(slots("cpu", 2)), RunOptions(device="cpu", store=store, curves=True)
+        return Runner(plan, records, executor, options, display).run()
 
 
 def of_cell(cell: str) -> dict[str, list[Any]]:

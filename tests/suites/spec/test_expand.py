@@ -102,6 +102,45 @@ def test_a_wrong_name_is_told_with_its_place_and_its_neighbours(write, old, new,
     assert found.startswith(f"{file}, block 'Table', ") and message in found and "\n" not in found
 
 
+SEGMENTORS = (
+    SUITE.replace("classification", "segmentation")
+    .replace("digit-scenes@1", "shape-scenes@3")
+    .replace("./recipe.yaml", "shape-scenes-quick")
+    .replace("resnet14w16s2 > resnet8w8s2", "segformer-b0x0.5 > pspnet-r18w8")
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "lacking"),
+    [
+        ("none", None),
+        ("{method: fitnet, settings: {fitnet: {tap: all-stages.4}}}", None),
+        ("ab", "'all-stages.preact'"),
+        ("kd+ofd", "'all-stages.preact'"),
+        ("reviewkd", "'all-stages.preact'"),
+        ("{method: reviewkd, settings: {reviewkd: {preact: false}}}", None),
+        ("bksdm", "'down1', 'down2', 'up2', 'up1'"),
+        ("dsd", "'auxiliary1'"),
+        ("{method: dist, settings: {dist: {auxiliary_weight: 0.5}}}", "'auxiliary1'"),
+    ],
+)
+def test_a_row_whose_method_reads_taps_that_a_network_lacks_is_to_be_skipped(write, row, lacking):
+    rows = [found for found in expand(str(write(SEGMENTORS.replace("none, kd", row)))).rows if found.cell.seed == 0]
+    assert [found.skipped for found in rows] == [lacking and f"network 'segformer-b0x0.5' has no tap {lacking}"]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("{method: at, settings: {at: {taps: [stage2, stage6]}}}", "unknown tap 'stage6'; did you mean stage4, stage3"),
+        ("{method: at, settings: {at: {taps: [all-stages.preact]}}}", "unknown tap 'all-stages.preact'; did you mean"),
+        ("{method: fitnet, settings: {fitnet: {tap: all-stages.5}}}", "unknown tap 'all-stages.5'; did you mean all-"),
+    ],
+)
+def test_a_tap_that_the_suite_names_must_be_there(write, row, told):
+    assert f"network 'segformer-b0x0.5': {told}" in refusal("plan", write(SEGMENTORS.replace("none, kd", row)))
+
+
 DENOISING = """title: a recipe
 source: tests
 task: diffusion

@@ -98,6 +98,23 @@ def test_controls_are_not_tuned_and_a_term_that_is_left_out_stays_out(write_suit
     assert parts["skd"]["pair_weight"] == 0 and parts["skd"]["adversarial_weight"] != 0.001
 
 
+def test_trials_differ_in_what_acts_alone(write_suite: Callable[[str], Path]) -> None:
+    offline = ROWS.format(protocol="smoke", seeds=[0])
+    many = "[kd, adm, clda, kdpp, {method: kdpp, settings: {kdpp: {kd_weight: 0}}}, koala]"
+    start, end = offline.index("[none"), offline.index("    seeds")
+    offline = offline[:start] + many + "\n" + offline[end:]
+    online = offline[offline.index("  - title") :].replace("Offline", "Online").replace("offline", "online")
+    found = rows(3, str(write_suite(offline + online.replace(many, "[dml+adm]"))))
+    tried = {label: [each.settings for each in search.candidates] for label, search in found.items()}
+    assert [one["adm"].keys() for one in tried["offline adm"]] == [{"consensus"}] * 3
+    assert len({one["adm"]["consensus"] for one in tried["offline adm"]}) == 3
+    assert {*tried["online dml+adm"][2]["adm"]} == {"consensus", "divergence"}
+    assert {*tried["offline clda"][2]["clda"]} == {"weight", "temperature", "rate"}
+    assert {*tried["offline kdpp"][2]["kdpp"]} == {"weight", "kd_weight", "temperature"}
+    assert {*tried["offline kdpp (kd_weight=0)"][2]["kdpp"]} == {"weight"}
+    assert len(tried["offline koala"]) == 1  # it is to be skipped
+
+
 def test_a_suite_on_seeds_of_the_trials_is_refused(write_suite: Callable[[str], Path]) -> None:
     file = str(write_suite(ROWS.format(protocol="smoke", seeds=[0, 1001])))
     assert trials_of(file, 2, 1).seeds == (1000,)

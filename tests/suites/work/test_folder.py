@@ -21,6 +21,14 @@ def test_cells_of_a_store_have_a_folder_each(tmp_path: Path) -> None:
     assert WorkFolder.of(tmp_path, "a").progress() == {"epoch": 1} and WorkFolder.of(tmp_path, "c").progress() == {}
 
 
+def test_curves_are_kept_where_they_are_wanted_and_progress_never_holds_them(tmp_path: Path) -> None:
+    folder, told = WorkFolder(tmp_path), {"epoch": 1, "curves": {"epoch": [1.0]}}
+    folder.report(told)
+    assert folder.curves() == {} and [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+    folder.report(told, with_curves=True)
+    assert folder.curves() == {"epoch": [1.0]} and folder.progress() == {"epoch": 1}
+
+
 def test_what_is_not_finite_is_written_as_nothing(tmp_path: Path) -> None:
     folder = WorkFolder(tmp_path)
     folder.conclude({"scores": [math.nan, 1.5, {"x": -math.inf}]})

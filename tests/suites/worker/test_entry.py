@@ -107,6 +107,24 @@ def test_an_interrupt_leaves_no_outcome(assigned: WorkFolder, error: BaseExcepti
     assert assigned.outcome() is None
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_curves_are_left_after_each_epoch_where_the_run_has_a_tracker(
+    suite: Path, store: Path, tmp_path: Path, wanted: bool
+) -> None:
+    planned, folder = expand(str(suite)).rows[0], WorkFolder(tmp_path / "work")
+    options = RunOptions(store=store, curves=wanted)
+    folder.assign(Assignment(cell=planned.cell, protocol=planned.protocol, options=options))
+    left = []
+
+    def train(*given: Any) -> Any:
+        given[-1]({"epoch": 1, "curves": {"epoch": [1.0]}})
+        left.append((folder.progress(), folder.curves(), (folder.path / "curves.json").exists()))
+        return {}
+
+    run_cell(folder, train)
+    assert left == [({"epoch": 1}, {"epoch": [1.0]} if wanted else {}, wanted)]
+
+
 def test_training_is_given_what_was_assigned_and_may_report(assigned: WorkFolder, suite: Path, store: Path) -> None:
     planned, given = expand(str(suite)).rows[0], []
 

@@ -113,7 +113,8 @@ def test_two_processes_leave_what_one_leaves(given: tuple[dict[str, PlannedCell]
     }
     for name, curve in alone["curves"].items():
         for value, wanted in zip(together["curves"][name], curve, strict=True):
-            assert value == (wanted if wanted is None else pytest.approx(wanted, rel=1e-3, abs=0.21)), name  # two of 1000 images
+            near = wanted if wanted is None else pytest.approx(wanted, rel=1e-3, abs=0.21)  # two of 1000 images
+            assert value == near, name
     assert together["environment"]["device"] == f"2 × {alone['environment']['device']}"
     assert together["cost"]["flops"] == alone["cost"]["flops"]
     assert not descendants(os.getpid())
