@@ -13,16 +13,16 @@ import torch
 from adm_core.errors import AdmError
 from adm_core.recipe import Optimizer, Protocol, Recipe
 from adm_core.task import Task, TaskContext
-from tasks import catalogue
+from tasks import catalogue, listed_taps
 from tasks.classification.task import ClassificationTask
 from tasks.datasets.splits import SplitSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Recipe(epochs=1, batch_size=8, optimizer=Optimizer(lr=0.1))
-REQUIRED = {"segmentation": {"crop": [8, 8]}, "diffusion": {"sampling": {"steps": 10, "samples": 1}}}
+REQUIRED = {"segmentation": {"crop": [8, 8]}, "diffusion": {"sampling": {"steps": 10, "samples": 65}}}
 TOLD_EARLY = """
 import sys
-from tasks import catalogue
+from tasks import catalogue, listed_taps
 for task in catalogue.tasks():
     assert catalogue.networks(task) and catalogue.benchmarks(task) and catalogue.offer(task)
 print("torch" in sys.modules)
@@ -54,14 +54,14 @@ def test_a_benchmark_that_a_task_has_not_is_refused_by_name(task: str) -> None:
 def test_an_auxiliary_tap_is_a_reason_to_skip_where_a_network_lacks_it_and_a_mistake_where_all_do() -> None:
     known = catalogue.networks("segmentation")
     assert "auxiliary1" in known["pspnet-r18"]["taps"] and "auxiliary1" not in known["segformer-b0"]["taps"]
-    catalogue.check_taps("segmentation", "segformer-b0", ["auxiliary1"], "here")
-    assert catalogue.why_untapped("segmentation", "segformer-b0", ["auxiliary1"]) is not None
+    listed_taps.check_taps("segmentation", "segformer-b0", ["auxiliary1"], "here")
+    assert listed_taps.why_untapped("segmentation", "segformer-b0", ["auxiliary1"]) is not None
     for task, name, tap in (
         ("segmentation", "segformer-b0", "auxiliary7"),
         ("classification", "resnet20", "auxiliary1"),
     ):
         with pytest.raises(AdmError, match=f"here: network '{name}': unknown tap '{tap}'"):
-            catalogue.check_taps(task, name, [tap], "here")
+            listed_taps.check_taps(task, name, [tap], "here")
 
 
 @pytest.mark.parametrize(("task", "names"), [("classification", ["resnet20", "mobilenetv2", "shufflenetv2", "vgg8"]),
@@ -74,7 +74,7 @@ def test_the_taps_of_listed_networks_are_told_before_they_are_built(task: str, n
         network = opened.network(name)
         for tap in ("last", "hint", "all-stages", "all-stages.preact", "penultimate", "noise", "down1", "mid"):
             has = all(network.own_tap(each) in network.taps for each in network.expand([tap]))
-            assert (catalogue.why_untapped(task, name, [tap]) is None) == has, (name, tap)
+            assert (listed_taps.why_untapped(task, name, [tap]) is None) == has, (name, tap)
 
 
 def test_a_task_that_lacks_a_member_cannot_be_opened() -> None:

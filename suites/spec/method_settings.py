@@ -17,7 +17,7 @@ from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings,
 from suites.spec.networks import OwnNetworks
 from suites.spec.published import published_settings
 from suites.spec.tuned import TunedSettings
-from tasks import catalogue
+from tasks import listed_taps
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class MethodSettings:
         taps, reasons = method.needs.taps, []
         known = [self._networks.tapped(name) for name in (pair.teacher, pair.student) if name]
         for network in filter(None, known):
-            catalogue.check_taps(block.task, network, [tap for tap in taps if tap in named], where)
-            reasons.append(catalogue.why_untapped(block.task, network, taps))
+            listed_taps.check_taps(block.task, network, [tap for tap in taps if tap in named], where)
+            reasons.append(listed_taps.why_untapped(block.task, network, taps))
         return next(filter(None, reasons), None)
 
     def _stated(self, block: Block, pair: Pair, parts: list[str]) -> list[Settings]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import gc
 import functools
+import gc
 import importlib
 import os
 import re
