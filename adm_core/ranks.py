@@ -21,6 +21,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adm_core.batch import Share
+from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Parted
 from adm_core.optimizer import GroupedSGD
 from adm_core.outcome import Outcome
@@ -168,14 +169,19 @@ class Ranks:
                 found.append(Outcome(own.new_zeros(()), of_terms, {name: next(scalars) for name in logs}))
         return found
 
-    def check_alike(self, distiller: nn.Module, method: str) -> None:
-        """Look, after the first step and then now and again, whether all processes hold the same tensors.
+    def look(self, distiller: Distiller) -> None:
+        """Do what :meth:`check_alike` does after the first step, and then now and again; called after every step."""
+        self._steps += 1
+        if self._steps % _CHECK_EVERY == 1:
+            self.check_alike(distiller)
+
+    def check_alike(self, distiller: Distiller) -> None:
+        """Stop where processes do not hold the same tensors.
 
         Raises:
             AdmError: some differ; those of a method's parts do where it keeps what it has seen of the examples.
         """
-        self._steps += 1
-        if self.count == 1 or self._steps % _CHECK_EVERY != 1:
+        if self.count == 1:
             return
         named = {name: t for name, t in (*distiller.named_parameters(), *distiller.named_buffers()) if t.numel()}
         sums = torch.stack([t.detach().double().sum() for t in named.values()])
@@ -186,8 +192,9 @@ class Ranks:
         unlike = [name for name, same in zip(named, (least == most).tolist(), strict=True) if not same]
         if unlike:
             some = ", ".join(unlike[:_NAMED]) + (", ..." if len(unlike) > _NAMED else "")
+            name = distiller.method.card.name
             raise AdmError(
-                f"method '{method}' keeps state that follows from the examples each process has seen ({some}), so "
+                f"method '{name}' keeps state that follows from the examples each process has seen ({some}), so "
                 "several cannot train a cell together by it; train it by one"
             )
 

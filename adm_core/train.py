@@ -161,7 +161,7 @@ class Trainer:
         self.distiller.after_step(self.optimizers[0])
         for average in self.averages.values():
             average.update()
-        self.ranks.check_alike(self.distiller, self.distiller.method.card.name)
+        self.ranks.look(self.distiller)
         self.progress.step += 1
 
     def trained(self) -> Trained:
@@ -181,6 +181,7 @@ class Trainer:
             Diverged: weights are not finite; tensors and epoch are named.
         """
         self._check_weights(epoch)
+        self.ranks.check_alike(self.distiller)
         values = self.progress.means()
         values |= {"epoch": float(epoch), "lr": float(self._groups()[0]["lr"])}
         score = None
@@ -269,8 +270,7 @@ class Trainer:
                 "distiller": self.distiller.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "averages": {role: average.state_dict() for role, average in self.averages.items()},
-                "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None,
-                "code": self.code,
+                "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None, "code": self.code,
             })  # fmt: skip
 
     def resume(self) -> None:

@@ -46,6 +46,23 @@ class PausesByExample(Method):
         return Losses(student=own, teacher=terms, teacher_paused=odd, log={"noise": noise})
 
 
+@registry.register
+class RemembersLater(Method):
+    """Keeps what it has seen of the examples from the second epoch's third step on, a while after the first look."""
+
+    card = MethodCard("remembers", "Remembers", "none", 2026, frozenset({"online"}), "baseline")
+
+    def build(self, student, teacher, facts):
+        memory = torch.nn.Module()
+        memory.register_buffer("sum", torch.zeros(()))
+        return {"memory": memory}
+
+    def losses(self, student, teacher, step):
+        if step.progress > 0.7:
+            self.parts["memory"].sum += step.batch.student_input.sum()
+        return Losses(student={"quiet": student.prediction.square().mean()})
+
+
 def recipe(**changes):
     """Two epochs in two micro-batches a step, which two processes can share."""
     sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
@@ -72,6 +89,7 @@ CASES = {
     "random draws": lambda **o: denoising_trainer(recipe(ema=0.9), "consistency", NoisyTask(4), **o),
     "few-step": lambda **o: denoising_trainer(recipe(), "dmd2", NoisyTask(4), **o),
     "memory": lambda **o: trainer(recipe(batch_size=16), "crd", "offline", **o),
+    "later memory": lambda **o: trainer(recipe(batch_size=16), "remembers", **o),
     "groups": lambda **o: trainer(recipe(batch_size=16), "kd+dot", "offline", **o),
     "indivisible": lambda **o: trainer(recipe(batch_size=12, accumulate=3), "kd", "offline", **o),
     "diverging": lambda **o: trainer(

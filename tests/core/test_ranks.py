@@ -82,6 +82,10 @@ def test_a_request_to_stop_reaches_all_and_they_go_on_together(together):
     ("case", "words"),
     [
         ("memory", "AdmError: method 'crd' keeps state that follows from the examples each process has seen (parts."),
+        (
+            "later memory",
+            "AdmError: method 'remembers' keeps state that follows from the examples each process has seen",
+        ),
         ("groups", "AdmError: a method that keeps groups of gradients apart is trained by one process only"),
         ("indivisible", "AdmError: 2 processes cannot share a step of 3 micro-batches evenly: recipe.accumulate is to"),
         ("diverging", "Diverged: "),
