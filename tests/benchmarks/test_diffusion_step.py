@@ -49,7 +49,7 @@ class Denoising:
     """Random images as the diffusion task hands them to the loop, without a set on disk and an evaluation."""
 
     kind, metric, higher_is_better, has_validation = "denoiser", "frechet", False, False
-    task_loss = DiffusionTask.task_loss
+    task_loss, shares = DiffusionTask.task_loss, DiffusionTask.shares
 
     def __init__(self, data: dict, channels: int, side: int, batch: int, steps: int) -> None:
         self.settings = data_settings.read(data, "benchmark")

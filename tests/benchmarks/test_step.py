@@ -26,6 +26,7 @@ from adm_core.method import Facts
 from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
+from adm_core.task import Task
 from adm_core.train import Trainer
 from suites.worker.entry import keep_freed_memory
 from tasks.classification import networks
@@ -47,6 +48,7 @@ class FixedTask:
     metric = "top1"
     higher_is_better = True
     has_validation = False
+    shares = Task.shares
 
     def __init__(self, batches: Callable[[int, int], Iterator[Batch]], steps: int) -> None:
         self.steps_per_epoch, self.batches = steps, batches

@@ -16,6 +16,7 @@ from adm_core.errors import AdmError, Diverged, Stopped
 from adm_core.method import Losses, Method, MethodCard
 from adm_core.recipe import Recipe
 from adm_core.registry import register
+from adm_core.task import Task
 from adm_core.testing.networks import task_loss, tiny_batch, tiny_facts, tiny_network
 from adm_core.train import Trainer
 from tests.core.resuming import Stop, StoppingTask
@@ -192,7 +193,7 @@ class VoidTask:
 
     kind, has_validation, steps_per_epoch = "class_logits", False, 1
     batch = tiny_batch(form="pixels")
-    task_loss = staticmethod(task_loss)
+    task_loss, shares = staticmethod(task_loss), Task.shares
 
     def batches(self, epoch, start):
         yield self.batch
