@@ -8,6 +8,7 @@ import torch
 from adm_core.errors import AdmError
 from adm_core.method import Losses, Method, MethodCard, Needs
 from adm_core.recipe import Recipe
+from adm_core.seeds import StepGenerator
 from adm_core.testing.checks import check_method
 from adm_core.testing.fake_gpu import GPU, FakeGenerator, Watch, fake_tensors, move_distiller, moved, step_on_gpu
 from adm_core.testing.setup import Setup
@@ -120,6 +121,10 @@ def test_what_is_done_after_a_step_is_watched_as_well(told, monkeypatch):
     assert "waits for the device" in spoilt[0]
 
 
+class FakeStepGenerator(FakeGenerator, StepGenerator):
+    """A step's randomness on the fake GPU."""
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_the_step_of_the_loop_waits_for_nothing(monkeypatch, precision, name):
@@ -135,7 +140,7 @@ def test_the_step_of_the_loop_waits_for_nothing(monkeypatch, precision, name):
     })  # fmt: skip
     plain = trainer(recipe.model_copy(update={"precision": "fp32"}), "dml", "online")
     batches = list(ToyTask(3).batches(0, 0))
-    monkeypatch.setattr("torch.Generator", lambda device: FakeGenerator())
+    monkeypatch.setattr("adm_core.train.StepGenerator", lambda device: FakeStepGenerator())
     with fake_tensors():
         move_distiller(plain.distiller)
         on_gpu = Trainer(plain.distiller, plain.task, recipe, 0)
