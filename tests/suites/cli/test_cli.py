@@ -199,3 +199,16 @@ def test_the_installed_command_uses_its_own_packages_wherever_it_is_called(tmp_p
     done = process("list", "suites", "--json", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert [row["name"] for row in json.loads(done.stdout)] == suite_names()
+
+
+def test_a_cell_has_several_gpus_where_its_recipe_can_be_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cores stand in for GPUs."""
+    monkeypatch.setattr("suites.executors.slots.cores", lambda: 5)
+    given = ("run", "smoke", "--store", tmp_path, "--device", "cpu", "--gpus-per-cell")
+    assert "accumulate is no multiple of 2 in smoke (1); train by a protocol that says so" in refusal(*given, 2)
+    assert refusal(*given, 6) == "--gpus-per-cell 6: 6 CPU cores are wanted, and there are 5 here"
+    assert refusal(*given, 2, "--group", 3) == "--group 3 and --gpus-per-cell 2: give one of them"
+    plan = json.loads(adm("plan", "smoke", "--store", tmp_path, "--device", "cpu", "--gpus-per-cell", 2, "--json").out)
+    assert plan["workers"] == 2 and {cell["together"] for cell in plan["cells"]} <= {1, None}
