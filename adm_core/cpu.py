@@ -46,6 +46,16 @@ def told() -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs}
 
 
+def maker(name: str | None = None) -> str:
+    """Who made a processor, ``AMD`` or ``Intel``; of others the name itself.
+
+    Args:
+        name: as a record tells it; None: this machine's.
+    """
+    model = told().get("model name", "") if name is None else name
+    return next((known for known in ("AMD", "Intel") if known in model), model)
+
+
 def instructions() -> frozenset[str]:
     """Instruction sets of an x86 processor, such as ``avx2``, in Linux' words; empty where they are not told."""
     return frozenset(told().get("flags", "").split())

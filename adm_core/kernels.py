@@ -2,7 +2,8 @@
 
 Torch, oneDNN, MKL and OpenCV have several versions of a kernel, one per instruction set, and take the widest that the
 processor can run. These sum in different orders, so one recipe gives other bits on another generation of processors.
-With ``portable`` kernels they stop at AVX2, which every x86 processor of the last ten years has. Loads no torch.
+With ``portable`` kernels they stop at AVX2, which every x86 processor of the last ten years has. That is to make the
+generations of one maker's processors alike; the makers are not (docs/reproducing.md). Loads no torch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _LIMITS = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "OPENCV_CPU_DISABLE": "AVX512_SKX",
 }
-"""Variables that keep kernels to AVX2. On processors of other makers than Intel MKL takes no notice of its own."""
+"""Variables that keep kernels to AVX2. On processors of other makers than Intel MKL takes no notice of its own, and has
+other kernels."""
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 _FIXED_WORKSPACE = ":4096:8"
 """With this workspace cuBLAS adds in the same order each time."""

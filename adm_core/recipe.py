@@ -85,7 +85,7 @@ class Recipe(_Frozen):
         precision: ``fp32``; ``tf32``, fp32 whose products a GPU rounds to 10 bits first; ``bf16``; ``fp16``. A CPU has
             neither tf32 nor fp16.
         kernels: ``portable``: on a CPU those that all x86 processors with AVX2 have, so that numbers do not follow from
-            the machine, on a GPU deterministic ones; ``native``: the fastest that there are.
+            its generation, on a GPU deterministic ones; ``native``: the fastest that there are.
         compile: whether networks run compiled by ``torch.compile`` in training steps, or ``reduce-overhead``, on a GPU
             replayed as CUDA graphs too. Numbers are the same to rounding, but for dropout, which draws others; the code
             is made for the machine at hand, so it asks for native kernels.

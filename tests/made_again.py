@@ -1,8 +1,8 @@
 """Whether committed records are made again to the bit, on whatever machine this is: ``python -m tests.made_again``.
 
-Trains one cell per task and compares its record with that of ``results/leaderboards``. Exit
-status 1 where they differ. Nothing is trained where nothing is promised: on processors without AVX2 and under another
-version of torch than that of the records.
+Trains one cell per task and compares its record with that of ``results/leaderboards``. Exit status 1 where they differ.
+Nothing is trained where nothing is promised: on processors without AVX2, of another maker than that of the records, and
+under another version of torch than theirs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adm_core.cpu import instructions
+from adm_core.cpu import instructions, maker
 from results.records.store import Store
 from suites.executors.local import LocalExecutor
 from suites.executors.slots import slots
@@ -47,9 +47,14 @@ def why_not(records: list[Path]) -> str | None:
     """Why the same bits are not promised here, or None where they are."""
     if "avx2" not in instructions():
         return "portable kernels are those of x86 processors with AVX2, which Linux does not tell of here"
-    made = {json.loads(file.read_text())["environment"]["torch"].split("+")[0] for file in records}
-    here = version("torch").split("+")[0]
-    return None if made == {here} else f"the records were made with torch {', '.join(sorted(made))}; here is {here}"
+    environments = [json.loads(file.read_text())["environment"] for file in records]
+    devices, here = sorted({str(told["device"]) for told in environments}), maker()
+    if {maker(device) for device in devices} != {here}:
+        return f"the records were made on {', '.join(devices)}; the kernels of MKL for {here}'s processors are others"
+    made = {told["torch"].split("+")[0] for told in environments}
+    installed = version("torch").split("+")[0]
+    same = made == {installed}
+    return None if same else f"the records were made with torch {', '.join(sorted(made))}; here is {installed}"
 
 
 def main() -> int:
