@@ -50,7 +50,7 @@ def why_not(records: list[Path]) -> str | None:
     environments = [json.loads(file.read_text())["environment"] for file in records]
     devices, here = sorted({str(told["device"]) for told in environments}), maker()
     if {maker(device) for device in devices} != {here}:
-        return f"the records were made on {', '.join(devices)}; the kernels of MKL for {here}'s processors are others"
+        return f"the records were made on {', '.join(devices)}; no bits are promised on {here}'s processors"
     made = {told["torch"].split("+")[0] for told in environments}
     installed = version("torch").split("+")[0]
     same = made == {installed}
