@@ -231,9 +231,8 @@ def _train(
     if train is None:
         _settle_threads(assignment.options.device)
         if assignment.options.gpus_per_cell > 1:
-            made: dict[str, Any] = importlib.import_module("suites.worker.together").train(
-                assignment, folder, rank, meeting
-            )
+            together, report = importlib.import_module("suites.worker.together"), _report(folder, assignment)
+            made: dict[str, Any] = together.train(assignment, folder, report, rank, meeting)
             return made
         train = importlib.import_module("suites.worker.training").train_cell
     return train(assignment.cell, assignment.protocol, folder.path, assignment.options, _report(folder, assignment))

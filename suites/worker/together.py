@@ -21,17 +21,19 @@ from typing import Any
 from adm_core.errors import Parted
 from suites.work.folder import Assignment, WorkFolder
 
+Report = Callable[[dict[str, Any]], None]
 _GRACE_SECONDS = 10.0
 """How long a process may take to notice that another has ended: on a GPU it may wait for it inside a kernel."""
 _POLL_SECONDS = 0.2
 
 
-def train(assignment: Assignment, folder: WorkFolder, rank: int, meeting: str | None) -> dict[str, Any]:
+def train(assignment: Assignment, folder: WorkFolder, report: Report, rank: int, meeting: str | None) -> dict[str, Any]:
     """Train a cell as one of the processes that do so together.
 
     Args:
         assignment: the cell, and by how many processes it is trained.
         folder: its work folder.
+        report: called with the progress after each epoch, by the first process.
         rank: of this process; the first starts the others.
         meeting: the file at which the first one has told the others to meet.
 
@@ -44,12 +46,10 @@ def train(assignment: Assignment, folder: WorkFolder, rank: int, meeting: str | 
     if meeting is not None:
         return _take_part(assignment, folder, rank, meeting, lambda _: None)
     with _helpers(folder, assignment.options.gpus_per_cell) as place:
-        return _take_part(assignment, folder, 0, place, folder.report)
+        return _take_part(assignment, folder, 0, place, report)
 
 
-def _take_part(
-    assignment: Assignment, folder: WorkFolder, rank: int, meeting: str, report: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+def _take_part(assignment: Assignment, folder: WorkFolder, rank: int, meeting: str, report: Report) -> dict[str, Any]:
     from adm_core.ranks import join
     from suites.worker.training import train_cell
 

@@ -84,7 +84,7 @@ def assign(given: tuple[dict[str, PlannedCell], Path], method: str, store: Path,
     planned, file = given[0][method], given[1]
     folder = WorkFolder.of(store, planned.id)
     options = RunOptions(
-        store=store, device="cpu", gpus_per_cell=processes, method_files=(file,), checkpoint_seconds=0.0
+        store=store, device="cpu", gpus_per_cell=processes, method_files=(file,), checkpoint_seconds=0.0, curves=True
     )
     folder.assign(Assignment(cell=planned.cell, protocol=planned.protocol, options=options))
     return folder
@@ -113,6 +113,7 @@ def test_two_processes_leave_what_one_leaves(given: tuple[dict[str, PlannedCell]
         assert together["scores"][role]["nll"] == pytest.approx(scores["nll"], rel=1e-3), role
     for name in (name for name in alone["curves"] if name.startswith("train.")):
         assert together["curves"][name] == pytest.approx(alone["curves"][name], rel=1e-3, abs=1e-5), name
+    assert folder.curves() == together["curves"]  # which trackers read; of the first process alone
     assert together["environment"]["device"] == f"2 × {alone['environment']['device']}"
     assert together["cost"]["flops"] == alone["cost"]["flops"]
     assert not descendants(os.getpid())
