@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import tempfile
@@ -14,21 +15,36 @@ from suites.executors import registry
 from tests.ray.cluster import Cluster, why_not
 
 
-@pytest.fixture(scope="session")
-def _cluster() -> Iterator[Cluster]:
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
     if reason := why_not():
         pytest.skip(f"no Ray can be started here: {reason}")
-    import ray
-
     folder = Path(tempfile.mkdtemp(prefix="adm-ray-"))  # pytest's own are too long for the names of sockets
-    made = Cluster(folder)
     try:
-        ray.init(made.address, log_to_driver=False, logging_level=logging.ERROR)
-        yield made
+        yield folder
     finally:
-        ray.shutdown()
-        made.down()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Where the files of a further cluster lie."""
+    with _folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Cluster]:
+    with _folder() as folder:
+        import ray
+
+        made = Cluster(folder)
+        try:
+            ray.init(made.address, log_to_driver=False, logging_level=logging.ERROR)
+            yield made
+        finally:
+            ray.shutdown()
+            made.down()
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from results.records.store import Store
+from suites.spec.expand import expand
+
 _HERE = Path(__file__).resolve().parent
 ROOT = _HERE.parents[1]
 sys.path.insert(0, str(_HERE))
@@ -42,6 +45,27 @@ blocks:
     seeds: [0, 1]
 """
 
+SHARED_PROTOCOL = """
+title: two micro-batches a step
+source: tests
+task: classification
+recipe: {epochs: 2, batch_size: 32, accumulate: 2, optimizer: {name: sgd, lr: 0.05}}
+data: {train_limit: 64, test_limit: 64}
+"""
+
+SHARED_SUITE = """
+title: cells that two processes train
+blocks:
+  - title: Online
+    task: classification
+    benchmark: digit-scenes@1
+    protocol: ./shared.yaml
+    pairs: [resnet14w16s2 > resnet8w8s2]
+    regime: online
+    methods: [dml]
+    seeds: [0]
+"""
+
 
 @pytest.fixture
 def write_suite(tmp_path: Path) -> Callable[[str], Path]:
@@ -60,6 +84,15 @@ def write_suite(tmp_path: Path) -> Callable[[str], Path]:
 def suite(write_suite: Callable[[str], Path]) -> Path:
     """The small suite's file."""
     return write_suite(SUITE)
+
+
+@pytest.fixture
+def shared_suite(tmp_path: Path) -> Path:
+    """The file of a suite of one cell, which is really trained and whose batches two processes may share."""
+    (tmp_path / "shared.yaml").write_text(SHARED_PROTOCOL)
+    file = tmp_path / "shared-suite.yaml"
+    file.write_text(SHARED_SUITE)
+    return file
 
 
 @pytest.fixture
@@ -87,6 +120,14 @@ def scores(store: Path) -> dict[str, str]:
         path.stem: json.dumps([json.loads(path.read_text())[key] for key in ("status", "scores")])
         for path in (store / "records").glob("*.json")
     }
+
+
+def likelihoods(suite: Path, store: Path) -> tuple[list[float], str]:
+    """Negative log-likelihoods of student and teacher of a suite's one cell, and the device that its record tells."""
+    (cell,) = expand(str(suite)).cells
+    found = Store(store).read_record(cell.id)
+    assert found is not None and found.status == "ok", found
+    return [scores["nll"] for scores in found.scores.values()], found.environment["device"]
 
 
 def starts(store: Path) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Answer, adm, refusal
-from conftest import ROOT, scores, starts
+from conftest import ROOT, likelihoods, scores, starts
 from drive import drive, find, record
 
 from adm_core.cpu import cores
@@ -193,6 +193,26 @@ def test_an_outcome_that_a_file_system_shows_late_is_waited_for(cluster: Cluster
     assert executor.poll(handle) == Ending(0, 1.5)
     crashed = _Task(job_in(tmp_path / "other"), ray.put(Ending(1, 1.5)), time.monotonic())
     assert executor.poll(crashed) == Ending(1, 1.5)
+
+
+def test_two_processes_of_a_task_train_a_cell_as_one_does(
+    short_folder: Path, shared_suite: Path, store: Path, tmp_path: Path
+) -> None:
+    """Really trained, on a cluster of its own whose one node has a CPU for each of them."""
+    wide = Cluster(short_folder, nodes=1, cpus=2)
+    try:
+        command = [sys.executable, "-m", "adm_bench", "run", shared_suite, "--store", store, "--executor", "ray"]
+        environment = {**os.environ, "RAY_ADDRESS": wide.address}
+        options = ["--device", "cpu", "--gpus-per-cell", "2"]
+        done = subprocess.run(
+            [*map(str, command), *options], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LONG
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        wide.down()
+    assert adm("run", shared_suite, "--store", tmp_path / "one", "--device", "cpu", "--workers", 1).code == 0
+    (shared, device), (alone, one) = likelihoods(shared_suite, store), likelihoods(shared_suite, tmp_path / "one")
+    assert device == f"2 × {one}" and shared == pytest.approx(alone, rel=1e-3)
 
 
 def test_what_the_cluster_cannot_do_is_refused(

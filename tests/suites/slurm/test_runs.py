@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from command_line import Answer, adm
-from conftest import scores, starts
+from conftest import likelihoods, scores, starts
 from drive import drive, find, record
 
 from results.records.store import Store
@@ -182,6 +183,18 @@ def test_a_job_that_is_lost_is_submitted_again_and_at_last_given_up(
     assert run(suite, store, *only, "--wait").code == 0 and starts(store) == [cell]
     assert "its job printed: " in adm("logs", cell, "--store", store).out
     assert Store(store).ids() == [cell] and os.path.isfile(store / "jobs" / submissions(store)[-1].name / "0-0.log")
+
+
+def test_two_processes_of_a_job_train_a_cell_as_one_does(
+    cluster: Cluster, shared_suite: Path, store: Path, tmp_path: Path
+) -> None:
+    """Really trained, by this project's own job."""
+    by_two = adm("run", shared_suite, "--store", store, "--executor", "slurm", "--device", "cpu", "--gpus-per-cell", 2)
+    assert (by_two.code, by_two.err) == (0, "") and "1 cell submitted in 1 job" in by_two.out
+    until_idle(cluster, 240.0)
+    assert adm("run", shared_suite, "--store", tmp_path / "one", "--device", "cpu", "--workers", 1).code == 0
+    (shared, device), (alone, one) = likelihoods(shared_suite, store), likelihoods(shared_suite, tmp_path / "one")
+    assert device == f"2 × {one}" and shared == pytest.approx(alone, rel=1e-3)
 
 
 def test_doctor_says_on_which_node_locks_do_not_hold(cluster: Cluster, store: Path, without_locks: str) -> None:
