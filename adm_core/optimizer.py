@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -109,8 +110,9 @@ def update(
 class GroupedSGD(torch.optim.Optimizer):
     """SGD with one momentum buffer per group of gradients: ``v_g ← m_g v_g + g_g``, ``θ ← θ - lr Σ_g v_g``.
 
-    Weight decay joins the gradients of the task. After the backward pass of a group's loss :meth:`collect` takes the
-    gradients away from the parameters.
+    Weight decay joins the gradients of the task. A parameter that one group alone reaches has the mean of all momenta,
+    and the decay joins that group, as in DOT's code (megvii-research/mdistiller at a08d46f). After the backward pass of
+    a group's loss :meth:`collect` takes the gradients away from the parameters.
 
     Args:
         parameters: as for any optimiser.
@@ -138,14 +140,17 @@ class GroupedSGD(torch.optim.Optimizer):
         for options in self.param_groups:
             for p in options["params"]:
                 given = {g: taken[p] for g, taken in self._collected.items() if p in taken}
-                if given and options["weight_decay"]:
-                    decay = options["weight_decay"] * p
-                    given[TASK] = given[TASK] + decay if TASK in given else decay
+                if not given:
+                    continue
+                if options["weight_decay"]:
+                    decayed = TASK if TASK in given else next(iter(given))
+                    given[decayed] = given[decayed] + options["weight_decay"] * p
+                momenta = self.momenta if len(given) > 1 else dict.fromkeys(given, fmean(self.momenta.values()))
                 for group, gradient in given.items():
                     if group not in self.state[p]:
                         self.state[p][group] = torch.zeros_like(p)
                     buffer = self.state[p][group]
-                    p.sub_(buffer.mul_(self.momenta[group]).add_(gradient), alpha=options["lr"])
+                    p.sub_(buffer.mul_(momenta[group]).add_(gradient), alpha=options["lr"])
         self._collected = {}
 
     def _parameters(self) -> Iterable[Tensor]:

@@ -38,6 +38,7 @@ class AugmentationFree(Method):
         year=2023,
         regimes=frozenset({"offline"}),
         family="features",
+        version=2,
     )
 
     @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class AugmentationFree(Method):
         """Defaults are the authors' on Cityscapes.
 
         Attributes:
-            tap: the features' place; what the classifier reads.
+            tap: the features' place; the backbone's last map, as in the authors' code.
             weight: of restoring; 1e-6 on Pascal VOC and ADE20K, 8e-6 on CamVid.
             contrast: weight of L; 0.01 on CamVid, 0.04 on ADE20K.
             ratio: share of the student's positions that is hidden.
@@ -55,7 +56,7 @@ class AugmentationFree(Method):
             temperature: of L.
         """
 
-        tap: Tap = "penultimate"
+        tap: Tap = "last"
         weight: Annotated[float, Field(ge=0)] = searched(2e-6, 2e-7, 2e-4)
         contrast: Annotated[float, Field(ge=0)] = searched(0.005, 0.0005, 0.5)
         ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75

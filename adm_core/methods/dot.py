@@ -18,7 +18,8 @@ class DOT(Method):
     """Two momentum buffers, ``v ← (μ - Δ) v + g_task`` and ``w ← (μ + Δ) w + g_kd``; ``θ ← θ - lr (v + w)``.
 
     arXiv:2307.08436, section 4. μ is the recipe's momentum; weight decay joins the task's gradient. It has no loss of
-    its own: compose it, ``kd+dot`` is the published row. Alone it trains as no distillation with momentum μ - Δ.
+    its own: compose it, ``kd+dot`` is the published row. A weight that one of the two gradients alone reaches has
+    momentum μ, as in the authors' code, so that alone it trains as no distillation.
     """
 
     card = MethodCard(
@@ -28,6 +29,7 @@ class DOT(Method):
         year=2023,
         regimes=frozenset({"offline", "online", "peers"}),
         family="optimisation",
+        version=2,
     )
     needs = Needs(teacher=False, gradient_groups=True)
 

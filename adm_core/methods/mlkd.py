@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Pair = tuple[Tensor, Tensor]
 
 REUSED = (2.0, 6.0)
-"""Temperatures at which the released code reads the weak view where it means the strong one."""
+"""Temperatures, beside the base one, at which the released code reads the weak view where it means the strong one."""
 
 
 @register
@@ -37,7 +37,8 @@ class MLKD(Method):
 
     The masks are the authors', from their code, which multiplies them to means already taken: there they only scale
     each term by their share, about one half. There the strong class and batch terms are also computed and dropped, and
-    the strong instance term reads the weak view at T = 2 and 6. Form ``as-released`` does all that.
+    the strong instance term reads the weak view at T = 2 and 6, unless that is the base temperature, the first. Form
+    ``as-released`` does all that.
     """
 
     card = MethodCard(
@@ -47,22 +48,29 @@ class MLKD(Method):
         year=2023,
         regimes=frozenset({"offline"}),
         family="logits",
+        version=2,
     )
     needs = Needs(prediction="class_logits", extra_view="strong")
 
     @dataclass(frozen=True)
     class Settings:
-        """Defaults are those of the authors' code on CIFAR-100, which trains 480 epochs at learning rate 0.025.
+        """Defaults are those of the authors' code on CIFAR-100 at 6327e73, of 480 epochs at learning rate 0.025.
 
         Attributes:
-            temperatures: every T; the base temperature 4 and the authors' four others.
+            temperatures: every T; the base temperature 4 and the authors' four others, which may have it again.
             weight: of the three terms, the same for all.
             task_weight: of the cross-entropy on each of the views.
             form: ``paper`` masks rows; ``as-released`` reproduces what the released code computes.
             standardise: logits first in the instance term (arXiv:2403.01427), as its authors combine the two.
         """
 
-        temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (4.0, 2.0, 3.0, 5.0, 6.0)
+        temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+            4.0,
+            2.0,
+            3.0,
+            5.0,
+            6.0,
+        )
         weight: Annotated[float, Field(ge=0)] = searched(0.9, 0.1, 9.0)
         task_weight: Annotated[float, Field(ge=0)] = 0.1
         form: Literal["paper", "as-released"] = "paper"
@@ -82,7 +90,9 @@ class MLKD(Method):
         sure = weak[1].softmax(1)
         unsure, rare = (losses.difficulty.lower_half(each).to(sure) for each in (sure.amax(1), sure.sum(0)))
         parts = self._released if s.form == "as-released" else self._masked
-        scales = [parts(weak, strong, unsure, rare, t) for t in s.temperatures]
+        # The released code takes the base temperature from its configuration and has written out the others.
+        other = [strong, *(weak if t in REUSED and s.form == "as-released" else strong for t in s.temperatures[1:])]
+        scales = [parts(weak, view, unsure, rare, t) for view, t in zip(other, s.temperatures, strict=True)]
         terms = {name: s.weight * sum(part[name] for part in scales) for name in ("instance", "class", "batch")}
         terms["strong_task"] = s.task_weight * step.extra["student"].task_loss.mean()
         return Losses(student=terms, student_task=s.task_weight)
@@ -96,7 +106,7 @@ class MLKD(Method):
         }
 
     def _released(self, weak: Pair, strong: Pair, unsure: Tensor, rare: Tensor, t: float) -> dict[str, Tensor]:
-        a, b = self._rows(*weak, t), self._rows(*(weak if t in REUSED else strong), t)
+        a, b = self._rows(*weak, t), self._rows(*strong, t)
         return {
             "instance": a["instance"].mean() * unsure.mean() + b["instance"].mean(),
             "class": a["class"].mean() * rare.mean(),

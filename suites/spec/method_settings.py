@@ -59,8 +59,8 @@ class MethodSettings:
         """
         parts = [part.strip() for part in entry.method.split("+")]
         self._parts |= set(parts)
-        published = _merged(published_settings(block, pair, parts) if self._suite.published else ())
         stated = _merged([*self._stated(block, pair, parts), entry.settings])
+        published = _merged(published_settings(block, pair, parts, stated) if self._suite.published else ())
         merged = _merged([published, stated])
         method = self._create(entry.method, merged, block.regime, f"{where}, methods")
         resolved = method_parts(method, block.regime)
@@ -202,7 +202,9 @@ def _told(method: Iterable[MethodPart], published: Settings, stated: Settings) -
     found: dict[str, list[str]] = {}
     for part in method:
         if part.settings:
-            given = "stated" if stated.get(part.name) else "published" if published.get(part.name) else "default"
+            printed = published.get(part.name, {})
+            own = any(printed.get(name) != value for name, value in stated.get(part.name, {}).items())
+            given = "stated" if own else "published" if printed else "default"
             found.setdefault(given, []).append(part.name)
     if len(found) > 1:
         return "; ".join(f"{', '.join(parts)} {given}" for given, parts in found.items())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -26,6 +27,7 @@ class PublishedEntry(BaseModel):
         source: the authors' code with its commit, or a table of a paper.
         task: e.g. ``classification``.
         benchmark: name without version; None: all of the task.
+        stated: what a suite must say of a method for the entry to hold, e.g. ``{standardise: true}``; empty: nothing.
         settings: those that the source has for every pair, by method.
         pairs: those that it has for some, by ``teacher > student``, two shell-style patterns.
     """
@@ -35,6 +37,7 @@ class PublishedEntry(BaseModel):
     source: Text
     task: str
     benchmark: str | None = None
+    stated: dict[str, Any] = {}
     settings: Settings = {}
     pairs: dict[str, Settings] = {}
 
@@ -58,6 +61,10 @@ class PublishedEntry(BaseModel):
             if fnmatchcase(pair.teacher or "", str(pattern.teacher)) and fnmatchcase(pair.student, pattern.student)
         ]
 
+    def holds(self, stated: Mapping[str, Any]) -> bool:
+        """Whether it is of a method of which a suite says so much."""
+        return all(name in stated and stated[name] == value for name, value in self.stated.items())
+
     def check(self, where: str) -> None:
         """Stop at a name or a setting that does not exist.
 
@@ -78,7 +85,7 @@ class PublishedEntry(BaseModel):
         for key, given in [("settings", self.settings), *((f"pairs.{pair}", own) for pair, own in self.pairs.items())]:
             for method, settings in given.items():
                 try:
-                    registry.create(method, {method: settings})
+                    registry.create(method, {method: {**self.stated, **settings}})
                 except AdmError as error:
                     raise AdmError(f"{where}, {key}: {error}") from error
 
@@ -105,13 +112,27 @@ def load_published(file: Path = PUBLISHED) -> tuple[PublishedEntry, ...]:
     return entries
 
 
-def published_settings(block: Block, pair: Pair, methods: Iterable[str]) -> list[Settings]:
-    """What the table has for methods on a pair, in rising order: later entries stand above earlier ones."""
+def published_settings(block: Block, pair: Pair, methods: Iterable[str], stated: Settings) -> list[Settings]:
+    """What the table has for methods on a pair, in rising order: later entries stand above earlier ones.
+
+    Args:
+        block: for its task and benchmark.
+        pair: of networks.
+        methods: names of the parts of a row's method.
+        stated: what the suite says of them itself.
+    """
     wanted, held = set(methods), _of_pair(block.task, block.benchmark, pair)
-    return [{name: given[name] for name in given if name in wanted} for given in held]
+    return [
+        {
+            name: {**entry.stated, **own}
+            for name, own in given.items()
+            if name in wanted and entry.holds(stated.get(name, {}))
+        }
+        for entry, given in held
+    ]
 
 
 @cache
-def _of_pair(task: str, benchmark: str, pair: Pair) -> tuple[Settings, ...]:
+def _of_pair(task: str, benchmark: str, pair: Pair) -> tuple[tuple[PublishedEntry, Settings], ...]:
     """What the table has for a pair, of all methods: every row of a suite asks."""
-    return tuple(layer for entry in load_published() for layer in entry.layers(task, benchmark, pair))
+    return tuple((entry, layer) for entry in load_published() for layer in entry.layers(task, benchmark, pair))

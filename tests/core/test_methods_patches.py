@@ -84,13 +84,13 @@ def test_af_dcd_hides_restores_and_contrasts():
     bench = Setup("af-dcd", "offline", {"af-dcd": {"weight": 0.3, "contrast": 0.7, "ratio": 0.5}}, form="pixels")
     batch, parts = bench.batch(0), bench.distiller.parts
     views = bench.distiller.views(batch)[0]
-    own, other = (views[role].features["penultimate"] for role in ("student", "teacher"))
+    own, other = (views[role].features["last"] for role in ("student", "teacher"))
     keep = torch.rand(len(own), 1, 8, 8, generator=torch.Generator().manual_seed(0)) >= 0.5
     restored = parts["generator"](parts["adapter"](own) * keep)
     found = bench.losses().student
     distance = float(features.squared_distance(restored, other, batch.mask).detach())
-    # A teacher of 24 channels and 16 groups: 8 of three; maps of 8x8 are pooled by two to hold a patch.
-    told = float(contrast.patch_contrast(restored, other, 8, 4, 2, 0.07, batch.mask).detach())
+    # Maps of 8x8 are pooled by two to hold a patch.
+    told = float(contrast.patch_contrast(restored, other, 16, 4, 2, 0.07, batch.mask).detach())
     assert float(found["restored"].detach()) == pytest.approx(0.3 * distance, rel=1e-5)
     assert float(found["contrast"].detach()) == pytest.approx(0.7 * told, rel=1e-5)
 
@@ -103,7 +103,7 @@ def test_af_dcd_runs_on_maps_of_images():
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({}, "penultimate is not a feature map"),
+        ({"tap": "penultimate"}, "penultimate is not a feature map"),
         ({"tap": "last", "patch": 5}, "maps of 4 positions a side hold no patch of 5x5"),
         ({"tap": "last", "groups": 5}, "48 channels do not fall into 5 groups"),
     ],

@@ -79,18 +79,21 @@ def test_mlkd_is_the_literal_sum_with_masked_rows(logits):
     assert float(found.student["strong_task"]) == pytest.approx(expected)
 
 
-def test_mlkd_as_released_masks_means_and_leaves_parts_of_the_strong_view_out(logits):
+@pytest.mark.parametrize("base", [4, 2, 6])
+def test_mlkd_as_released_masks_means_and_leaves_parts_of_the_strong_view_out(logits, base):
+    """The base temperature reads the strong view also where it is one of those that are written out for the weak."""
     weak, strong, target = logits
     unsure, rare = masks_by_hand(weak[1])
     expected = dict.fromkeys(("instance", "class", "batch"), 0.0)
-    for temperature in (2, 3, 4, 5, 6):
+    temperatures = (base, 3, 5, 2, 6)
+    for index, temperature in enumerate(temperatures):
         instance, classes, batch = rows_by_hand(*weak, temperature)
         expected["instance"] += mean(instance) * unsure.mean()
         expected["class"] += mean(classes) * rare.mean()
         expected["batch"] += mean(batch) * unsure.mean()
-        again = weak if temperature in (2, 6) else strong
+        again = weak if index > 0 and temperature in (2, 6) else strong
         expected["instance"] += mean(rows_by_hand(*again, temperature)[0])
-    found = mlkd(weak, strong, target, form="as-released").student
+    found = mlkd(weak, strong, target, form="as-released", temperatures=temperatures).student
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(0.9 * value, rel=1e-9), name
 
