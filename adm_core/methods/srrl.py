@@ -35,7 +35,7 @@ class SoftmaxRegression(Method):
 
     @dataclass(frozen=True)
     class Settings:
-        """Defaults are cls_KD's on CIFAR-100. The authors' code, for ImageNet, has 1 and 1, as SimKD's has for CIFAR-100.
+        """Defaults are cls_KD's on CIFAR-100. The authors' code, for ImageNet, has 1 and 1, as SimKD's has here.
 
         Attributes:
             feature_weight: of the vectors' term; 0 leaves it out.
