@@ -3,7 +3,7 @@
 Torch, oneDNN, MKL and OpenCV have several versions of a kernel, one per instruction set, and take the widest that the
 processor can run. These sum in different orders, so one recipe gives other bits on another generation of processors.
 With ``portable`` kernels they stop at AVX2, which every x86 processor of the last ten years has. That is to make the
-generations of one maker's processors alike; the makers are not (docs/reproducing.md). Loads no torch.
+generations of one maker's processors alike; the makers are not, by MKL (docs/reproducing.md). Loads no torch.
 """
 
 from __future__ import annotations
