@@ -31,7 +31,7 @@ class CIRKD(Method):
     is compared (it pools 4×4, and from sides of 256 on; cost and memory grow with the square of the cells of the whole
     batch), void left out of a cell's mean; a pixel is queued under its own class, the oldest entry makes room, and no
     slot is sampled before it is filled (there other pixels are stored, the newest are overwritten and noise is
-    sampled).
+    sampled); a cell's class is that of the pixel in its middle, not of its first.
 
     The queues hold ``K · (pixel_queue + region_queue)`` embeddings of the teacher's width in float32, on the device
     and in every checkpoint: 856 MB for 19 classes and width 512. A batch joins them after its step; during it the

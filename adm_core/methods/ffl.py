@@ -28,7 +28,8 @@ class FFL(Method):
     training. What is left after training is the student by itself (FFL-S); the fused classifier is left behind.
 
     Doubts: the authors give the fusion an SGD of its own of ten times less weight decay; here it joins the networks'.
-    Of unequal networks maps are pooled to the smallest size, and the fused map is as wide as the widest.
+    Their code adds 1e-7 to the probabilities of a target. Of unequal networks maps are pooled to the smallest size, and
+    the fused map is as wide as the widest.
     """
 
     card = MethodCard(

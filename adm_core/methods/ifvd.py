@@ -18,8 +18,8 @@ class IntraClassVariation(Method):
     """``weight · mean_p (M_s(p) - M_t(p))²``, M(p) the cosine of a pixel's feature to its class's mean in the image.
 
     Wang et al., ECCV 2020, section 3. The mean is over labelled pixels; the authors' code also counts the others, at
-    which its difference is zero. Their recipe adds pixel KD and SKD's critic: ``kd+skd+ifvd``, skd's ``pair_weight``
-    0.
+    which its difference is zero. A cell of the map has the label of the pixel in its middle; theirs takes the first of
+    its pixels. Their recipe adds pixel KD and SKD's critic: ``kd+skd+ifvd``, skd's ``pair_weight`` 0.
     """
 
     card = MethodCard(

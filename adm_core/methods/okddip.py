@@ -26,7 +26,8 @@ class OKDDip(Method):
     its classifier reads to 1 / ``factor`` of the width, shared by the peers, without bias. p_mean is the softmax of the
     peers' mean logits. **Targets are not constants**, as in the authors' code: that is how q and k learn. The weight w
     = exp(-5 (1 - t / ramp)²) rises over the first part of training. What is left after training is the leader. Dense
-    predictions are weighed per image.
+    predictions are weighed per image. The authors' code adds 1e-7 to the probabilities of a target, for ONE and CL-ILR
+    as well, which this does not.
     """
 
     card = MethodCard(

@@ -24,7 +24,8 @@ class SDD(Method):
     loss of logits: KD's, ``T² KL``, or DKD's, ``alpha · TCKD + beta · NCKD``. w is 2 where the teacher is right on the
     whole image and wrong on the cell, or the reverse, and 1 elsewhere; weights are not normalised. With one cell it is
     the loss of plain logits. The authors' third form, on NKD, is not here; their code sets a loss that is not finite
-    to zero, which this does not.
+    to zero, which this does not, and pools coarse cells from the finest, which is the same where the map's side is a
+    multiple of theirs.
     """
 
     card = MethodCard(

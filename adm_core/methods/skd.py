@@ -25,7 +25,8 @@ class StructuredKD(Method):
     ``critic_weight · (mean max(0, 1 - D(z_t)) + mean max(0, 1 + D(z_s)))`` (arXiv:1903.04197, section 3, with the
     hinge in place of the gradient penalty). As in CIRKD's code D sees logits at the output's stride and not the
     image; unlike there it has no batch norm (:class:`adm_core.critic.Critic`). Logits at void positions are set to
-    zero before it sees them. The paper's pixel-wise part is KD: its full recipe is ``kd+skd``.
+    zero before it sees them. Gradients pass through the lengths that cosines are divided by, as in CIRKD's code; the
+    authors' own stops them there. The paper's pixel-wise part is KD: its full recipe is ``kd+skd``.
     """
 
     card = MethodCard(
