@@ -24,8 +24,7 @@ _LIMITS = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "OPENCV_CPU_DISABLE": "AVX512_SKX",
 }
-"""Variables that keep kernels to AVX2. On processors of other makers than Intel MKL takes no notice of its
-own."""
+"""Variables that keep kernels to AVX2. On processors of other makers than Intel MKL takes no notice of its own."""
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 _FIXED_WORKSPACE = ":4096:8"
 """With this workspace cuBLAS adds in the same order each time."""

@@ -71,7 +71,7 @@ def softmax_weights(similarity: Tensor, temperature: float, mask: Tensor | None 
 
 
 def at_size(labels: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
-    """A map of labels or a mask [B, H, W] read at another height and width: at each position that of its middle."""
+    """A map of labels or a mask [B, H, W] read at another height and width: at each position its middle one."""
     if tuple(labels.shape[1:]) == tuple(size):
         return labels
     resized = F.interpolate(labels[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0]

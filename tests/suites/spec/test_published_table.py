@@ -108,6 +108,14 @@ PRINTED: dict[str, dict[str, dict[str, Any]]] = {
     "wkd-l": {"resnet32x4 > resnet8x4": {"weight": 600.0, "temperature": 8.0},
               WKD: {"weight": 200.0, "temperature": 6.0}},
     "ft": {"vgg13 > vgg8": {"weight": 200.0, "factor": "attention"}},
+    "kd+ls": {"resnet32x4 > resnet8x4": {"standardise": True, "temperature": 2.0, "weight": 9.0, "task_weight": 0.1},
+              "resnet110 > resnet20": {"temperature": 4.0, "weight": 12.0},
+              "vgg13 > mobilenetv2": {"temperature": 3.0, "weight": 9.0}},
+    "dkd+ls": {"resnet32x4 > resnet8x4": {"standardise": True, "temperature": 2.0, "alpha": 9.0, "beta": 72.0},
+               "resnet110 > resnet20": {"temperature": 2.0, "alpha": 15.0, "beta": 30.0},
+               "resnet56 > resnet20": {"temperature": 3.0, "alpha": 18.0, "beta": 36.0}},
+    "mlkd+ls": {"resnet32x4 > resnet8x4": {"temperatures": (2.0, 2.0, 3.0, 5.0, 6.0), "weight": 9.0},
+                "vgg13 > vgg8": {"temperatures": (2.0, 2.0, 3.0, 5.0, 6.0), "weight": 6.0}},
     "deepkd": {"resnet50 > mobilenetv2": {"target_delta": -0.1}, "vgg13 > vgg8": {"target_delta": -0.075}},
 }  # fmt: skip
 """Figures of the sources that the table names, for some pairs."""
@@ -121,30 +129,6 @@ def test_rows_of_the_offline_suite_have_the_settings_that_their_sources_print() 
             given = settings_of(found.cell.method[0])
             plain = {key: tuple(given[key]) if isinstance(given[key], list) else given[key] for key in printed}
             assert (plain, found.chosen) == (printed, "published"), (method, pair)
-
-
-STANDARDISED: dict[str, dict[str, dict[str, Any]]] = {
-    "kd+ls": {"resnet32x4 > resnet8x4": {"temperature": 2.0, "weight": 9.0, "task_weight": 0.1},
-              "resnet110 > resnet20": {"temperature": 4.0, "weight": 12.0},
-              "vgg13 > mobilenetv2": {"temperature": 3.0, "weight": 9.0}},
-    "dkd+ls": {"resnet32x4 > resnet8x4": {"temperature": 2.0, "alpha": 9.0, "beta": 72.0},
-               "resnet110 > resnet20": {"temperature": 2.0, "alpha": 15.0, "beta": 30.0},
-               "resnet56 > resnet20": {"temperature": 3.0, "alpha": 18.0, "beta": 36.0}},
-    "mlkd+ls": {"resnet32x4 > resnet8x4": {"temperatures": (2.0, 2.0, 3.0, 5.0, 6.0), "weight": 9.0},
-                "vgg13 > vgg8": {"temperatures": (2.0, 2.0, 3.0, 5.0, 6.0), "weight": 6.0}},
-}  # fmt: skip
-"""sunshangquan/logit-standardization-KD at f6e5aa5: the names of the logs in its README."""
-
-
-def test_an_entry_may_be_of_rows_that_state_something() -> None:
-    """Logits that are standardised want other temperatures and weights, which other rows of a method do not get."""
-    rows = [row for row in expand("cifar100-offline").rows if row.cell.seed == 0]
-    for label, pairs in STANDARDISED.items():
-        for pair, printed in pairs.items():
-            (found,) = (r for r in rows if r.label == label and f"{r.cell.teacher} > {r.cell.student}" == pair)
-            given = settings_of(found.cell.method[0])
-            plain = {key: tuple(given[key]) if isinstance(given[key], list) else given[key] for key in printed}
-            assert (plain, given["standardise"], found.chosen) == (printed, True, "published"), (label, pair)
 
 
 def test_the_table_is_no_suite_and_says_where_everything_comes_from() -> None:
