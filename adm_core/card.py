@@ -122,6 +122,8 @@ class Needs:
             ``step.copies``. A peer's copy may follow that peer, any other the student. The role ``mean`` is that of no
             copy: it is the network of all networks' mean weights, by which gradients reach them all; see
             :class:`adm_core.mean_network.MeanNetwork`.
+        training_copies: names of the copies that run in training mode, with normalisation statistics of their own; the
+            others run in evaluation mode, with those of the network that they follow.
         trained_copies: copies of networks that it trains, name to role; in ``self.parts`` as
             :class:`adm_core.network_copy.TrainedCopy`.
         starts_as_teacher: whether the student begins with the teacher's weights, which must be of its architecture.
@@ -145,6 +147,7 @@ class Needs:
     capabilities: frozenset[str] = frozenset()
     teacher: bool = True
     copies: Mapping[str, str] = field(default_factory=dict)
+    training_copies: frozenset[str] = frozenset()
     trained_copies: Mapping[str, str] = field(default_factory=dict)
     starts_as_teacher: bool = False
     peers: int = 0

@@ -78,6 +78,7 @@ class Composition(Method):
             capabilities=united if views == "own" else united - {"own-views"},
             teacher=any(n.teacher for n in needs),
             copies={f"{m.card.name}_{key}": role for m in self.methods for key, role in m.needs.copies.items()},
+            training_copies=frozenset(f"{m.card.name}_{key}" for m in self.methods for key in m.needs.training_copies),
             trained_copies={
                 f"{m.card.name}_{key}": role for m in self.methods for key, role in m.needs.trained_copies.items()
             },

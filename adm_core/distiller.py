@@ -136,10 +136,11 @@ class Distiller(nn.Module):
         normalised = normalisations(self.networks["teacher"], self.showing.taps) if "teacher" in self.networks else {}
         self.facts = replace(self.facts, normalisation=normalised, roles=tuple(self.networks))
         followed, whole = dict(self.peers.items()), [network.module for network in self.networks.values()]
+        apart = needs.training_copies
         built = self.method.build(*pair, self.facts) | {
             name: MeanNetwork(whole)
             if role == MEAN
-            else NetworkCopy(self.networks[role].module, followed.get(role, self.student))
+            else NetworkCopy(self.networks[role].module, followed.get(role, self.student), name in apart)
             for name, role in needs.copies.items()
         }
         built |= {name: TrainedCopy(self.networks[role]) for name, role in needs.trained_copies.items()}

@@ -51,7 +51,7 @@ class TrainedCopy(nn.Module):
 
 
 class NetworkCopy(nn.Module):
-    """A frozen copy in evaluation mode that can follow a network; it travels in checkpoints as a part of the method.
+    """A frozen copy that can follow a network; it travels in checkpoints as a part of the method.
 
     What it shows on the batch, feature maps included, stands in ``step.copies``; called as a module it gives the
     prediction on other inputs.
@@ -59,10 +59,13 @@ class NetworkCopy(nn.Module):
     Args:
         source: the network to copy.
         student: the network to follow, a peer or the student, of the same architecture where it is followed.
+        trains: whether it runs in training mode where the networks do, with normalisation statistics of its own; else
+            it stays in evaluation mode, and takes over the statistics of what it follows.
     """
 
-    def __init__(self, source: nn.Module, student: nn.Module) -> None:
+    def __init__(self, source: nn.Module, student: nn.Module, trains: bool = False) -> None:
         super().__init__()
+        self.trains = trains
         self.network = copy.deepcopy(source).eval().requires_grad_(False)
         self.updates = 0
         self._student = (student,)  # in a tuple, so that it does not become a part of this module
@@ -100,8 +103,8 @@ class NetworkCopy(nn.Module):
         self._state, self._exchanged = taken, False
 
     def train(self, mode: bool = True) -> NetworkCopy:
-        """Stays in evaluation mode."""
-        return super().train(False)
+        """Stays in evaluation mode, unless it ``trains``."""
+        return super().train(mode and self.trains)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The prediction, float32, without gradients."""
@@ -111,7 +114,7 @@ class NetworkCopy(nn.Module):
 
     @torch.no_grad()
     def follow(self, decay: float | Callable[[int], float] = 0.0) -> None:
-        """Become ``decay · copy + (1 - decay) · student``: weights are averaged, buffers taken over.
+        """Become ``decay · copy + (1 - decay) · student``: weights are averaged, buffers taken over or its own.
 
         Args:
             decay: in [0, 1]; 0 takes the student as it is. Or a schedule: how often the copy has followed before to
@@ -121,7 +124,8 @@ class NetworkCopy(nn.Module):
         own: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(own, list(student.parameters()), 1 - share)
         for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
-            mine.copy_(other)
+            if not self.trains:
+                mine.copy_(other)
         self.updates += 1
 
     @torch.no_grad()

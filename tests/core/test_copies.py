@@ -1,5 +1,6 @@
 """Copies of networks that show views, and Mean Teacher, which teaches a student by the average of its own weights."""
 
+import copy
 import math
 
 import pytest
@@ -125,8 +126,22 @@ def test_the_average_follows_by_the_papers_schedule():
         setup.step(step)
         expected = alpha * expected + (1 - alpha) * student.detach()
         torch.testing.assert_close(average, expected)
-    statistics = [network.stages[0][2].running_mean for network in (setup.distiller.student, average_of(setup))]
-    assert torch.equal(*statistics)
+
+
+def test_the_average_runs_in_training_mode_with_statistics_of_its_own():
+    """As the authors' ``ema_model`` does: what a network of its weights makes of its own inputs."""
+    setup = bench(decay=0.75)
+    average, expected = average_of(setup), copy.deepcopy(average_of(setup))
+    for step in range(4):
+        seen = setup.batch(step)
+        with torch.no_grad():
+            expected.train()(seen.teacher_input, *seen.conditions)
+        setup.step(step)
+        expected.load_state_dict(dict(average.named_parameters()), strict=False)
+    own, students = (dict(network.named_buffers()) for network in (average, setup.distiller.student))
+    assert average.training and own["stages.0.2.running_mean"].ne(students["stages.0.2.running_mean"]).any()
+    for name, buffer in expected.named_buffers():
+        assert torch.equal(own[name], buffer)
 
 
 def average_of(setup):
