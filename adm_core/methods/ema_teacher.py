@@ -50,13 +50,14 @@ class EMATeacher(Method):
 
         Attributes:
             weight: of the consistency when fully risen.
-            decay: largest α.
+            decay: largest α. The average looks back over about 1 / (1 - decay) steps: of a training of some hundred
+                steps it keeps what the student was at its beginning, and a smaller decay is wanted.
             distance: of class probabilities.
             ramp: share of training over which w rises to 1.
         """
 
         weight: Annotated[float, Field(ge=0)] = searched(100.0, 10.0, 1000.0)
-        decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+        decay: Annotated[float, Field(ge=0, lt=1)] = searched(0.999, 0.9, 0.999, scale="linear")
         distance: Literal["mse", "kl"] = "mse"
         ramp: Annotated[float, Field(ge=0, le=1)] = 4 / 15
 

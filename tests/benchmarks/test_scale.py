@@ -35,14 +35,15 @@ print(json.dumps([status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 102
 CELLS = len(TEACHERS) * len(STUDENTS) * ROWS * SEEDS
 
 
-def suite() -> str:
-    rows = [
-        {"method": "dml", "label": f"dml-{n}", "settings": {"dml": {"temperature": 1 + n / 8}}} for n in range(1, ROWS)
+def suite(benchmark: str = "cifar100@1", protocol: str = "cifar100-240e", rows: int = ROWS) -> str:
+    """A suite of 200 cells a row."""
+    others = [
+        {"method": "dml", "label": f"dml-{n}", "settings": {"dml": {"temperature": 1 + n / 8}}} for n in range(1, rows)
     ]
     pairs = [f"{teacher} > {student}" for teacher in TEACHERS for student in STUDENTS]
     block = {
-        "title": "Online", "task": "classification", "benchmark": "cifar100@1", "protocol": "cifar100-240e",
-        "regime": "online", "pairs": pairs, "methods": ["none", *rows], "seeds": list(range(SEEDS)),
+        "title": "Online", "task": "classification", "benchmark": benchmark, "protocol": protocol,
+        "regime": "online", "pairs": pairs, "methods": ["none", *others], "seeds": list(range(SEEDS)),
     }  # fmt: skip
     return json.dumps({"title": "Ten thousand cells", "blocks": [block]}, indent=1)
 

@@ -1,6 +1,6 @@
 """A queue of real Slurm jobs whose training is the short sum of ``suite_test_worker``.
 
-Run as a module it is such a job, or, with ``run`` for its first word, ``adm`` with this queue.
+Run as a module it is such a job, or, with ``run`` or ``status`` for its first word, ``adm`` with this queue.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ class ShortSlurm(Slurm):
 
 if __name__ == "__main__":
     register(ShortSlurm)
-    if sys.argv[1] == "run":
+    if sys.argv[1] in ("run", "status"):
         adm_bench.main()
     sys.exit(main(executor=ShortTraining))
