@@ -26,13 +26,14 @@ class PeerCollaborative(Method):
 
     z_e [B, K] are the logits of a linear classifier on the concatenation of what all networks' classifiers read;
     CE(z_e) trains the networks as well. p_mean,j is what the moving average of network j predicts; it follows
-    ``a ← α_t a + (1 - α_t) θ`` after step t = 1, 2, ... with ``α_t = min(1 - 1 / (t + 1), decay)``, and takes over the
-    normalisation statistics. The first argument of a KL is constant. The weight w = exp(-5 (1 - t / ramp)²) rises over
-    the first part of training and stays 1. What is left after training is the first network's average.
+    ``a ← α_t a + (1 - α_t) θ`` after step t = 1, 2, ... with ``α_t = min(1 - 1 / (t + 1), decay)``. Averages run in
+    training mode, with normalisation statistics of their own, as in known public code
+    (shaoeric/Peer-Collaborative-Learning-for-Online-Knowledge-Distillation at 9d0909b). The first argument of a KL is
+    constant. The weight w = exp(-5 (1 - t / ramp)²) rises over the first part of training and stays 1. What is left
+    after training is the first network's average.
 
     Left out: the paper lets peers share their first stages and shows each an augmentation of its own; here they are
-    whole networks that see the same. Known public code ramps over one epoch and falls to 0 until the 80th, and averages
-    no normalisation statistics; neither is followed.
+    whole networks that see the same. That public code ramps over one epoch and falls to 0 until the 80th; not so here.
     """
 
     card = MethodCard(
@@ -44,6 +45,7 @@ class PeerCollaborative(Method):
         family="logits",
         detached=False,
         deployed="moving average of the student",
+        version=2,  # averages keep normalisation statistics of their own
     )
 
     @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class PeerCollaborative(Method):
         learns, peers = frozenset({"trainable-parts"}), self.settings.networks - 1
         roles = ("student", *(f"peer{number}" for number in range(1, peers + 1)))
         copies = {f"average_{role}": role for role in roles}
-        return Needs("class_logits", ("penultimate",), capabilities=learns, peers=peers, copies=copies)
+        trains, read = frozenset(copies), ("penultimate",)
+        return Needs("class_logits", read, capabilities=learns, peers=peers, copies=copies, training_copies=trains)
 
     def supports(self, student: Shapes, teacher: Shapes, regime: str) -> str | None:
         """The ensemble's classifier reads one vector for each example."""

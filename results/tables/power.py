@@ -63,7 +63,9 @@ def _figures(merit: Merit, digits: int) -> list[tuple[Column, tuple[str | float 
 def _resolution(block: Block, merit: Merit) -> str:
     if merit.noise is None or merit.smallest is None:
         return "Nothing can be told: a test needs the baseline and another row, complete on the same two seeds or more."
-    told = f"With {merit.seeds} seeds this table cannot tell differences below {_amount(block, merit.smallest)}"
+    none = unit_of(block.primary.metric if block.primary else "") == "%" and merit.smallest >= 100
+    what = "any difference" if none else f"differences below {_amount(block, merit.smallest)}"
+    told = f"With {merit.seeds} seeds this table cannot tell {what}"
     if merit.noisy is None:
         return f"{told}."
     return (

@@ -48,6 +48,11 @@ def test_two_rows_give_the_figures_of_a_paired_t_test() -> None:
     )
 
 
+def test_where_noise_hides_a_hundred_points_no_number_of_points_is_told() -> None:
+    found = said(block_of({"none": (70.0, 10.0), "kd": (20.0, 60.0)}))
+    assert "With 2 seeds this table cannot tell any difference." in found
+
+
 def test_lower_is_better_for_distances() -> None:
     """The same scores turned round: a Fréchet distance that falls by what accuracy rises has the same merit."""
     records = []
