@@ -21,8 +21,11 @@ from adm_core.testing.setup import Setup
 from suites.spec.definition import load_protocol, protocol_names
 from tasks import catalogue
 
-TASKS: dict[str, Form] = {"classification": "images", "segmentation": "pixels", "diffusion": "denoisers"}
-"""Each task and the form of tiny networks that stands for it."""
+TASKS: dict[str, Form] = {
+    **{"classification": "images", "segmentation": "pixels", "diffusion": "denoisers"},
+    "language": "pixels",
+}
+"""Each task and the form of tiny networks that stands for it; a text is a picture one row high."""
 COSTS = Path(__file__).with_name("step-costs.json")
 """Written by ``tests/benchmarks/test_step_costs.py``."""
 
@@ -96,11 +99,16 @@ def refusal(name: str, regime: str, task: str) -> str | None:
     Raises:
         RuntimeError: it neither runs on the tiny networks nor declines them.
     """
-    setup = setup_that_suits(name, regime, {}, TASKS[task])
+    setup = _setup(name, regime, TASKS[task])
     if isinstance(setup, str):
         raise RuntimeError(f"'{name}' on {task}, {regime}: {setup}; see adm check --method {name}")
     told = _refused_batches(task, setup.method) if isinstance(setup, Setup) else str(setup)
     return told and told.replace(f"'{name}' reads ", "it reads ")
+
+
+@cache
+def _setup(name: str, regime: str, form: Form) -> Setup | Unsupported | str:
+    return setup_that_suits(name, regime, {}, form)
 
 
 def _refused_batches(task: str, method: Method) -> str | None:
