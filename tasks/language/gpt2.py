@@ -89,7 +89,9 @@ def build(name: str, config: Mapping[str, Any], classes: int, length: int) -> Ne
         module = LanguageModel(GPT2Config(**{**fixed, **config}, attn_implementation="eager"))
     except Exception as error:  # a constructor may raise anything
         raise AdmError(f"network '{name}' cannot be built: {type(error).__name__}: {error}") from error
-    return Network(name, module, taps(config["n_layer"]))
+    middle, last = f"stage{(config['n_layer'] + 1) // 2}", f"stage{config['n_layer']}"
+    groups = {"hint": (middle,), "all-stages": tuple(dict.fromkeys((middle, last)))}
+    return Network(name, module, taps(config["n_layer"]), groups=groups)
 
 
 def save(network: LanguageModel, folder: Path, alphabet: tuple[str, ...]) -> None:

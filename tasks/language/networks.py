@@ -2,7 +2,9 @@
 
 Own names stand in ``networks.yaml``; a suite's own network has one of these as its base and overrides keys of
 ``GPT2Config`` (:data:`KEYS`). Taps are maps [B, C, 1, T] of one vector per character: ``stageN`` after block N,
-``penultimate`` what the classifier reads, ``logits`` what it gives.
+``penultimate`` what the classifier reads, ``logits`` what it gives. ``hint`` is the block in the middle and
+``all-stages`` that and the last one, so that networks of unequal depth can be compared, as TinyBERT spreads its layers
+over its teacher's (arXiv:1909.10351).
 """
 
 from __future__ import annotations
