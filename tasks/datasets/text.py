@@ -41,7 +41,7 @@ class TextSet:
     @property
     def length(self) -> int:
         """T, how many characters a window predicts."""
-        return self.windows.shape[1] - 1
+        return int(self.windows.shape[1]) - 1
 
     def carve(self, size: float, seed: int = 0) -> tuple[TextSet, TextSet]:
         """Split into (train, validation): validation is the end of the text, so that neither interleaves the other.

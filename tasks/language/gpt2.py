@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,14 @@ def build(name: str, config: Mapping[str, Any], classes: int, length: int) -> Ne
     Raises:
         AdmError: Transformers cannot build it.
     """
-    fixed = {"vocab_size": classes, "n_positions": length, "bos_token_id": None, "eos_token_id": None}
-    fixed |= dict.fromkeys(("embd_pdrop", "resid_pdrop", "attn_pdrop"), 0.0) | {"tie_word_embeddings": False}
+    given: dict[str, Any] = {"vocab_size": classes, "n_positions": length, "bos_token_id": None, "eos_token_id": None}
+    given |= dict.fromkeys(("embd_pdrop", "resid_pdrop", "attn_pdrop"), 0.0) | {"tie_word_embeddings": False}
+    # GPT-2's own spread of weights is for its width of 768: with it narrow networks take far longer to begin to learn
+    given |= {"initializer_range": 0.02 * math.sqrt(768 / config["n_embd"])}
+    # attention as matrix products: the same kernels as everything else, which are counted and can be deterministic
+    given |= {"attn_implementation": "eager"}
     try:
-        # attention as matrix products: the same kernels as everything else, which are counted and can be deterministic
-        module = LanguageModel(GPT2Config(**{**fixed, **config}, attn_implementation="eager"))
+        module = LanguageModel(GPT2Config(**given | dict(config)))
     except Exception as error:  # a constructor may raise anything
         raise AdmError(f"network '{name}' cannot be built: {type(error).__name__}: {error}") from error
     middle, last = f"stage{(config['n_layer'] + 1) // 2}", f"stage{config['n_layer']}"
