@@ -55,11 +55,9 @@ class Branch(nn.Module):
     def __init__(self, network: Network, after: str, example: tuple[Tensor, ...]) -> None:
         super().__init__()
         root, place = unwrap(network.module), resolve(network, (after,))[after]
-        # Not zeros, on which much looks alike.
-        example = (
-            torch.randn(example[0].shape, generator=torch.Generator().manual_seed(0)).to(example[0]),
-            *example[1:],
-        )
+        if example[0].is_floating_point():  # Not zeros, on which much looks alike. Characters are none.
+            noise = torch.randn(example[0].shape, generator=torch.Generator().manual_seed(0))
+            example = (noise.to(example[0]), *example[1:])
         was_training = root.training
         root.eval()
         finished, given, whole = _run(network, root, after, example)

@@ -67,15 +67,22 @@ class TaskContext:
     condition: Condition | None = None
 
     def check_needs(
-        self, *, own_views: bool = True, extra_view: bool = False, balanced: bool = False, unlabelled: bool = False
+        self,
+        *,
+        own_views: bool = True,
+        extra_view: bool = False,
+        balanced: bool = False,
+        unlabelled: bool = False,
+        branches: bool = True,
     ) -> None:
-        """Stop where the method needs batches that the task cannot make; a task calls this first when it is opened.
+        """Stop where the method needs what the task cannot make; a task calls this first when it is opened.
 
         Args:
             own_views: an augmentation of its own for each of two networks.
             extra_view: a second, stronger one.
             balanced: as many examples of each of the batch's classes.
             unlabelled: further pictures without labels.
+            branches: networks that can be cut in two.
 
         Raises:
             Unsupported: the method needs what is not offered.
@@ -87,6 +94,8 @@ class TaskContext:
             raise Unsupported(f"the method needs a second, {needs.extra_view} view, which {task} does not have")
         if needs.per_class and not balanced:
             raise Unsupported(f"the method needs batches with balanced classes, which {task} does not draw")
+        if needs.branches and not branches:
+            raise Unsupported(f"the method trains copies of the student's end, and networks of {task} cannot be cut")
         if needs.unlabelled and not unlabelled:
             raise Unsupported("the method needs pictures without labels, and only a block under a shift has some")
 

@@ -44,6 +44,7 @@ def pages() -> dict[str, str]:
     content = {
         "record-schema.md": {"models": list(_models()), "version": schema.SCHEMA_VERSION},
         "methods.md": {
+            "tasks": list(overview.TASKS),
             "families": overview.families(_builtin()),
             "costs": overview.costs(),
             "methods": [_method(name) for name in _builtin()],

@@ -14,15 +14,21 @@ import torch
 from adm_core import registry
 from adm_core.errors import Unsupported
 from adm_core.method import Method
+from adm_core.taps import Network, probe
 from adm_core.task import TaskContext
 from adm_core.testing.checks import setup_that_suits
 from adm_core.testing.networks import Form
 from adm_core.testing.setup import Setup
 from suites.spec.definition import load_protocol, protocol_names
-from tasks import catalogue
+from tasks import catalogue, listed_taps
 
-TASKS: dict[str, Form] = {"classification": "images", "segmentation": "pixels", "diffusion": "denoisers"}
+TASKS: dict[str, Form] = {
+    **{"classification": "images", "segmentation": "pixels", "diffusion": "denoisers"},
+    "language": "pixels",
+}
 """Each task and the form of tiny networks that stands for it."""
+ROWS = ("language",)
+"""The tasks whose maps are one row high."""
 COSTS = Path(__file__).with_name("step-costs.json")
 """Written by ``tests/benchmarks/test_step_costs.py``."""
 
@@ -96,11 +102,36 @@ def refusal(name: str, regime: str, task: str) -> str | None:
     Raises:
         RuntimeError: it neither runs on the tiny networks nor declines them.
     """
-    setup = setup_that_suits(name, regime, {}, TASKS[task])
+    setup = _setup(name, regime, TASKS[task])
     if isinstance(setup, str):
         raise RuntimeError(f"'{name}' on {task}, {regime}: {setup}; see adm check --method {name}")
-    told = _refused_batches(task, setup.method) if isinstance(setup, Setup) else str(setup)
+    told = _refused_by(task, regime, setup) if isinstance(setup, Setup) else str(setup)
     return told and told.replace(f"'{name}' reads ", "it reads ")
+
+
+@cache
+def _setup(name: str, regime: str, form: Form) -> Setup | Unsupported | str:
+    return setup_that_suits(name, regime, {}, form)
+
+
+def _refused_by(task: str, regime: str, setup: Setup) -> str | None:
+    """Why a task's batches, taps or maps do not do for a method that the tiny networks suit."""
+    method, networks = setup.method, catalogue.networks(task)
+    batches = _refused_batches(task, method)
+    if batches:
+        return batches
+    if all(listed_taps.why_untapped(task, name, method.needs.taps) for name in networks):
+        return f"no network of {task} has the taps {', '.join(method.needs.taps)}"
+    if task not in ROWS:
+        return None
+    shapes = {role: _as_rows(setup, network) for role, network in setup.distiller.networks.items()}
+    return method.supports(shapes["student"], shapes.get("teacher", shapes["student"]), regime)
+
+
+def _as_rows(setup: Setup, network: Network) -> dict[str, tuple[int, ...]]:
+    """Shapes of a tiny network's taps and prediction, their maps one row high."""
+    shapes = probe(network, setup.distiller.showing.taps, (setup.batch(0).student_input[:2],))
+    return {tap: (*s[:2], 1, s[2] * s[3]) if len(s) == 4 else s for tap, s in shapes.items()}
 
 
 def _refused_batches(task: str, method: Method) -> str | None:

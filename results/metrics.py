@@ -30,6 +30,8 @@ _KNOWN: dict[str, tuple[str, int, _Direction, str]] = {
     "teacher_mse": ("MSE to teacher", 4, "low", "between pixels that student and teacher make of the same noise"),
     "teacher_cosine": ("cosine to teacher", 4, "high", "of features of what both make of the same noise"),
     "nearest_train": ("near copies %", 2, "", "generated images nearer to a training image than 99 % of held-out ones"),
+    "bpc": ("bits/character", 3, "low", "mean of -log2 of the probability that the next character was given"),
+    "next_top1": ("next top-1 %", 2, "high", "share of characters that are the most likely one by those before them"),
     "nll": ("NLL", 3, "low", "negative log-likelihood of the right class, natural logarithm"),
     "brier": ("Brier", 4, "low", "squared distance between predicted probabilities and the truth"),
     "ece": ("ECE %", 2, "low", "expected calibration error, 15 bins of equal width"),

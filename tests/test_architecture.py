@@ -181,9 +181,9 @@ def test_commands_that_train_nothing_load_nothing_heavy(loaded, command):
     assert sorted(set(modules) & set(HEAVY)) == []
 
 
-@pytest.mark.parametrize("package", ["mmseg", "mmengine", "mmcv", "diffusers"])
+@pytest.mark.parametrize("package", ["mmseg", "mmengine", "mmcv", "diffusers", "transformers"])
 def test_large_frameworks_stay_in_their_own_tasks(package):
-    homes = {"diffusers": "tasks/diffusion/"}
+    homes = {"diffusers": "tasks/diffusion/", "transformers": "tasks/language/"}
     for file in FILES:
         if package in {module.split(".")[0] for module in imports(file)}:
             assert named(file).startswith(homes.get(package, "tasks/segmentation/")), named(file)

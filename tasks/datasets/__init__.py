@@ -29,7 +29,7 @@ def available(name: str, roots: Sequence[Path]) -> tuple[bool, str]:
     """
     source = _source(name)
     if source.embedded:
-        return True, source.obtain
+        return source.installed, source.obtain
     folder = source.find(roots)
     return (True, str(folder)) if folder else (False, source.instructions(roots))
 
@@ -48,7 +48,8 @@ def require(name: str, roots: Sequence[Path], download: bool = False, classes: i
     """
     source = _source(name)
     folder = None if source.embedded else source.find(roots)
-    if not source.embedded and folder is None and not (download and source.fetcher and roots):
+    there = source.installed if source.embedded else folder is not None
+    if not there and not (download and source.fetcher and roots):
         raise source.missing(roots)
     if folder is not None and classes is not None and source.classes:
         check_classes(len(_function(source.classes)(folder)), classes, str(folder))

