@@ -86,6 +86,7 @@ CASES = {
     "void pixels": lambda **o: of_form("pixels", "dml", **o),
     "equals": lambda **o: trainer(recipe(batch_size=16), "dml", "peers", **o),
     "paused": lambda **o: trainer(recipe(batch_size=16), "pauses", dropout=0.3, **o),
+    "own statistics": lambda **o: trainer(recipe(batch_size=16), "ema-teacher", "offline", **o),
     "random draws": lambda **o: denoising_trainer(recipe(ema=0.9), "consistency", NoisyTask(4), **o),
     "few-step": lambda **o: denoising_trainer(recipe(), "dmd2", NoisyTask(4), **o),
     "memory": lambda **o: trainer(recipe(batch_size=16), "crd", "offline", **o),

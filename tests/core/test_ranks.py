@@ -15,7 +15,7 @@ from tests.core.ranks import CASES, result
 from tests.core.ranks import recipe as recipe_of
 from tests.core.toy import trainer
 
-ALIKE = ("adm", "void pixels", "equals", "paused", "random draws", "few-step")
+ALIKE = ("adm", "void pixels", "equals", "paused", "own statistics", "random draws", "few-step")
 
 
 @pytest.fixture(scope="module")
