@@ -5,9 +5,14 @@ Every check trains tiny real networks for a step or two on the CPU; all together
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from adm_core import registry
 from adm_core.errors import AdmError, Unsupported
@@ -67,6 +72,34 @@ def check_method(spec: str, settings: SettingsByPart | None = None) -> Iterator[
                 declines = isinstance(setup, Unsupported) and runs
                 name = "declines with a reason" if declines else "runs on the tiny networks"
                 yield Check(regime, form, name, declines, str(setup))
+
+
+def check_methods(
+    specs: Sequence[str], processes: int, files: Sequence[Path] = ()
+) -> Iterator[tuple[str, list[Check]]]:
+    """:func:`check_method` of many methods, each by one of several processes of one torch thread.
+
+    Args:
+        specs: registered names or compositions, with their defaults.
+        processes: at once.
+        files: that register methods of one's own, for these processes.
+
+    Yields:
+        Each method with its results, in the order of ``specs``.
+    """
+    fresh = multiprocessing.get_context("spawn")  # a fork of a process that has run backward passes cannot run any
+    with ProcessPoolExecutor(processes, fresh, initializer=_prepare, initargs=(tuple(files),)) as pool:
+        yield from zip(specs, pool.map(_checked, specs), strict=True)
+
+
+def _prepare(files: tuple[Path, ...]) -> None:
+    torch.set_num_threads(1)
+    for file in files:
+        registry.load_file(file)
+
+
+def _checked(spec: str) -> list[Check]:
+    return list(check_method(spec))
 
 
 def setup_that_suits(spec: str, regime: Any, settings: SettingsByPart, form: Form) -> Setup | Unsupported | str:

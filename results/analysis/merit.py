@@ -19,6 +19,8 @@ REFERENCES: Mapping[tuple[str, Regime], tuple[str, ...]] = {
     ("segmentation", "online"): ("dml",),
     ("diffusion", "offline"): ("output+fitnet", "output", "progressive"),
     ("diffusion", "online"): ("mutual",),
+    ("language", "offline"): ("kd",),
+    ("language", "online"): ("dml",),
 }
 """Task and regime to established methods; the first that a block has is its reference. They are fixed before scores are
 known: the best row of a table is the best by luck as well, and would show a larger effect than there is."""

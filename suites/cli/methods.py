@@ -7,11 +7,14 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 from string import Template
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from suites.cli.console import make_console, say
+
+if TYPE_CHECKING:
+    from adm_core.testing.checks import Check
 
 _TEMPLATE = Template('''"""${title}: one sentence on what it does (authors, identifier of the paper)."""
 
@@ -73,7 +76,10 @@ class Regime(StrEnum):
 
 
 def check(
-    method: Annotated[str, typer.Option("--method", help="Name of a method, a composition, or a Python file.")],
+    method: Annotated[
+        str | None, typer.Option("--method", help="Name of a method, a composition, or a Python file.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every method there is, one line each.")] = False,
     method_file: Annotated[list[Path] | None, typer.Option("--method-file", help="File that registers it.")] = None,
 ) -> None:
     """Try every promise of the method contract on tiny networks, in seconds on a CPU.
@@ -85,30 +91,58 @@ def check(
     from adm_core import registry
     from adm_core.errors import AdmError
 
-    specs = [method]
     for file in method_file or []:
         registry.load_file(file)
-    if method.endswith(".py"):
+    if every == (method is not None):
+        raise AdmError("give either --method, what is to be checked, or --all")
+    specs = registry.names() if method is None else [method]
+    if method and method.endswith(".py"):
         specs = registry.load_file(Path(method))
     for spec in specs:
         registry.create(spec)  # a wrong name is told before torch is loaded
-    from rich.text import Text
-
-    from adm_core.testing.checks import check_method
-
-    console, failed, tried = make_console(), 0, 0
-    for spec in specs:
-        for result in check_method(spec):
-            tried += 1
-            failed += not result.passed
-            mark = ("pass", "green") if result.passed else ("FAIL", "bold red")
-            detail = f": {result.detail}" if result.detail else ""
-            told = f"  {spec}  {result.regime:7s}  {result.form}  {result.name}{detail}"
-            console.print(Text.assemble(mark, told), soft_wrap=True)
+    tried, failed = _all_of(specs, method_file or []) if every else _each_of(specs)
     if not tried:
         raise AdmError(f"method '{method}': nothing was checked")
-    console.print(f"{tried - failed} of {tried} checks passed")
+    of = f" of {len(specs)} methods" if every else ""
+    make_console().print(f"{tried - failed} of {tried} checks{of} passed")
     sys.exit(1 if failed else 0)
+
+
+def _each_of(specs: list[str]) -> tuple[int, int]:
+    """Check methods one after the other, telling every promise; how many were tried, how many do not hold."""
+    from adm_core.testing.checks import check_method
+
+    tried = failed = 0
+    for spec in specs:
+        for result in check_method(spec):
+            _tell(spec, result)
+            tried, failed = tried + 1, failed + (not result.passed)
+    return tried, failed
+
+
+def _all_of(specs: list[str], files: list[Path]) -> tuple[int, int]:
+    """Check many methods on all cores, telling each, and promises that do not hold; numbers as of :func:`_each_of`."""
+    from adm_core.cpu import cores
+    from adm_core.testing.checks import check_methods
+
+    tried = failed = 0
+    for spec, results in check_methods(specs, cores(), files):
+        broken = [result for result in results if not result.passed]
+        for result in broken:
+            _tell(spec, result)
+        if not broken:
+            say(f"pass  {spec}  {len(results)} checks")
+        tried, failed = tried + len(results), failed + len(broken)
+    return tried, failed
+
+
+def _tell(spec: str, result: Check) -> None:
+    from rich.text import Text
+
+    mark = ("pass", "green") if result.passed else ("FAIL", "bold red")
+    detail = f": {result.detail}" if result.detail else ""
+    told = f"  {spec}  {result.regime:7s}  {result.form}  {result.name}{detail}"
+    make_console().print(Text.assemble(mark, told), soft_wrap=True)
 
 
 def new_method(

@@ -146,6 +146,24 @@ def test_check_finds_a_broken_promise_and_ends_with_one(tmp_path):
     assert "FAIL  leaky  offline  images  gradients reach what they should" in answer.out
 
 
+def test_check_of_all_tells_each_method_in_a_line_and_what_is_broken(tmp_path, monkeypatch):
+    file = tmp_path / "leaky.py"
+    adm("new-method", "leaky", "--out", file)
+    file.write_text(file.read_text().replace("teacher.detached().prediction", "student.prediction"))
+    monkeypatch.setattr(registry, "names", lambda: ["none", "leaky"])
+    answer = adm("check", "--all", "--method-file", file)
+    assert answer.code == 1
+    assert re.search(r"(?m)^pass  none  \d+ checks$", answer.out) and "pass  leaky" not in answer.out
+    assert "FAIL  leaky  offline  images  gradients reach what they should" in answer.out
+    passed, tried = map(int, re.search(r"(?m)^(\d+) of (\d+) checks of 2 methods passed$", answer.out).groups())
+    assert 0 < passed < tried
+
+
+def test_check_wants_to_know_of_what():
+    told = "give either --method, what is to be checked, or --all"
+    assert refusal("check") == refusal("check", "--all", "--method", "kd") == told
+
+
 def test_check_of_what_is_not_there():
     assert refusal("check", "--method", "dk") == "unknown method 'dk'; did you mean dpk, dkd, gdkd?"
     assert refusal("check", "--method", "nowhere.py") == "method file nowhere.py: no such file"
