@@ -61,7 +61,8 @@ class _Standing:
 
 
 def _tables(blocks: Sequence[Block]) -> list[Table]:
-    """Tables per regime and condition: one per task, and one over all tasks where two rows or more stand in all."""
+    """Tables per regime and condition: one per task, where a row beside the baseline stands in all its blocks, and one
+    over all tasks where two rows or more do."""
     tables = []
     conditions = list(dict.fromkeys(block.cell.condition for block in blocks))
     for regime, title in (("online", "Online"), ("offline", "Offline"), ("peers", "Among peers")):
@@ -76,7 +77,8 @@ def _of_tasks(blocks: Sequence[Block], title: str, regime: str) -> list[Table]:
     tables = []
     for task in tasks:
         own = [block for block in blocks if block.cell.task == task]
-        if len(own) > 1:
+        shared = [row for row in _standings(own) if len(row.lines) == len(own) and not row.is_baseline]
+        if len(own) > 1 and shared:
             tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
     if len(tasks) > 1:
         everywhere = [row for row in _standings(blocks) if len(row.lines) == len(blocks)]

@@ -90,6 +90,12 @@ def test_one_block_has_no_summary_which_would_repeat_its_scores() -> None:
     assert suite({"A": {"none": (70.0, 72.0), "kd": (75.0, 76.0)}}) == []
 
 
+def test_blocks_that_share_their_baseline_alone_have_no_summary_which_would_rank_nothing() -> None:
+    assert (
+        suite({"A": {"none": (70.0, 72.0), "kd": (75.0, 76.0)}, "B": {"none": (60.0, 61.0), "at": (65.0, 66.0)}}) == []
+    )
+
+
 def test_of_one_seed_the_gain_has_no_interval() -> None:
     (single,) = suite({title: {"none": (70.0,), "kd": (75.0,)} for title in "AB"})
     assert [value(single, row_of(single, "kd"), "gain", part) for part in range(3)] == [0.25, None, None]
@@ -98,15 +104,15 @@ def test_of_one_seed_the_gain_has_no_interval() -> None:
 def test_one_label_with_other_settings_is_another_row() -> None:
     rows, records = [], []
     for title, temperature in (("A", 2.0), ("B", 4.0)):
-        for method, score in (("none", 70.0), ("kd", 75.0)):
+        for method, score in (("none", 70.0), ("kd", 75.0), ("dkd", 74.0)):
             settings = {"temperature": temperature, "weight": 1.0} if method == "kd" else {}
             parts = (MethodPart(name=method, version=1, settings=settings),)
             cell = make_cell(method, benchmark=f"{title}@1", parts=parts)
             rows.append(make_row(cell, block=title))
             records.append(make_record(cell, score))
     (table,) = SUMMARY.tables(collect(make_manifest([], rows=rows), by_id(*records)))
-    assert labels(table) == ["none", "kd (temperature 2.0)", "kd (temperature 4.0)"]
-    assert ranked(table) == ["none"]
+    assert labels(table) == ["dkd", "none", "kd (temperature 2.0)", "kd (temperature 4.0)"]
+    assert ranked(table) == ["dkd", "none"]
 
 
 def mixed(methods: Sequence[str]) -> list[Table]:
