@@ -123,8 +123,8 @@ class NetworkCopy(nn.Module):
         student, share = self._student[0], decay(self.updates) if callable(decay) else decay
         own: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(own, list(student.parameters()), 1 - share)
-        for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
-            if not self.trains:
+        if not self.trains:
+            for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
                 mine.copy_(other)
         self.updates += 1
 

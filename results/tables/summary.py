@@ -77,8 +77,7 @@ def _of_tasks(blocks: Sequence[Block], title: str, regime: str) -> list[Table]:
     tables = []
     for task in tasks:
         own = [block for block in blocks if block.cell.task == task]
-        shared = [row for row in _standings(own) if len(row.lines) == len(own) and not row.is_baseline]
-        if len(own) > 1 and shared:
+        if len(own) > 1 and any(len(row.lines) == len(own) and not row.is_baseline for row in _standings(own)):
             tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
     if len(tasks) > 1:
         everywhere = [row for row in _standings(blocks) if len(row.lines) == len(blocks)]
