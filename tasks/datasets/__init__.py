@@ -28,6 +28,8 @@ def available(name: str, roots: Sequence[Path]) -> tuple[bool, str]:
         roots: folders to look in, in order.
     """
     source = _source(name)
+    if source.package and source.installed:
+        return True, f"carried by the package {source.package}"
     if source.embedded:
         return source.installed, source.obtain
     folder = source.find(roots)

