@@ -55,14 +55,17 @@ class DynamicPrior(Method):
         Attributes:
             tap: the maps' place.
             weight: of the term.
-            ratio: r at the start: the share of positions that stay the student's.
+            ratio: r at the start: the share of positions that stay the student's; at 1 the teacher gives none, which is
+                a control and not searched.
             dynamic: whether r follows CKA.
             momentum: of r.
         """
 
         tap: Tap = "last"
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
-        ratio: Annotated[float, Field(gt=0, le=1)] = searched(0.5, 0.1, 1.0, scale="linear")
+        ratio: Annotated[float, Field(gt=0, le=1)] = searched(
+            0.5, 0.1, 1.0, scale="linear", acts=lambda s, _: s.dynamic or s.ratio < 1
+        )
         dynamic: bool = True
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
 

@@ -70,7 +70,8 @@ def trials_of(name: str, count: int, seeds: int) -> Trials:
         seeds: of each trial.
 
     Raises:
-        AdmError: a mistake in the suite, it holds other suites, or it uses seeds of the trials.
+        AdmError: a mistake in the suite, it holds other suites, it uses seeds of the trials, or two of its rows differ in
+            what is searched alone.
     """
     stated = load_suite(name)
     if stated.suites:
@@ -84,6 +85,7 @@ def trials_of(name: str, count: int, seeds: int) -> Trials:
     for row in suite.rows:
         rows.setdefault((row.block, row.cell.teacher, row.cell.student, row.label), row)
     found = tuple(Search(row, tuple(_candidates(row, count, taken))) for row in rows.values() if not row.cell.stretch)
+    _check_apart(found)
     cells = tuple(cell for search in found for candidate in search.candidates for cell in candidate.cells)
     artefacts = {cell.teacher.id: cell.teacher for cell in cells if cell.teacher}
     own = stated.model_copy(
@@ -103,6 +105,20 @@ def _check_seeds(suite: Expansion, taken: Sequence[int]) -> None:
             f"suite '{suite.suite.name}' uses seed {both[0]}, and settings must be chosen on seeds that it does not "
             f"use: trials take {taken[0]} to {taken[-1]}; give the suite others, or take fewer --seeds"
         )
+
+
+def _check_apart(found: Sequence[Search]) -> None:
+    """Stop where two rows of a block share a trial, as both may then come to be one experiment, which no suite takes."""
+    tried: dict[tuple[str | None, str], str] = {}
+    for search in found:
+        block = search.row.block
+        for candidate in search.candidates:
+            other = tried.setdefault((block, candidate.cells[0].cell.id), search.row.label)
+            if other != search.row.label:
+                raise AdmError(
+                    f"block '{block}': '{other}' and '{search.row.label}' would be tried with the same settings, and may "
+                    "be chosen to be the same experiment; tell them apart by a setting that is not searched"
+                )
 
 
 def _candidates(row: PlannedCell, count: int, seeds: Sequence[int]) -> Iterator[Candidate]:
