@@ -70,8 +70,8 @@ def trials_of(name: str, count: int, seeds: int) -> Trials:
         seeds: of each trial.
 
     Raises:
-        AdmError: a mistake in the suite, it holds other suites, it uses seeds of the trials, or two of its rows differ in
-            what is searched alone.
+        AdmError: a mistake in the suite, it holds other suites, it uses seeds of the trials, or two of its rows share a
+            trial.
     """
     stated = load_suite(name)
     if stated.suites:
@@ -108,7 +108,7 @@ def _check_seeds(suite: Expansion, taken: Sequence[int]) -> None:
 
 
 def _check_apart(found: Sequence[Search]) -> None:
-    """Stop where two rows of a block share a trial, as both may then come to be one experiment, which no suite takes."""
+    """Stop where two rows of a block share a trial: both may come to be one experiment, which no suite takes."""
     tried: dict[tuple[str | None, str], str] = {}
     for search in found:
         block = search.row.block
@@ -116,8 +116,8 @@ def _check_apart(found: Sequence[Search]) -> None:
             other = tried.setdefault((block, candidate.cells[0].cell.id), search.row.label)
             if other != search.row.label:
                 raise AdmError(
-                    f"block '{block}': '{other}' and '{search.row.label}' would be tried with the same settings, and may "
-                    "be chosen to be the same experiment; tell them apart by a setting that is not searched"
+                    f"block '{block}': '{other}' and '{search.row.label}' would be tried with the same settings, and "
+                    "may be chosen to be the same experiment; tell them apart by a setting that is not searched"
                 )
 
 

@@ -115,6 +115,28 @@ def test_trials_differ_in_what_acts_alone(write_suite: Callable[[str], Path]) ->
     assert len(tried["offline koala"]) == 1  # it is to be skipped
 
 
+def test_a_control_at_a_value_that_leaves_its_term_out_keeps_it(write_suite: Callable[[str], Path]) -> None:
+    suite = ROWS.format(protocol="smoke", seeds=[0])
+    start, end = suite.index("[none"), suite.index("    seeds")
+    many = (
+        "[{method: dpk, settings: {dpk: {dynamic: false}}}, {method: dpk, settings: {dpk: {dynamic: false, ratio: 1}}}]"
+    )
+    constant, without = rows(4, str(write_suite(suite[:start] + many + "\n" + suite[end:]))).values()
+    assert [set(each.settings["dpk"]) for each in constant.candidates] == [{"weight", "ratio"}] * 4
+    assert [set(each.settings["dpk"]) for each in without.candidates] == [{"weight"}] * 4
+    assert {each.cells[0].cell.method[0].settings["ratio"] for each in without.candidates} == {1}
+
+
+def test_rows_that_may_come_to_be_one_experiment_are_refused_before_any_is_trained(
+    write_suite: Callable[[str], Path],
+) -> None:
+    suite = ROWS.format(protocol="smoke", seeds=[0])
+    start, end = suite.index("[none"), suite.index("    seeds")
+    many = "[kd, {method: kd, label: hot, settings: {kd: {temperature: 8}}}]"
+    with pytest.raises(AdmError, match="'kd' and 'hot' would be tried with the same settings"):
+        trials_of(str(write_suite(suite[:start] + many + "\n" + suite[end:])), 2, 1)
+
+
 def test_a_suite_on_seeds_of_the_trials_is_refused(write_suite: Callable[[str], Path]) -> None:
     file = str(write_suite(ROWS.format(protocol="smoke", seeds=[0, 1001])))
     assert trials_of(file, 2, 1).seeds == (1000,)
