@@ -60,7 +60,7 @@ class NetworkCopy(nn.Module):
         source: the network to copy.
         student: the network to follow, a peer or the student, of the same architecture where it is followed.
         trains: whether it runs in training mode where the networks do, with normalisation statistics of its own; else
-            it stays in evaluation mode, and takes over the statistics of what it follows.
+            it stays in evaluation mode, and its statistics follow as its weights do.
     """
 
     def __init__(self, source: nn.Module, student: nn.Module, trains: bool = False) -> None:
@@ -82,7 +82,7 @@ class NetworkCopy(nn.Module):
     @torch.no_grad()
     def exchange(self) -> None:
         """Let weights and buffers change places with the student's; the optimiser's state of its weights follows."""
-        for one, two in zip(self.network.state_dict().values(), self._student[0].state_dict().values(), strict=True):
+        for one, two in zip(_tensors(self.network), _tensors(self._student[0]), strict=True):
             kept = one.clone()
             one.copy_(two)
             two.copy_(kept)
@@ -114,7 +114,10 @@ class NetworkCopy(nn.Module):
 
     @torch.no_grad()
     def follow(self, decay: float | Callable[[int], float] = 0.0) -> None:
-        """Become ``decay · copy + (1 - decay) · student``: weights are averaged, buffers taken over or its own.
+        """Become ``decay · copy + (1 - decay) · student``, weights and, unless they are its own, statistics.
+
+        Statistics of another network than that of the weights would spoil both: what is followed may change at once,
+        as where it changes places with another.
 
         Args:
             decay: in [0, 1]; 0 takes the student as it is. Or a schedule: how often the copy has followed before to
@@ -125,14 +128,14 @@ class NetworkCopy(nn.Module):
         torch._foreach_lerp_(own, list(student.parameters()), 1 - share)
         if not self.trains:
             for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
-                mine.copy_(other)
+                _approach(mine, other, 1 - share)
         self.updates += 1
 
     @torch.no_grad()
     def follow_fragments(self, decay: float, keep: float, draws: random.Random) -> None:
         """Follow by :meth:`follow`'s average, but leave each weight tensor as it is with probability ``keep``.
 
-        A layer's buffers are taken over together with its first weight; those of layers without weights always.
+        A layer's buffers follow together with its first weight; those of layers without weights always.
 
         Args:
             decay: in [0, 1].
@@ -146,5 +149,18 @@ class NetworkCopy(nn.Module):
                 mine.lerp_(theirs, 1 - decay)
             if not moves or moves[0]:
                 for buffer, followed in zip(own.buffers(recurse=False), other.buffers(recurse=False), strict=True):
-                    buffer.copy_(followed)
+                    _approach(buffer, followed, 1 - decay)
         self.updates += 1
+
+
+def _tensors(module: nn.Module) -> itertools.chain[Tensor]:
+    """Weights and buffers of a module, each once, however many names it has."""
+    return itertools.chain(module.parameters(), module.buffers())
+
+
+def _approach(mine: Tensor, other: Tensor, share: float) -> None:
+    """Go a share of the way to another buffer; what counts, and is not measured, is taken over."""
+    if mine.is_floating_point():
+        mine.lerp_(other, share)
+    else:
+        mine.copy_(other)

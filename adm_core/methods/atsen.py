@@ -47,6 +47,7 @@ class AdaptiveTeachers(Method):
         regimes=frozenset({"peers"}),
         family="logits",
         deployed="the teacher that followed the student",
+        version=2,  # statistics follow in the shares in which weights do
     )
     needs = Needs("class_logits", peers=1, copies={"teacher_student": "student", "teacher_peer1": "peer1"})
 

@@ -121,7 +121,9 @@ class CollaborativeLearning(Method):
         return int(self._salience.count % (self.settings.probe + self.settings.teach))
 
     def after_step(self) -> None:
-        """Sum up salience and then choose layers, or move what is not salient."""
+        """Sum up salience and then choose layers, or move what is not salient; nothing after a step without losses."""
+        if not self._gradients:
+            return
         s, place, salience = self.settings, self._place(), self._salience
         layers = [p.detach() for p in self._layers().values()]
         gradients = [sum(each) / len(each) for each in zip(*self._gradients, strict=True)]

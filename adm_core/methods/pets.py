@@ -49,6 +49,7 @@ class PeriodicExchange(Method):
         regimes=frozenset({"offline"}),
         family="logits",
         deployed="moving average of the student",
+        version=2,  # statistics of the moving average are averaged as its weights are
     )
 
     @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class PeriodicExchange(Method):
         """One term, ``teachers``; logs the share of examples or pixels that are ``agreed`` on."""
         import torch
 
+        from adm_core import align
+
         s, known, mask = self.settings, None, step.mask
         if s.adapt:
             student, teacher, mask = step.unlabelled["student"], step.unlabelled["teacher"], None
@@ -100,7 +103,10 @@ class PeriodicExchange(Method):
         if self._due:
             shown = step.batch.unlabelled_input
             static, dynamic = (
-                self.parts[name](shown) if s.adapt else step.copies[name].prediction for name in ("static", "dynamic")
+                align.match_predictions(teacher.prediction, self.parts[name](shown))[1]
+                if s.adapt
+                else step.copies[name].prediction
+                for name in ("static", "dynamic")
             )
             fused, known = losses.teachers.consensus(static, dynamic, s.confidence)
             target = torch.where(known[:, None], (target + fused) / 2, target)

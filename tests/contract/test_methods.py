@@ -12,7 +12,7 @@ from adm_core.testing.setup import Setup
 
 COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "dcm+adm", "kd+adm", "dkd+adm"]
 COMPOSITIONS += ["bsd+adm", "kd+skd", "kd+cwd+adm", "kd+cirkd+adm"]
-COMPOSITIONS += ["kd+crd", "kd+ofd", "kd+ab", "kd+clda", "kd+pets"]
+COMPOSITIONS += ["kd+crd", "kd+ofd", "kd+ab", "kd+clda", "ft+clda", "kd+pets"]
 COMPOSITIONS += ["output+adm", "bksdm+adm", "koala+adm", "mutual+adm", "bksdm+progressive", "consistency+adm"]
 WIDTHS = [("M", width) for width in ("auto", "pool", "class", "attention", "projector")]
 FORMS_OF_ADM = [*WIDTHS, ("H", "auto"), ("W", "auto")]

@@ -1,6 +1,7 @@
 """PETS: exchanges undo themselves, momentum and buffers travel, consensus and terms literally, flows, a resumed run."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -53,6 +54,36 @@ def test_an_exchange_is_an_involution_of_weights_buffers_and_momentum(make):
     assert not any(bool(value.any()) for state in between[2] for value in state.values())
     assert "stages.0.2.running_mean" in before[0]
     assert not torch.equal(before[0]["stages.0.2.running_mean"], before[1]["stages.0.2.running_mean"])
+
+
+def test_a_tensor_of_two_names_changes_places_once():
+    def shared(value):
+        layer = torch.nn.BatchNorm1d(2)
+        torch.nn.init.constant_(layer.weight, value)
+        layer.running_mean.fill_(value)
+        return torch.nn.ModuleDict({"one": layer, "two": layer, "other": torch.nn.ModuleList([layer])})
+
+    student, other = shared(1.0), shared(2.0)
+    copied = NetworkCopy(other, student)
+    copied.exchange()
+    for network, value in ((student, 2.0), (copied.network, 1.0)):
+        assert network["one"].weight.tolist() == network["two"].running_mean.tolist() == [value, value]
+
+
+def test_the_dynamic_teacher_averages_statistics_as_weights():
+    """What is followed may be another network from one step to the next, whose statistics do not fit its weights."""
+    one, two = (tiny_network(8, seed=seed).module for seed in (1, 2))
+    for seed, network in enumerate((one, two)):
+        network.train()(3 * torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) + seed)
+    copied = NetworkCopy(one, two)
+    copied.follow(0.75)
+    before, followed = one.state_dict(), two.state_dict()
+    for name, value in copied.network.state_dict().items():
+        expected = 0.75 * before[name] + 0.25 * followed[name] if value.is_floating_point() else followed[name]
+        torch.testing.assert_close(value, expected, msg=name)
+    assert not torch.allclose(before["stages.0.2.running_var"], followed["stages.0.2.running_var"])
+    copied.follow()
+    assert same(copied.network.state_dict(), followed)
 
 
 def test_after_two_exchanges_training_goes_on_as_if_there_had_been_none():
@@ -134,6 +165,14 @@ def test_to_adapt_is_to_follow_the_teachers_on_the_pictures_without_labels(form,
     assert float(losses.student["teachers"].detach()) == pytest.approx(2 * sum(each) / len(each), rel=1e-4)
     assert float(losses.log["agreed"]) == pytest.approx(sum(known) / len(known)) and any(known) == (progress > 0.2)
     assert losses.student_task == 1  # the labels of the source stay
+
+
+def test_a_student_of_coarser_predictions_adapts_as_well():
+    setup = Setup("pets", "offline", {"pets": {"confidence": 0.0, "adapt": True}}, form="pixels")
+    for network in (setup.distiller.student, *(setup.distiller.parts[name].network for name in ("static", "dynamic"))):
+        network.register_forward_hook(lambda _module, _given, logits: torch.nn.functional.avg_pool2d(logits, 2))
+    for progress in (0.1, 0.5):
+        assert math.isfinite(setup.step(0, progress))
 
 
 def state_of(network):
