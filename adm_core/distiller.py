@@ -214,7 +214,7 @@ class Distiller(nn.Module):
             batch = self.method.inputs(batch, progress, generator)
         views, auxiliary = self.views(batch, seed, shown)
         losses = Losses()
-        if self.active and (self.reads_teacher or self.regime == "peers" or self.needs.copies):
+        if self.active:
             step = self.step(batch, progress, generator, views, seed, shown)
             sow(device, seed, "method")
             with self.part_precision.losses_in_fp32(device.type):

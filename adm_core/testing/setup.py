@@ -121,8 +121,6 @@ class Setup:
 
     def losses_of(self, views: Mapping[str, View], batch: Batch, progress: float = 0.5, seed: int = 0) -> Losses:
         """What the method returns for given views of a batch."""
-        if len(views) == 1 and not self.method.needs.copies and self.regime != "peers":
-            return Losses()  # the method reads no teacher, so the distiller asks it for nothing
         step = self.distiller.step(batch, progress, torch.Generator().manual_seed(seed), views)
         return self.method.losses(views["student"], views.get("teacher"), step)  # type: ignore[arg-type]
 

@@ -67,7 +67,7 @@ class MethodSettings:
         chosen = _told(resolved, published, stated)
         tuned = self._tuned.row(block.title, str(pair), entry.shown)
         if tuned is not None:
-            tuned.check_start(resolved, f"{where}, chosen")
+            tuned.check_start(block.task, block.benchmark, block.regime, resolved, f"{where}, chosen")
             method = self._create(entry.method, _merged([merged, tuned.settings]), block.regime, f"{where}, chosen")
             resolved = method_parts(method, block.regime)
         if self._suite.tuned_file:

@@ -79,12 +79,19 @@ class TunedRow(_Frozen):
             return "as stated, nothing searched"
         return f"{'as stated, best' if self.chosen == 1 else f'tuned, number {self.chosen}'} of {len(self.trials)}"
 
-    def check_start(self, stated: Iterable[MethodPart], where: str) -> None:
-        """Stop where the suite states other values now than those that trials started from.
+    def check_start(self, task: str, benchmark: str, regime: str, stated: Iterable[MethodPart], where: str) -> None:
+        """Stop where the row is trained on something else now, or states other values than trials started from.
 
         Raises:
-            AdmError: names the setting and both values.
+            AdmError: names what differs, and both values.
         """
+        now_on = {"task": task, "benchmark": benchmark, "regime": regime}
+        for name, value in now_on.items():
+            if (before := getattr(self, name)) != value:
+                raise AdmError(
+                    f"{where}, row '{self.row}': the block's {name} is {value}, and trials were on {before}; "
+                    "run adm tune again, or leave 'chosen' out"
+                )
         now = {part.name: part.settings for part in stated}
         for part, settings in self.trials[0].settings.items():
             for key, value in settings.items():

@@ -22,6 +22,7 @@ from results.records.identity import digest
 from results.records.schema import Cell, Record
 from results.records.store import Store
 from suites.spec.benchmarks import benchmark_of
+from suites.spec.code import code_of
 from suites.spec.conditions import condition_of
 from suites.spec.expand import teacher_cell
 from suites.spec.networks import checkpoint_of, definition_of, sha256
@@ -140,13 +141,15 @@ def know_teacher(
     """Give the method what it makes of the frozen teacher's views, from the store where an earlier cell left it."""
     if not method.needs.teacher_pass or cell.regime != "offline" or teacher is None:
         return
-    science = cell.model_dump(mode="json", include={"benchmark", "condition", "protocol_digest", "method", "seed"})
-    file = store / ARTEFACTS / "teacher-pass" / f"{digest(science | {'teacher': teacher['digest']})}.safetensors"
+    device = task.example()[0].device
+    of_cell = {"benchmark", "own_benchmark", "condition", "protocol_digest", "method", "seed"}
+    science = cell.model_dump(mode="json", include=of_cell)
+    science |= {"teacher": teacher["digest"], "code": code_of(cell), "device": device.type}
+    file = store / ARTEFACTS / "teacher-pass" / f"{digest(science)}.safetensors"
     known = artefacts.read(file)
     made = known[0] if known is not None else distiller.prepare(task.batches(0, 0))
     if known is None:
         artefacts.write(file, made)
-    device = task.example()[0].device
     method.know({name: tensor.to(device) for name, tensor in made.items()})
 
 

@@ -144,19 +144,20 @@ class ClassificationTask(Task):
         Networks that train as equals are scored together as well, as the mean of their softmax outputs.
 
         Temperature scaling is fitted on the validation split and applied to the test split only. ``test`` is the
-        validation split where the protocol's ``data.scored`` says so. What is frozen is judged once for all cells.
+        validation split where the protocol's ``data.scored`` says so. A frozen teacher is judged once for all cells.
         """
         chosen = self.validation if split == "validation" else self.test
         if chosen is None:
             raise AdmError("this protocol has no validation split; set data.validation")
-        alone = not equals(evaluated)  # an ensemble needs the logits of all its members, also of a frozen average
-        known = {role: self.known.find(network, split) if alone else None for role, network in evaluated.items()}
-        judged = {role: found for role, found in known.items() if found is not None}
+        teacher = evaluated.get("teacher")
+        known = self.known.find(teacher, split) if teacher else None
+        judged = {"teacher": known} if known else {}
         fresh = self._judge({role: network for role, network in evaluated.items() if role not in judged}, chosen)
         for role in fresh.keys() & evaluated.keys():
             if split == "test" and self.noisy:
                 fresh[role].scores["memorised"] = self._memorised(evaluated[role], self.noisy)
-            self.known.keep(evaluated[role], split, fresh[role])
+        if teacher and not known:
+            self.known.keep(teacher, split, fresh["teacher"])
         judged |= fresh
         result: Scores = {role: dict(found.scores) for role, found in judged.items()}
         if "teacher" in judged:

@@ -104,6 +104,26 @@ def test_of_roles_tells_student_teacher_and_peers_apart():
     assert found.peers == {role: terms[role] for role in ("peer1", "peer2")}
 
 
+class Flat(Method):
+    """Asks no teacher: pulls the student's own prediction to zero."""
+
+    card = MethodCard("flat", "Flat", "", 2026, frozenset({"offline"}), "baseline")
+    needs = Needs(teacher=False)
+
+    def losses(self, student, teacher, step):
+        assert teacher is None
+        return Losses(student={"size": student.prediction.square().mean()})
+
+
+def test_a_method_that_asks_no_teacher_is_trained_by_its_term(monkeypatch):
+    monkeypatch.setitem(registry._known, "flat", Flat)
+    alone, together = distiller("flat", "offline", ["student", "teacher"]), Setup("flat", "offline", {})
+    outcome = alone(tiny_batch(), 0.5, torch.Generator())
+    expected = alone.student(tiny_batch().student_input).square().mean() + outcome.terms["student.task"]
+    assert float(outcome.total.detach()) == pytest.approx(float(expected.detach())) and "student.size" in outcome.terms
+    assert together.losses().student.keys() == {"size"}
+
+
 def test_peers_have_parameter_groups_and_weights_of_their_own():
     setup = Setup("dml", "peers", {"dml": {"networks": 3}})
     groups = setup.distiller.parameter_groups()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -128,6 +129,16 @@ def test_settings_that_the_suite_states_otherwise_since_are_refused(tmp_path: Pa
         AdmError, match=r"row 'at': at.weight is 5.0 as the suite states it, and trials started from 10"
     ):
         expand(written(tmp_path, "tuned.yaml", at=5.0))
+
+
+@pytest.mark.parametrize(("name", "there"), [("benchmark", "digit-hues@1"), ("regime", "online"), ("task", "language")])
+def test_settings_that_were_tuned_on_something_else_are_refused(tmp_path: Path, name: str, there: str) -> None:
+    text = as_yaml(ready(tmp_path))
+    told = re.search(rf"{name}: (\S+)", text)
+    assert told is not None
+    (tmp_path / "tuned.yaml").write_text(text.replace(told[0], f"{name}: {there}"))
+    with pytest.raises(AdmError, match=rf"the block's {name} is {told[1]}, and trials were on {there}; run adm tune"):
+        expand(written(tmp_path, "tuned.yaml"))
 
 
 def test_a_row_that_the_suite_lacks_and_a_file_that_there_is_not_are_refused(tmp_path: Path) -> None:

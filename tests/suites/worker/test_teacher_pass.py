@@ -87,6 +87,10 @@ def test_cells_of_one_teacher_share_a_pass(
     train(sharper, tmp_path)
     assert len(passes) == 3 and len(kept(tmp_path)) == 2  # other settings
 
+    monkeypatch.setattr("suites.worker.opening.code_of", lambda cell: {"method wkd-l": "edited"})
+    train(small, tmp_path, "edited")
+    assert len(passes) == 4 and len(kept(tmp_path)) == 3
+
 
 def test_a_method_without_a_pass_makes_none(cells: list[PlannedCell], tmp_path: Path) -> None:
     kd = next(p for p in cells if p.cell.method_name == "kd")
