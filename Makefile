@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One committed record of each task, made again to the bit, where that is promised (docs/reproducing.md).
+# One committed record each of three tasks, made again to the bit, where that is promised (docs/reproducing.md).
 again: setup
 	$(BIN)/python -m tests.made_again
 

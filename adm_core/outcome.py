@@ -52,9 +52,12 @@ def collect(
         apart: groups of gradients, terms that are their own among them; empty: the total is not split.
 
     Raises:
-        AdmError: a term or a value to log is no scalar tensor, or such a value is not where the losses are; a term
-            trains nothing, or is for a network that there is none of; or there is nothing to train on.
+        AdmError: the method gives something else than losses; a term or a value to log is no scalar tensor, or such a
+            value is not where the losses are; a term trains nothing, or is for a network that there is none of; or
+            there is nothing to train on.
     """
+    if not isinstance(losses, Losses):
+        raise AdmError(f"method '{method}': losses() must return Losses, not {type(losses).__name__}")
     terms: dict[str, Tensor] = {}
     parts: list[Tensor] = []
     groups: dict[str, Tensor] = {}

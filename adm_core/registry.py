@@ -130,7 +130,7 @@ def load_file(path: str | Path) -> list[str]:
         raise (error if str(file) in told else AdmError(f"method file {path}: {told}")) from None
     except Exception as error:
         del sys.modules[module]
-        raise AdmError(f"method file {path} cannot be imported: {_where(error)}") from error
+        raise AdmError(f"method file {path} cannot be imported: {_where(error, file)}") from error
     added = sorted(set(_known) - before)
     if not added:
         raise AdmError(f"method file {path} registers no method; put @register above the class")
@@ -154,7 +154,10 @@ def _file_of(method: type[Any]) -> str:
     return inspect.getfile(method)
 
 
-def _where(error: Exception) -> str:
+def _where(error: Exception, file: Path | None = None) -> str:
+    """An error, and the last line of a file that led to it; syntax errors tell their own."""
     frames = traceback.extract_tb(error.__traceback__)
-    line = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    own = [frame for frame in frames if file is None or Path(frame.filename) == file]
+    known = own and not isinstance(error, SyntaxError)
+    line = f" (line {own[-1].lineno} of {Path(own[-1].filename).name})" if known else ""
     return f"{type(error).__name__}: {error}{line}"

@@ -1,8 +1,8 @@
 """Whether committed records are made again to the bit, on whatever machine this is: ``python -m tests.made_again``.
 
-Trains one cell per task and compares its record with that of ``results/leaderboards``. Exit status 1 where they differ.
-Nothing is trained where nothing is promised: on processors without AVX2, of another maker than that of the records, and
-under another version of torch than theirs.
+Trains one cell each of classification, segmentation and diffusion and compares its record with that of
+``results/leaderboards``. Exit status 1 where they differ. Nothing is trained where nothing is promised: on processors
+without AVX2, of another maker than that of the records, and under another version of torch than theirs.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ Every check trains tiny real networks for a step or two on the CPU; all together
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 
 from adm_core import registry
+from adm_core.compose import parts_of
 from adm_core.errors import AdmError, Unsupported
 from adm_core.method import Method
 from adm_core.testing.networks import Form
@@ -125,5 +128,8 @@ def _try(name: str, check: Callable[[Setup], str], setup: Setup) -> Check:
     except AdmError as error:
         detail = str(error)
     except Exception as error:  # a plug-in may fail in any way; the author needs to see how
-        detail = f"{type(error).__name__}: {error}"
+        files = {inspect.getfile(type(part)) for part in parts_of(setup.method)}
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        place = f" (line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
+        detail = f"{type(error).__name__}: {error}{place}"
     return Check(setup.regime, setup.form, name, not detail, detail)

@@ -58,8 +58,9 @@ def _void_matters(setup: Setup, batch: Batch, progress: float) -> str:
     other = replace(batch, target=torch.where(batch.mask, batch.target, (batch.target + 3) % CLASSES))
     second = _total(setup.losses_of(views, other, progress))
     assert second is not None
-    if float(first.detach()) != float(second.detach()):
-        return f"other classes at void positions turn the loss {float(first)} into {float(second)}"
+    before, after = float(first.detach()), float(second.detach())
+    if before != after:
+        return f"other classes at void positions turn the loss {before} into {after}"
     return ""
 
 

@@ -13,7 +13,9 @@ from suites.cli.console import make_console, say
 def clean(
     kinds: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KIND]...", help="locks, leftovers, logs, work, unused, jobs, artefacts; or all."),
+        typer.Argument(
+            metavar="[KIND]...", help="locks, leftovers, logs, work, unused, jobs, artefacts; default: all."
+        ),
     ] = None,
     store: StoreFolder = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", help="Remove what is shown.")] = False,

@@ -24,8 +24,10 @@ def compare(
     """
     from results.records.store import Store
     from results.table import p_text
+    from suites.cli.stored import check_there
     from suites.look.compare import compare as paired
 
+    check_there(store)
     lines = paired(a, b, Store(store), lambda said: say(said, err=True))
     if as_json:
         say(json.dumps([asdict(line) for line in lines], indent=1))

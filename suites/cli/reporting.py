@@ -51,7 +51,9 @@ def report(
     form: Annotated[
         Form | None, typer.Option("--format", help="terminal unless --out's suffix says otherwise; html needs --out.")
     ] = None,
-    table: Annotated[str, typer.Option("--table", metavar="TABLE", help="html holds all of them.")] = "scores",
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="TABLE", help="Default: scores. Pages and folders hold all.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="A file for one form; a folder, without --format, gets every table and form."),
@@ -68,18 +70,19 @@ def report(
     """
     from results.tables import registry
 
-    registry.get(table)
+    shown, given = table or "scores", form
+    registry.get(shown)
     whole = out is None or (form is None and (out.is_dir() or not out.suffix))
     if out is not None and out.is_dir() and form is not None:
-        out = out / ("leaderboard.html" if form is Form.html else f"{table}{_suffix(form)}")
+        out = out / ("leaderboard.html" if form is Form.html else f"{shown}{_suffix(form)}")
     form = form or Form(_SUFFIXES.get(out.suffix.lower(), "terminal") if out else "terminal")
-    _forbid_contradictions(form, out, whole, check)
+    _forbid_contradictions(form, out, whole, check, table, given)
     found = _load(store, suite)
     _warn(found, suite)
     if check:
         sys.exit(_compare(found, out or _LEADERBOARD))
     if out is None:
-        say(_text(found, form, table), end="")
+        say(_text(found, form, shown), end="")
     elif whole:
         from results.report import write_all
 
@@ -88,7 +91,7 @@ def report(
     else:
         from results.records.store import write_atomically
 
-        write_atomically(out, _text(found, form, table))
+        write_atomically(out, _text(found, form, shown))
         say(out)
 
 
@@ -127,9 +130,19 @@ def _power_json(found: Results) -> str:
     return json.dumps(lines, indent=1)
 
 
-def _forbid_contradictions(form: Form, out: Path | None, whole: bool, check: bool) -> None:
+def _forbid_contradictions(
+    form: Form, out: Path | None, whole: bool, check: bool, table: str | None, given: Form | None
+) -> None:
     from adm_core.errors import AdmError
 
+    if out is not None and not whole:
+        meant = _SUFFIXES.get(out.suffix.lower())
+        if meant is None and given is None:
+            raise AdmError(f"--out {out}: the suffix says no form; take one of {', '.join(_SUFFIXES)}, or a folder")
+        if meant not in (None, form):
+            raise AdmError(f"--out {out} and --format {form} contradict each other; leave out one")
+    if table is not None and (check or (whole and out is not None) or form is Form.html):
+        raise AdmError(f"--table {table}: a folder, a page and --check hold every table; leave it out")
     if check and not whole:
         raise AdmError(f"--check compares a whole folder of every form: leave out --format; --out {out} is one file")
     if check or form is not Form.html:

@@ -64,7 +64,7 @@ def run(
     data_root: DataRoots = None,
     method_file: MethodFiles = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Start nothing more after a failure.")] = False,
-    timeout: Annotated[float | None, typer.Option(min=0, help=TIMEOUT)] = None,
+    timeout: Annotated[float | None, typer.Option(min=1, help=TIMEOUT)] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
     trust: Trusted = None,
     only: Only = None,

@@ -7,6 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from suites.cli.arguments import DEFAULT_STORE
+
+
+def check_there(store: Path) -> None:
+    """Stop where a store was named that does not exist; the default one comes into being with the first run.
+
+    Raises:
+        AdmError: there is no such folder.
+    """
+    from adm_core.errors import AdmError
+
+    if store.exists() and not store.is_dir():
+        raise AdmError(f"--store {store}: not a folder")
+    if store != DEFAULT_STORE and not store.is_dir():
+        raise AdmError(f"--store {store}: no such folder")
+
 
 def stored_suite(store: Path, given: str) -> str:
     """The name of a suite that has been run into a store.
@@ -23,6 +39,7 @@ def stored_suite(store: Path, given: str) -> str:
     from results.records.store import Store
     from suites.spec.names import suite_name
 
+    check_there(store)
     name = suite_name(given)
     if Store(store).manifest_path(name).is_file():
         return name
@@ -30,7 +47,8 @@ def stored_suite(store: Path, given: str) -> str:
 
     run, known = Store(store).manifests(), suite_names()
     if name in known:
-        raise AdmError(f"suite '{name}': nothing of it is in '{store}' yet; run 'adm run {name}' first")
+        where = "" if store == DEFAULT_STORE else f" --store {store}"
+        raise AdmError(f"suite '{name}': nothing of it is in '{store}' yet; run 'adm run {name}{where}' first")
     raise unknown("suite", name, {*run, *known}, where=f"store '{store}'")
 
 

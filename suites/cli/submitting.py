@@ -94,10 +94,10 @@ def cancel(suite: SuiteName, store: StoreFolder = DEFAULT_STORE) -> None:
     Example: adm cancel quick
     """
     from results.records.store import Store
+    from suites.cli.stored import stored_suite
     from suites.run.whereabouts import Lookout
-    from suites.spec.names import suite_name
 
-    name = suite_name(suite)
+    name = stored_suite(store, suite)
     cancelled = Lookout(Store(store)).cancel(name)
     say(f"{name}: {_count(len(cancelled), 'job')} cancelled" if cancelled else f"{name}: no jobs wait or run")
 

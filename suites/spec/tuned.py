@@ -86,10 +86,10 @@ class TunedRow(_Frozen):
             AdmError: names what differs, and both values.
         """
         now_on = {"task": task, "benchmark": benchmark, "regime": regime}
-        for name, value in now_on.items():
-            if (before := getattr(self, name)) != value:
+        for name, there in now_on.items():
+            if (before := getattr(self, name)) != there:
                 raise AdmError(
-                    f"{where}, row '{self.row}': the block's {name} is {value}, and trials were on {before}; "
+                    f"{where}, row '{self.row}': the block's {name} is {there}, and trials were on {before}; "
                     "run adm tune again, or leave 'chosen' out"
                 )
         now = {part.name: part.settings for part in stated}

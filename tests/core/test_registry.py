@@ -1,6 +1,7 @@
 """Finding methods: names, files, composition, settings, and what is said when something is wrong."""
 
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +197,36 @@ def test_a_file_of_the_first_edition_works_unchanged(tmp_path):
     assert registry.load_file(write(tmp_path, "old.py", OLD.format(name="old-a"))) == ["old-a"]
     broken = [(check.form, check.name) for check in check_method("old-a") if not check.passed]
     assert broken == [("pixels", "void positions count for nothing")]  # it reads no mask, and never did
+
+
+def test_the_example_of_the_page_keeps_the_contract(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0].replace('"logit-mse"', '"of-the-page"')
+    assert registry.load_file(write(tmp_path, "of_the_page.py", code)) == ["of-the-page"]
+    assert [(check.form, check.name, check.detail) for check in check_method("of-the-page") if not check.passed] == []
+
+
+def test_what_is_no_losses_is_told_and_an_error_has_its_place(tmp_path):
+    text = PLUGIN.format(name="returns-a-tensor")
+    start = text.index("        return Losses(")
+    registry.load_file(write(tmp_path, "tensor.py", text[:start] + "        return student.prediction.mean()\n"))
+    with pytest.raises(AdmError, match=r"'returns-a-tensor': losses\(\) must return Losses, not Tensor"):
+        Setup("returns-a-tensor", "offline", {}).outcome(0)
+    text = PLUGIN.format(name="reads-no-tap").replace(
+        "        return Losses(", "        student.features['stage9']\n        return Losses("
+    )
+    registry.load_file(write(tmp_path, "tap.py", text))
+    line = next(
+        number for number, each in enumerate((tmp_path / "tap.py").read_text().splitlines(), 1) if "stage9" in each
+    )
+    details = {check.detail for check in check_method("reads-no-tap") if not check.passed}
+    assert details == {f"KeyError: 'stage9' (line {line} of tap.py)"}
+
+
+def test_a_syntax_error_is_told_with_its_line_alone(tmp_path):
+    file = write(tmp_path, "open.py", "x = (\n")
+    with pytest.raises(AdmError, match=r"cannot be imported: SyntaxError: '\(' was never closed \(open\.py, line 1\)$"):
+        registry.load_file(file)
 
 
 def test_a_build_of_the_first_edition_is_told_what_to_change(tmp_path):
