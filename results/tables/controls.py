@@ -1,7 +1,7 @@
 """The table of controls: each row that names some, held against each of them; the suite says which before it is run.
 
-A row's control differs from it in what is asked about alone: a method without the part that is new, weights that are
-uniform, or a longer training for the same computing.
+A row's control differs from it in what is asked about: a method without the part that is new, weights that are uniform,
+or a longer training for the same computing. Where a suite's settings are tuned each of the two has its own best ones.
 """
 
 from __future__ import annotations
