@@ -81,10 +81,8 @@ def status(
     Example: adm status quick --watch
     """
     from results.records.store import Store
-    from suites.cli.stored import check_there
     from suites.run.whereabouts import Lookout
 
-    check_there(store)
     lookout = Lookout(Store(store))
     if watch:
         refuse({"--json": as_json}, "it is for a look, and --watch for many")
