@@ -25,7 +25,7 @@ class MovingAverage(AveragedModel):
         super().__init__(network, use_buffers=True)
         self._average = get_ema_multi_avg_fn(decay)
         self._by_type: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-        for own, trained in zip(_tensors(self.module), _tensors(network), strict=True):
+        for own, trained in zip(tensors_of(self.module), tensors_of(network), strict=True):
             averages, values = self._by_type.setdefault(own.dtype, ([], []))
             averages.append(own)
             values.append(trained)
@@ -41,5 +41,6 @@ class MovingAverage(AveragedModel):
         self.n_averaged += 1
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """Weights and buffers of a module, each once, however many names it has."""
     return [tensor.detach() for tensor in itertools.chain(module.parameters(), module.buffers())]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adm_core.averaging import tensors_of
 from adm_core.errors import Unsupported
 from adm_core.taps import Network, record, unwrap
 
@@ -82,7 +83,7 @@ class NetworkCopy(nn.Module):
     @torch.no_grad()
     def exchange(self) -> None:
         """Let weights and buffers change places with the student's; the optimiser's state of its weights follows."""
-        for one, two in zip(_tensors(self.network), _tensors(self._student[0]), strict=True):
+        for one, two in zip(tensors_of(self.network), tensors_of(self._student[0]), strict=True):
             kept = one.clone()
             one.copy_(two)
             two.copy_(kept)
@@ -151,11 +152,6 @@ class NetworkCopy(nn.Module):
                 for buffer, followed in zip(own.buffers(recurse=False), other.buffers(recurse=False), strict=True):
                     _approach(buffer, followed, 1 - decay)
         self.updates += 1
-
-
-def _tensors(module: nn.Module) -> itertools.chain[Tensor]:
-    """Weights and buffers of a module, each once, however many names it has."""
-    return itertools.chain(module.parameters(), module.buffers())
 
 
 def _approach(mine: Tensor, other: Tensor, share: float) -> None:

@@ -70,13 +70,13 @@ def report(
     """
     from results.tables import registry
 
-    shown, given = table or "scores", form
+    shown = table or "scores"
     registry.get(shown)
     whole = out is None or (form is None and (out.is_dir() or not out.suffix))
     if out is not None and out.is_dir() and form is not None:
         out = out / ("leaderboard.html" if form is Form.html else f"{shown}{_suffix(form)}")
-    form = form or Form(_SUFFIXES.get(out.suffix.lower(), "terminal") if out else "terminal")
-    _forbid_contradictions(form, out, whole, check, table, given)
+    form = _form(form, None if whole else out)
+    _forbid_contradictions(form, out, whole, check, table)
     found = _load(store, suite)
     _warn(found, suite)
     if check:
@@ -130,17 +130,23 @@ def _power_json(found: Results) -> str:
     return json.dumps(lines, indent=1)
 
 
-def _forbid_contradictions(
-    form: Form, out: Path | None, whole: bool, check: bool, table: str | None, given: Form | None
-) -> None:
+def _form(given: Form | None, file: Path | None) -> Form:
+    """The form that is asked for by name, or by the suffix of the file that is written."""
     from adm_core.errors import AdmError
 
-    if out is not None and not whole:
-        meant = _SUFFIXES.get(out.suffix.lower())
-        if meant is None and given is None:
-            raise AdmError(f"--out {out}: the suffix says no form; take one of {', '.join(_SUFFIXES)}, or a folder")
-        if meant not in (None, form):
-            raise AdmError(f"--out {out} and --format {form} contradict each other; leave out one")
+    meant = _SUFFIXES.get(file.suffix.lower()) if file else "terminal"
+    if given is None:
+        if meant is None:
+            raise AdmError(f"--out {file}: the suffix says no form; take one of {', '.join(_SUFFIXES)}, or a folder")
+        return Form(meant)
+    if file and meant not in (None, given):
+        raise AdmError(f"--out {file} and --format {given} contradict each other; leave out one")
+    return given
+
+
+def _forbid_contradictions(form: Form, out: Path | None, whole: bool, check: bool, table: str | None) -> None:
+    from adm_core.errors import AdmError
+
     if table is not None and (check or (whole and out is not None) or form is Form.html):
         raise AdmError(f"--table {table}: a folder, a page and --check hold every table; leave it out")
     if check and not whole:

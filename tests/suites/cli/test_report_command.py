@@ -116,6 +116,13 @@ def test_a_folder_gets_everything_and_check_proves_it(runs: Path, tmp_path: Path
         (["tiny", "--format", "html"], "--format html needs --out FILE"),
         (["tiny", "--check", "--out", "x.md"], "x.md is one file"),
         (["tiny", "--table", "score"], "score"),
+        (["tiny", "--out", "x.pdf"], "--out x.pdf: the suffix says no form; take one of .txt, .md"),
+        (["tiny", "--out", "x.csv", "--format", "md"], "--out x.csv and --format md contradict each other"),
+        (["tiny", "--out", "x", "--table", "cost"], "--table cost: a folder, a page and --check hold every table"),
+        (["tiny", "--out", "x.html", "--table", "cost"], "--table cost: a folder, a page and --check hold every table"),
+        (["tiny", "--check", "--table", "cost"], "--table cost: a folder, a page and --check hold every table"),
+        (["tiny", "--store", "rnus"], "--store rnus: no such folder"),
+        (["quick", "--store", "."], "nothing of it is in '.' yet; run 'adm run quick --store .' first"),
         (["tiny", "--out", "runs/suites/tiny.json/x.md"], "cannot be written"),
     ],
 )
@@ -123,6 +130,21 @@ def test_bad_input_is_one_clear_error(runs: Path, arguments: list[str], message:
     done = report(*arguments, cwd=runs.parent)
     assert done.code == 2 and message in done.err and done.out == ""
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cancel", "tinny"], "unknown suite 'tinny'; did you mean tiny?"),
+        (["cancel", "tiny", "--store", "rnus"], "--store rnus: no such folder"),
+        (["compare", "kd", "at", "--store", "rnus"], "--store rnus: no such folder"),
+        (["compare", "kd", "at", "--store", "runs/suites/tiny.json"], "--store runs/suites/tiny.json: not a folder"),
+        (["run", "quick", "--timeout", "0"], "Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_other_commands_too(runs: Path, arguments: list[str], message: str) -> None:
+    done = adm(*arguments, cwd=runs.parent)
+    assert done.code == 2 and message in done.err and done.out == ""
 
 
 def test_a_form_that_is_asked_for_goes_to_one_file_whatever_its_name(runs: Path, tmp_path: Path) -> None:
