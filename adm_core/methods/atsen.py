@@ -64,7 +64,7 @@ class AdaptiveTeachers(Method):
             weights: of the two teachers.
         """
 
-        warmup: Annotated[float, Field(ge=0, le=1)] = searched(0.02, 0.0, 0.5, scale="linear")
+        warmup: Annotated[float, Field(ge=0, le=1)] = searched(0.02, 0.0, 0.9, scale="linear")
         confidence: Annotated[float, Field(ge=0, lt=1)] = searched(0.9, 0.0, 0.95, scale="linear")
         decay: Annotated[float, Field(ge=0, lt=1)] = searched(0.995, 0.9, 0.999, scale="linear")
         keep: Annotated[float, Field(ge=0, lt=1)] = 0.8
