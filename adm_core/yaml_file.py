@@ -85,12 +85,30 @@ def read_model(path: Path, model: type[Model], **fixed: str) -> Model:
         # the most telling fault: a misspelt key goes before the one it lacks
         faults = error.errors()
         fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-        raise AdmError(f"{_at(path, document.place(fault['loc']))}: {_explain(model, fault)}") from None
+        location = _within(document.value, fault)
+        alike = [other for other in faults if _within(document.value, other) == location]
+        told = _explain(model, location, fault, alike)
+        raise AdmError(f"{_at(path, document.place(location))}: {told}") from None
 
 
-def _explain(model: type[BaseModel], fault: ErrorDetails) -> str:
-    """Key, value, and what would be right."""
-    location, value = fault["loc"], fault["input"]
+def _within(value: Any, fault: ErrorDetails) -> tuple[int | str, ...]:
+    """Where a fault is in the file: of a value that may be of several kinds pydantic names the kind behind the key."""
+    location = fault["loc"]
+    if fault["type"] == "missing" or "[key]" in location:
+        return location
+    for depth, part in enumerate(location):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return location[:depth]
+    return location
+
+
+def _explain(
+    model: type[BaseModel], location: tuple[int | str, ...], fault: ErrorDetails, alike: Iterable[ErrorDetails]
+) -> str:
+    """Key, value, and what would be right: of several kinds, any."""
+    value = fault["input"]
     key = ".".join(str(part) for part in location)
     if fault["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
@@ -98,7 +116,9 @@ def _explain(model: type[BaseModel], fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return f"key '{key}' is missing"
     shown = "" if isinstance(value, dict) else f" = {_short(value)}"
-    return f"key '{key}'{shown}: {_message(fault)}" if key else _message(fault)
+    first, *others = dict.fromkeys(_message(other) for other in alike)
+    message = ", or ".join([first, *(other.removeprefix("should be ") for other in others)])
+    return f"key '{key}'{shown}: {message}" if key else message
 
 
 def _numbers(value: Any, keys: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], float]]:

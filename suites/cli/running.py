@@ -115,14 +115,23 @@ def run_options(
     download: bool,
     trust: Trusted,
 ) -> RunOptions:
-    """What the command line says to all workers, wherever they run: environments are not always handed on."""
+    """What the command line says to all workers, wherever they run: environments are not always handed on.
+
+    Raises:
+        AdmError: a data root that does not exist and nothing is to be downloaded into.
+    """
+    from adm_core.errors import AdmError
     from suites.work.options import RunOptions
     from tasks import datasets
 
+    given = absolute(data_root)
+    for root in given:
+        if not (root.is_dir() or download):
+            raise AdmError(f"--data-root {root}: no such folder")
     here = (root.absolute() for root in datasets.roots_from_environment())
     return RunOptions(
         device=device.value,
-        data_roots=(*absolute(data_root), *expansion.data_roots, *here),
+        data_roots=(*given, *expansion.data_roots, *here),
         method_files=method_files,
         download=download,
         files=dict(expansion.files),

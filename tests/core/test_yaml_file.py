@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -116,6 +116,7 @@ class Outer(BaseModel):
     name: str
     several: list[Inner] = []
     named: dict[str, Inner] = {}
+    share: Annotated[float, Field(lt=1)] | Literal["all"] | None = None
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,8 @@ class Outer(BaseModel):
         ("named:\n  a: {rate: 1}\n  1: {rate: 1}\n", "line 3, column 3: key 'named.1.[key]' = 1: should be text"),
         ("x: 1\n", "line 1, column 1: unknown key 'x' (value 1); there are: name, named"),
         ("several: 3\n", "line 1, column 1: key 'several' = 3: should be a list"),
+        ("share: al\n", "line 1, column 1: key 'share' = 'al': should be a number, or 'all'"),
+        ("share: 2\n", "line 1, column 1: key 'share' = 2: should be less than 1, or 'all'"),
     ],
 )
 def test_a_mistake_in_a_model_is_told_with_its_place(file: Path, text: str, message: str) -> None:

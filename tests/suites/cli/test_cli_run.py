@@ -247,6 +247,9 @@ def test_the_log_and_the_status_tell_why(faulty):
 
 def test_a_missing_data_set_says_what_where_and_how(tmp_path):
     (tmp_path / "mine.yaml").write_text("title: no data\nblocks:\n" + ON_CIFAR10)
+    (tmp_path / "data").mkdir()
+    misspelt = adm("run", "mine.yaml", "--data-root", tmp_path / "date", *INLINE, cwd=tmp_path)
+    assert (misspelt.code, misspelt.err) == (2, f"error: --data-root {tmp_path}/date: no such folder\n")
     done = adm("run", "mine.yaml", "--data-root", tmp_path / "data", *INLINE, cwd=tmp_path)
     assert done.code == 2 and "Traceback" not in done.err and not (tmp_path / "runs" / "records").exists()
     for words in ("CIFAR-10 was not found", "cifar-10-batches-py", "data_batch_1", "--download", "ADM_DATA"):
