@@ -166,11 +166,10 @@ class Trainer:
 
     def trained(self) -> Trained:
         """What training has left: the weights that the recipe selects."""
-        if self.recipe.selection == "best-validation" and self.best_state is not None:
-            for role, state in self.best_state.items():
-                self._evaluated()[role].module.load_state_dict(state)
-        epoch = self.progress.best_epoch if self.recipe.selection == "best-validation" else self.recipe.epochs
         p = self.progress
+        for role, state in (self.best_state or {}).items():
+            self._evaluated()[role].module.load_state_dict(state)
+        epoch = p.best_epoch or self.recipe.epochs  # there is none by another rule, nor where every score was NaN
         step_ms = statistics.median(p.step_ms) if p.step_ms else None
         return Trained(self._evaluated(), p.curves, p.seconds, step_ms, p.peak_mb, p.step, epoch, p.shared)
 

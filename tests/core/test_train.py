@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import zipfile
+from math import nan
 
 import pytest
 import torch
@@ -332,6 +333,20 @@ def test_fp16_on_a_cpu_is_refused():
 def test_best_on_validation_needs_a_validation_split():
     with pytest.raises(AdmError, match="needs a validation split"):
         trainer(recipe(selection="best-validation"), task=ToyTask(has_validation=False))
+
+
+@pytest.mark.parametrize(("scores", "epoch"), [((1.0, 3.0, 2.0), 2), ((1.0, nan, nan), 1), ((nan, nan, nan), 3)])
+def test_the_best_epoch_is_that_of_the_best_number_and_without_one_the_last(scores, epoch):
+    class Scored(ToyTask):
+        def evaluate(self, networks, split):
+            seen.append([p.detach().clone() for p in networks["student"].module.parameters()])
+            return {role: {"top1": scores[len(seen) - 1]} for role in networks}
+
+    seen: list[list[torch.Tensor]] = []
+    trained = trainer(recipe(epochs=3, selection="best-validation"), task=Scored()).run()
+    assert trained.epoch == epoch
+    left = trained.networks["student"].module.parameters()
+    assert all(torch.equal(mine, then) for mine, then in zip(left, seen[epoch - 1], strict=True))
 
 
 def train_for_killing(folder, name):
