@@ -6,6 +6,7 @@ grain for certainty. Lines are other benchmarks, pairs or networks, so Holm adju
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -18,9 +19,11 @@ from adm_core.errors import AdmError, unknown
 from results.analysis.blocked import by_seed, holm
 from results.analysis.mixture import differing
 from results.analysis.statistics import paired_difference
+from results.errors import RecordError
 from results.records.schema import Cell, MethodPart, Record
 from results.records.store import Store
 from suites.look.lookup import finished_cell, may_be_cell
+from suites.spec.trials import PREFIX
 
 Group = dict[int, Record]
 """Seed to record, of cells that differ in nothing else."""
@@ -61,7 +64,8 @@ def compare(first: str, second: str, store: Store, tell: Callable[[str], None] =
     """Paired differences between two things. Records that cannot be read are left out.
 
     Args:
-        first: a method's name, the beginning of a cell's id (its row is meant: all seeds), or a store's folder.
+        first: a method's name (trials of ``adm tune`` are not meant), the beginning of a cell's id (its row is meant:
+            all seeds), or a store's folder.
         second: another of the same kind.
         store: where methods and cells are looked up.
         tell: called with what is wrong with each record that is left out.
@@ -78,7 +82,8 @@ def compare(first: str, second: str, store: Store, tell: Callable[[str], None] =
         rows = _by_row(_finished(store, tell))
         pairs = [(rows[_row_key(finished_cell(store, first).cell)], rows[_row_key(finished_cell(store, second).cell)])]
     else:
-        records = _finished(store, tell)
+        trials = _trials(store)
+        records = [record for record in _finished(store, tell) if record.id not in trials]
         pairs = _shared(_by_context(first, records), _by_context(second, records))
     lines = [line for a, b in pairs for line in _lines(a, b)]
     if not lines:
@@ -98,6 +103,15 @@ def _finished(store: Store, tell: Callable[[str], None]) -> list[Record]:
     for problem in problems:
         tell(f"unreadable: {problem}")
     return [record for record in found.values() if record.status == "ok"]
+
+
+def _trials(store: Store) -> set[str]:
+    """Cells that were trained to choose settings by, and stand in no other suite."""
+    cells: dict[bool, set[str]] = {True: set(), False: set()}
+    for suite in store.manifests():
+        with contextlib.suppress(RecordError):  # a damaged manifest tells of no trials
+            cells[suite.startswith(PREFIX)].update(row.id for row in store.read_manifest(suite).rows)
+    return cells[True] - cells[False]
 
 
 def _row_key(cell: Cell) -> str:

@@ -20,6 +20,9 @@ from suites.spec.tuned import Values
 FIRST_SEED = 1000
 """Trials take the seeds from here upward, which no suite should use."""
 
+PREFIX = "tune-"
+"""Before a suite's name: the name of the suite of its trials."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -89,7 +92,7 @@ def trials_of(name: str, count: int, seeds: int) -> Trials:
     cells = tuple(cell for search in found for candidate in search.candidates for cell in candidate.cells)
     artefacts = {cell.teacher.id: cell.teacher for cell in cells if cell.teacher}
     own = stated.model_copy(
-        update={"name": f"tune-{stated.name}", "title": f"Trials for the settings of {stated.name}"}
+        update={"name": f"{PREFIX}{stated.name}", "title": f"Trials for the settings of {stated.name}"}
     )
     return Trials(
         suite, count, taken, found, replace(suite, suite=own, rows=cells, artefacts=tuple(artefacts.values()))

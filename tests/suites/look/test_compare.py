@@ -8,7 +8,7 @@ import pytest
 from command_line import adm, refusal
 from scipy import stats
 
-from results.records.schema import Attempt, Cell, MethodPart, Primary, Record, TeacherRecipe
+from results.records.schema import Attempt, Cell, Manifest, ManifestRow, MethodPart, Primary, Record, TeacherRecipe
 from results.records.store import Store
 from suites.look.compare import compare
 
@@ -161,6 +161,15 @@ def test_a_method_with_several_settings_is_not_averaged_in_silence(root):
     fill(root, "kd", {0: 69.0}, temperature=9.0)
     message = refusal("compare", "dkd", "kd", "--store", root)
     assert "method 'kd' was run with several settings on resnet20 > resnet8; compare two of its cells" in message
+
+
+def test_trials_are_no_settings_that_a_method_was_run_with(root):
+    trials = [fill(root, "kd", {1000: score}, temperature=score)[0] for score in (1.0, 2.0)]
+    ids = [row.id for row in Store(root).records()[0].values() if row.id not in trials]
+    for name, cells in (("tune-mine", [*trials, ids[0]]), ("mine", ids)):
+        rows = [ManifestRow(cell=Store(root).read_record(id).cell, id=id, label=id, block="b") for id in cells]
+        Store(root).write_manifest(Manifest(suite=name, title="t", rows=rows))
+    assert [line.n for line in compare("kd", "dkd", Store(root))] == [3]
 
 
 def test_the_command_prints_a_table_or_json(root):
