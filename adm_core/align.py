@@ -86,7 +86,7 @@ def match_width(
     teacher: Tensor,
     how: str,
     heads: tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor] | None] = (None, None),
-    projector: nn.Module | None = None,
+    projector: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Bring two maps [B, C, H, W] to one width.
 

@@ -74,6 +74,8 @@ class Branch(nn.Module):
         self.module, self.after = root, after
         self._check(network.name, after, given, whole, example)
         root.train(was_training)
+        if next(root.parameters(), None) is None:
+            raise Unsupported(f"network '{network.name}' cannot branch after '{after}': nothing with weights follows")
 
     @torch.no_grad()
     def _check(self, name: str, after: str, given: Tensor, whole: Tensor, example: tuple[Tensor, ...]) -> None:

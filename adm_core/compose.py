@@ -26,7 +26,8 @@ class Composition(Method):
     The weights on the task loss are those of the only part that changes them (``kd+adm``: KD's); two parts that
     both change them must agree. The teacher is paused when one part pauses it. At most one part may choose the inputs,
     deploy something else than the student, have phases, or treat gradients apart; parts that count networks or examples
-    of a class must count alike. In the phases of a part that has some it acts alone; in the last, nameless one all do.
+    of a class must count alike; one that holds images out has none beside it, as they would train on those. In the
+    phases of a part that has some it acts alone; in the last, nameless one all do.
     """
 
     def __init__(self, methods: list[Method]) -> None:
@@ -44,6 +45,9 @@ class Composition(Method):
             each = f"'{branched.card.name}' trains branches of one network, '{several[0].card.name}' several networks"
             raise AdmError(f"method '{name}': {each}; compose parts that train the same")
         _at_most_one(name, "each treat gradients apart", [m for m in methods if m.needs.gradient_groups])
+        _one_view(name, methods)
+        _whole_data(name, methods)
+        _paused_alone(name, methods)
         _agree(name, "numbers of networks", {m.card.name: m.needs.peers + 1 for m in methods if m.needs.peers})
         _agree(name, "examples of a class", {m.card.name: m.needs.per_class for m in methods if m.needs.per_class})
         self.methods = methods
@@ -181,6 +185,35 @@ class Composition(Method):
         if len(changed) > 1:
             raise AdmError(f"method '{self.card.name}': its parts set different task weights {sorted(changed)}")
         return changed.pop() if changed else 1.0
+
+
+def _one_view(name: str, methods: list[Method]) -> None:
+    """Where a setting gives each network a view of its own, no part may need one that all share."""
+    own = next((m for m in methods if getattr(m.settings, "views", None) == "own"), None)
+    shared = next((m for m in methods if m.needs.views == "shared"), None)
+    if own and shared:
+        raise AdmError(
+            f"method '{name}': '{own.card.name}' gives each network an augmentation of its own, and "
+            f"'{shared.card.name}' needs one that all share; set {own.card.name}: {{views: shared}}"
+        )
+
+
+def _whole_data(name: str, methods: list[Method]) -> None:
+    """Images that one part holds out would train the networks by the others' terms."""
+    held = next((m for m in methods if "held-out" in m.needs.capabilities), None)
+    if held:
+        raise AdmError(
+            f"method '{name}': '{held.card.name}' holds training images out, on which other parts would train"
+        )
+
+
+def _paused_alone(name: str, methods: list[Method]) -> None:
+    """A paused teacher must not be trained by terms of others that reach it."""
+    pausing = next((m for m in methods if "pauses-teacher" in m.needs.capabilities), None)
+    reaching = next((m for m in methods if not m.card.detached), None)
+    if pausing and reaching:
+        told = f"'{pausing.card.name}' leaves the teacher out of some steps"
+        raise AdmError(f"method '{name}': {told}, in which '{reaching.card.name}' would train it")
 
 
 def parts_of(method: Method) -> list[Method]:

@@ -83,7 +83,7 @@ class ADM(Method):
             weighting: ``similarity``; or the controls ``uniform`` (w = v = 1) and ``swapped`` (student v, teacher w).
             taps: places where S is computed; ``last`` is the last stage. Form H needs the last alone.
             width: how maps of different width are compared: ``identity``, ``pool`` (channels averaged), ``class``
-                (class responses), ``attention`` (energy maps), ``projector`` (trained, form M only);
+                (class responses), ``attention`` (energy maps), ``projector`` (trained by L_co of form M);
                 ``auto`` is identity, or else class responses, or else pool.
             temperature: τ of the weights.
             consensus: weight of L_co.
@@ -97,7 +97,7 @@ class ADM(Method):
 
         form: Literal["auto", "H", "M", "W"] = "auto"
         weighting: Literal["similarity", "uniform", "swapped"] = "similarity"
-        taps: tuple[str, ...] = ("last",)
+        taps: Annotated[tuple[str, ...], Field(min_length=1)] = ("last",)
         width: Literal["auto", "identity", "pool", "class", "attention", "projector"] = "auto"
         temperature: Annotated[float, Field(gt=0)] = 0.5
         consensus: Annotated[float, Field(ge=0)] = searched(0.3, 0.03, 3.0)
@@ -114,10 +114,7 @@ class ADM(Method):
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
-        """Feature maps at corresponding positions, and the classifiers where the form or width applies them.
-
-        K networks among peers.
-        """
+        """Feature maps at corresponding positions, classifiers where form or width applies them; K networks."""
         s = self.settings
         trains = frozenset({"trainable-parts"} if s.width == "projector" else ())
         return Needs(taps=tuple(s.taps), views="shared", head=True, capabilities=trains, peers=s.networks - 1)
@@ -172,12 +169,12 @@ class ADM(Method):
     def _of_pair(self, student: View, teacher: View, step: Step) -> Losses:
         """Consensus of the one with the other, divergence of the other from the one."""
         s = self.settings
-        fixed = self._similarity(student.detached(), teacher.detached())
+        fixed = self._similarity(student.detached(), teacher.detached(), fixed=True)
         if s.stop_gradient:
             for_student = for_teacher = fixed
         else:
             for_student = self._similarity(student, teacher.detached())
-            for_teacher = self._similarity(student.detached(), teacher)
+            for_teacher = self._similarity(student.detached(), teacher, fixed=True)
         ramp = step.ramp(s.ramp)
         form = {"H": self._head, "M": self._match, "W": self._weight}[self._form]
         terms: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}}
@@ -217,18 +214,20 @@ class ADM(Method):
         """A frozen teacher's tensors carry no graph, so divergence learning has nothing to act on."""
         return teacher.prediction.requires_grad
 
-    def _similarity(self, student: View, teacher: View) -> Tensor:
-        """S, [B, H, W], averaged over the taps at the resolution of the first."""
+    def _similarity(self, student: View, teacher: View, fixed: bool = False) -> Tensor:
+        """S, [B, H, W], the taps' mean at the resolution of the first; ``fixed`` projectors do not learn from it."""
         from adm_core import align
+        from adm_core.view import constant
 
         maps: list[Tensor] = []
         projectors = cast("Iterable[nn.Module | None]", self.parts.get("projectors", [None] * len(self._taps)))
         for tap, width, projector in zip(self._taps, self._widths, projectors, strict=True):
             a, b = align.match_size(student.features[tap], teacher.features[tap])
+            made = constant(projector) if fixed and projector is not None else projector
             if width == "attention":
                 maps.append(losses.spatial.attention_similarity(a, b))
             else:
-                a, b = align.match_width(a, b, width, (student.head, teacher.head), projector)
+                a, b = align.match_width(a, b, width, (student.head, teacher.head), made)
                 maps.append(losses.spatial.cosine_map(a, b))
         first = maps[0]
         if len(maps) == 1:
@@ -258,7 +257,7 @@ class ADM(Method):
     def _match(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
         """Form M: pull the student's features to the teacher's, push the teacher's away beyond the margin."""
         pair = (own, other) if role == "student" else (other, own)
-        similarity = self._similarity(*pair)
+        similarity = self._similarity(*pair, fixed=role == "teacher")
         distance = 1 - similarity if role == "student" else (similarity - self.settings.margin).clamp_min(0)
         loss: Tensor = losses.spatial.masked_mean(weights * distance, step.mask)
         return loss

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Branches, Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
-from adm_core.settings import searched
+from adm_core.settings import Tap, searched
 
 
 @register
@@ -48,7 +48,7 @@ class CollaborativeLearning(Method):
         """
 
         count: Annotated[int, Field(ge=2)] = 4
-        after: str = "stage2"
+        after: Tap = "stage2"
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         temperature: Annotated[float, Field(gt=0)] = searched(3.0, 1.0, 8.0)
         ramp: Annotated[float, Field(ge=0, le=1)] = 4 / 15

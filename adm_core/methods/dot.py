@@ -19,7 +19,9 @@ class DOT(Method):
 
     arXiv:2307.08436, section 4. μ is the recipe's momentum; weight decay joins the task's gradient. It has no loss of
     its own: compose it, ``kd+dot`` is the published row. A weight that one of the two gradients alone reaches has
-    momentum μ, as in the authors' code, so that alone it trains as no distillation.
+    momentum μ, as in the authors' code, so that alone it trains as no distillation. The task's gradient is that of the
+    suite's own task loss: a further loss on labels that a method beside it has (of a branch, a fused or an auxiliary
+    classifier) is one of its terms, and counts as distillation.
     """
 
     card = MethodCard(

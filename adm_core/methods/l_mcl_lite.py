@@ -52,6 +52,9 @@ class LayerwiseMCLLite(MCL):
             kd: weight of the divergences from the gathered logits, whose T is ``temperature``.
         """
 
+        temperature: Annotated[float, Field(gt=0)] = searched(
+            3.0, 1.0, 8.0, acts=lambda s, _: s.soft_vcl > 0 or s.soft_icl > 0 or s.kd > 0
+        )
         kd: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
 
     @property

@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Branches, Facts, Losses, Method, MethodCard, Needs, Scalar, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import searched
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +54,7 @@ class OKDDip(Method):
         """
 
         count: Annotated[int, Field(ge=3)] = 4
-        after: str = "stage2"
+        after: Tap = "stage2"
         form: Literal["branches", "networks"] = "branches"
         weight: Annotated[float, Field(ge=0)] = searched(1.0, 0.1, 10.0)
         temperature: Annotated[float, Field(gt=0)] = searched(3.0, 1.0, 8.0)

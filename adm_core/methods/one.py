@@ -10,7 +10,7 @@ from pydantic import Field
 from adm_core import losses
 from adm_core.method import Branches, Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
-from adm_core.settings import searched
+from adm_core.settings import Tap, searched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ class ONE(Method):
         """
 
         count: Annotated[int, Field(ge=2)] = 3
-        after: str = "stage2"
+        after: Tap = "stage2"
         temperature: Annotated[float, Field(gt=0)] = searched(3.0, 1.0, 8.0)
         ramp: Annotated[float, Field(ge=0, le=1)] = 4 / 15
 

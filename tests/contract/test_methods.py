@@ -88,8 +88,9 @@ def test_taps_with_a_dot_in_their_name_can_be_read_and_groups_where_several_are(
 
 @pytest.mark.parametrize("spec", COMPOSITIONS)
 def test_compositions_honour_the_contract(spec):
-    places = itertools.product(sorted(registry.create(spec).card.regimes), FORMS)
-    settings = {"cirkd": {"pixel_queue": 100, "pixel_contrast": 64, "region_contrast": 64}} if "cirkd" in spec else {}
+    every = {"cirkd": SETTINGS["cirkd"], "kdcl": {"views": "shared"}}
+    settings = {name: own for name, own in every.items() if name in spec.split("+")}
+    places = itertools.product(sorted(registry.create(spec, settings).card.regimes), FORMS)
     tried = {f"{setup.regime}, {setup.form}": broken(setup, OF_PARTS) for setup in setups(spec, settings, places)}
     assert tried and not any(tried.values()), tried
 

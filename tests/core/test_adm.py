@@ -221,8 +221,27 @@ def test_student_pulled_by_form_m_comes_closer_and_the_teacher_moves_away():
         ({"form": "H", "width": "projector"}, "projector is trained by form M"),
         ({"width": "identity"}, "equal widths"),
         ({"taps": ("penultimate",), "form": "M"}, "not a feature map"),
+        ({"taps": (), "form": "M"}, "at least 1 item"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_a_reason(settings, words):
     with pytest.raises(AdmError, match=words.replace("[", r"\[").replace("]", r"\]")):
         Setup("adm", "online", {"adm": settings})
+
+
+@pytest.mark.parametrize("stop_gradient", [True, False])
+def test_a_projector_learns_to_find_agreement_and_not_to_hide_it(stop_gradient):
+    own = {"form": "M", "width": "projector", "ramp": 0.0, "stop_gradient": stop_gradient}
+
+    def gradients(**weights):
+        bench = Setup("adm", "online", {"adm": own | weights})
+        losses = bench.losses()
+        sum([*losses.student.values(), *losses.teacher.values()]).backward()
+        weights = [p.grad for p in bench.distiller.method.parts["projectors"].parameters()]
+        teacher = [p.grad for p in bench.distiller.teacher.parameters() if p.grad is not None]
+        return weights, teacher
+
+    consensus, no_teacher = gradients(consensus=1.0, divergence=0.0)
+    both, teacher = gradients(consensus=1.0, divergence=1.0)
+    assert all(torch.equal(one, two) and one.abs().sum() > 0 for one, two in zip(consensus, both, strict=True))
+    assert teacher and not no_teacher

@@ -173,6 +173,11 @@ def test_an_end_that_reads_more_of_the_beginning_is_refused():
         branch(Skipping(True))
 
 
+def test_an_end_without_weights_is_refused():
+    with pytest.raises(Unsupported, match="network 'mine' cannot branch after 'last': nothing with weights follows"):
+        branch(Skipping(False), "last")
+
+
 def test_a_beginning_that_runs_again_is_refused():
     with pytest.raises(Unsupported, match="network 'mine' runs 'second' more than once"):
         branch(Twice(False))

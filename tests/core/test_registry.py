@@ -150,10 +150,29 @@ def test_the_parts_of_a_composition_count_the_same_networks():
     assert registry.create("dml+dot", {"dml": {"networks": 3}}).needs.peers == 2  # dot counts none
 
 
-def test_shared_views_win_over_own_ones():
+def test_a_setting_that_gives_own_views_is_not_overruled_in_silence():
     assert registry.create("kdcl").needs.views == "own"
-    composed = registry.create("kdcl+adm").needs
+    told = "'kdcl' gives each network .* and 'adm' needs one that all share; set kdcl: {views: shared}"
+    with pytest.raises(AdmError, match=told):
+        registry.create("kdcl+adm")
+    composed = registry.create("kdcl+adm", {"kdcl": {"views": "shared"}})
+    assert composed.needs.views == "shared" and composed.resolved("online")["kdcl.views"] == "shared"
+
+
+def test_shared_views_win_where_own_ones_are_no_setting():
+    composed = registry.create("pets+adm").needs
     assert composed.views == "shared" and "own-views" not in composed.capabilities
+
+
+def test_images_that_one_part_holds_out_are_not_trained_on_by_another():
+    general = {"ensemble": "general", "views": "shared"}
+    with pytest.raises(AdmError, match="'kdcl' holds training images out, on which other parts would train"):
+        registry.create("dml+kdcl", {"kdcl": general})
+
+
+def test_a_paused_teacher_is_not_trained_by_another_part():
+    with pytest.raises(AdmError, match=r"'switokd' leaves .* out of some steps, in which 'jocor' would train it"):
+        registry.create("jocor+switokd")
 
 
 def test_task_weights_of_a_composition_are_those_of_the_part_that_sets_them():

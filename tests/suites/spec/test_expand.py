@@ -12,6 +12,7 @@ from adm_core import registry
 from adm_core.errors import AdmError
 from suites.spec.definition import suite_names
 from suites.spec.expand import Expansion, expand, teacher_cell
+from suites.spec.method_settings import method_of
 
 SUITE = """title: mine
 blocks:
@@ -72,6 +73,10 @@ def test_every_suite_that_comes_along_expands_and_no_cell_stands_twice(name):
     assert expansion.rows
     assert len({cell.id for cell in expansion.cells}) == len(expansion.cells)
     assert {row.teacher.id for row in expansion.rows if row.teacher} == {cell.id for cell in expansion.artefacts}
+    apart = [row for row in expansion.rows if method_of(row.cell).needs.gradient_groups]
+    # by other optimisers they would be skipped
+    assert all(row.protocol.recipe.optimizer.name == "sgd" for row in apart)
+    assert not any(row.protocol.recipe.optimizer.nesterov for row in apart)
 
 
 @pytest.mark.parametrize(
