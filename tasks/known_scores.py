@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adm_core import source
 from adm_core.taps import Network
@@ -47,12 +47,9 @@ class KnownScores:
     @functools.cached_property
     def _what(self) -> str:
         """All that a file is named for but network and split."""
-        context, task = self._context, self._context.protocol.task
-        on_gpu, recipe = context.device.type == "cuda", context.protocol.recipe
-        device = torch.cuda.get_device_name(context.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
-        told = [context.benchmark, self._data(), context.protocol.data, recipe.precision, recipe.kernels, device]
-        told += [str(context.condition)] if context.condition else []
-        return json.dumps([*told, _code(task), torch.__version__])
+        context = self._context
+        told = [context.benchmark, self._data(), context.protocol.data, *computed_by(context)]
+        return json.dumps([*told, str(context.condition)] if context.condition else told)
 
     def find(self, network: Network, split: str) -> Judged | None:
         """The worth of a network; None where it trains, or nobody has kept it yet.
@@ -82,13 +79,20 @@ class KnownScores:
         folder = self._context.artefacts
         assert folder is not None
         state = network.module.state_dict()
-        what = "|".join((self._what, split, network.name, repr(network.module), *_libraries(network), *state))
+        what = "|".join((self._what, split, network.name, repr(network.module), *libraries(network.module), *state))
         return folder / "scores" / f"{artefacts.digest(what, state.values())}.safetensors"
 
 
-def _libraries(network: Network) -> list[str]:
-    """Versions of the packages that the network's layers are of."""
-    packages = {type(layer).__module__.partition(".")[0] for layer in network.module.modules()}
+def computed_by(context: TaskContext) -> list[str]:
+    """What numbers depend on beside weights, data and settings: the arithmetic, the device, the code and torch."""
+    on_gpu, recipe = context.device.type == "cuda", context.protocol.recipe
+    device = torch.cuda.get_device_name(context.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+    return [recipe.precision, recipe.kernels, device, _code(context.protocol.task), torch.__version__]
+
+
+def libraries(module: nn.Module) -> list[str]:
+    """Versions of the packages that a network's layers are of."""
+    packages = {type(layer).__module__.partition(".")[0] for layer in module.modules()}
     return sorted(f"{package} {getattr(sys.modules.get(package), '__version__', '')}" for package in packages)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from tasks.diffusion import distances
 from tasks.diffusion.extractor import Extractor
 from tasks.diffusion.reference import Reference, reference
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
+from tasks.known_scores import libraries
 
 PAIRED = 1000
 """How many images of student and teacher are compared one by one."""
@@ -78,12 +79,26 @@ class RealImages:
         held_out: others.
         labels: int64, of the held-out images; None for denoisers without classes.
         classes: how many classes; the made images have them in turns; None for denoisers without classes.
+        split: of which the others are; images are made of its own noises.
     """
 
     train: Tensor
     held_out: Tensor
     labels: Tensor | None = None
     classes: int | None = None
+    split: Literal["validation", "test"] = "test"
+
+
+class Kept(NamedTuple):
+    """Where the reference is kept, and what frozen denoisers make.
+
+    Attributes:
+        folder: of files, each named for all that it depends on.
+        computed_by: what that is beside weights, images and settings: code, libraries, device and arithmetic.
+    """
+
+    folder: Path
+    computed_by: str
 
 
 class Evaluation(NamedTuple):
@@ -105,11 +120,11 @@ def evaluate(
     sampling: Sampling,
     real: RealImages,
     extractor: Extractor,
-    kept_in: Path | None,
+    kept: Kept | None,
     device: torch.device | str,
     sampler: Sampler = "ddim",
 ) -> Evaluation:
-    """Metrics of each denoiser, all from the same initial noises; the same for the same weights.
+    """Metrics of each denoiser, all from the same initial noises, those of the split; the same for the same weights.
 
     ``frechet`` and ``kernel`` in the space of the suite's classifier, ``fid`` and ``kid`` in Inception's;
     ``precision``, ``recall``, ``density``, ``coverage`` and ``nearest_train`` in percent
@@ -124,7 +139,7 @@ def evaluate(
         sampling: how images are made.
         real: images to compare with.
         extractor: of features.
-        kept_in: folder where the reference is kept, and what a frozen denoiser makes; None: nowhere.
+        kept: where the reference is kept, and what a frozen denoiser makes; None: nowhere.
         device: of the denoisers.
         sampler: how images are made of the student; of all others by DDIM.
 
@@ -133,7 +148,7 @@ def evaluate(
         AdmError: too few images for the metrics.
     """
     sampling.check(schedule, extractor, len(real.train))
-    judge = _Judge(schedule, sampling, real, extractor, kept_in, torch.device(device))
+    judge = _Judge(schedule, sampling, real, extractor, kept, torch.device(device))
     made = {}
     for role, denoiser in denoisers.items():
         try:
@@ -169,23 +184,26 @@ class _Judge:
         sampling: Sampling,
         real: RealImages,
         extractor: Extractor,
-        kept_in: Path | None,
+        kept: Kept | None,
         device: torch.device,
     ) -> None:
         self.schedule, self.sampling, self.real, self.extractor = schedule, sampling, real, extractor
-        self.kept_in, self.device = kept_in, device
-        self.known = reference(real.train, real.held_out, extractor, kept_in)
+        self.kept, self.device = kept, device
+        self.known = reference(real.train, real.held_out, extractor, kept.folder if kept else None)
         self.train = real.train.to(extractor.device)
-        self.noise = initial_noise(sampling.samples, real.train.shape[1], real.train.shape[-1]).to(device)
+        channels, size = real.train.shape[1], real.train.shape[-1]
+        self.noise = initial_noise(sampling.samples, channels, size, real.split).to(device)
         self.labels = None if real.classes is None else torch.arange(sampling.samples, device=device) % real.classes
 
     def __call__(self, denoiser: nn.Module, sampler: Sampler) -> _Made:
         """What a denoiser makes; for a frozen one, which many students have as their teacher, as it was kept."""
         weights = list(denoiser.parameters())
-        if self.kept_in is None or not weights or any(weight.requires_grad for weight in weights):
+        if self.kept is None or not weights or any(weight.requires_grad for weight in weights):
             return self._look(denoiser, sampler)
-        what = f"samples 3|{self.schedule}|{self.sampling}|{sampler}|{self.known.digest}"
-        path = self.kept_in / f"{artefacts.digest(what, denoiser.state_dict().values())}.safetensors"
+        state, config = denoiser.state_dict(), dict(getattr(getattr(denoiser, "unet", None), "config", {}))
+        told = (self.schedule, self.sampling, sampler, self.real.split, self.known.digest, self.kept.computed_by)
+        what = "|".join(map(str, ("samples 4", *told, config, repr(denoiser), *libraries(denoiser), *state)))
+        path = self.kept.folder / f"{artefacts.digest(what, state.values())}.safetensors"
         known = artefacts.read(path)
         if known is None:
             found = self._look(denoiser, sampler)

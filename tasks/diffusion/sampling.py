@@ -84,9 +84,16 @@ class Schedule:
         )
 
 
-def initial_noise(count: int, channels: int, size: int) -> Tensor:
-    """The noises that sampling starts from, float32 [N, C, S, S] on the CPU; always the same for the same numbers."""
-    return _drawn((count, channels, size, size), "initial noise")
+def initial_noise(count: int, channels: int, size: int, split: str = "test") -> Tensor:
+    """The noises that sampling starts from, float32 [N, C, S, S] on the CPU; for each split others, always the same.
+
+    Args:
+        count: N.
+        channels: C.
+        size: S.
+        split: ``test``, whose scores are reported, or ``validation``, by which settings and epochs are chosen.
+    """
+    return _drawn((count, channels, size, size), *(["initial noise"] if split == "test" else ["initial noise", split]))
 
 
 def _drawn(shape: Sequence[int], *what: str | int) -> Tensor:

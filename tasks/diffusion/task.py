@@ -26,6 +26,7 @@ from tasks.diffusion.evaluation import RealImages, Sampling
 from tasks.diffusion.networks.denoiser import Denoiser
 from tasks.diffusion.networks.inheritance import inherit
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
+from tasks.known_scores import computed_by
 
 _BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))
 """Read with this module, so that workers forked from a process that has imported it need not do it again."""
@@ -55,7 +56,8 @@ class DiffusionTask(GenerativeTask):
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])
-        self._artefacts, self._roots = context.artefacts, tuple(context.data_roots)
+        self._roots, computed = tuple(context.data_roots), "|".join(computed_by(context))
+        self._kept = evaluation.Kept(context.artefacts, computed) if context.artefacts else None
         dataset = str(self.spec["dataset"])
         opened = open_splits(
             settings,
@@ -160,9 +162,15 @@ class DiffusionTask(GenerativeTask):
             {role: network.module for role, network in evaluated.items()},
             self.schedule,
             self.sampling,
-            RealImages(self._images, images, labels if self.settings.conditional else None, self.classes),
+            RealImages(
+                self._images,
+                images,
+                labels if self.settings.conditional else None,
+                self.classes,
+                self._noises(chosen),
+            ),
             self.extractor,
-            self._artefacts,
+            self._kept,
             self.device,
             evaluated["student"].sampler if "student" in evaluated else "ddim",
         )
@@ -172,10 +180,15 @@ class DiffusionTask(GenerativeTask):
     def samples(self, network: Network, count: int) -> Tensor:
         """The first images that a network makes when it is scored, float32 [count, C, H, W] in [-1, 1]."""
         side = int(self.spec["image_size"])
-        noise = initial_noise(self.sampling.samples, int(self.spec["channels"]), side)[:count].to(self.device)
+        channels, split = int(self.spec["channels"]), self._noises(self.test)
+        noise = initial_noise(self.sampling.samples, channels, side, split)[:count].to(self.device)
         labels = None if self.classes is None else torch.arange(len(noise), device=self.device) % self.classes
         s = self.sampling
         return sample(network.module, noise, self.schedule, s.steps, labels, s.batch_size, network.sampler)
+
+    def _noises(self, chosen: Any) -> Literal["validation", "test"]:
+        """The split of whose noises images are made."""
+        return "validation" if chosen is self.validation else "test"
 
     def export(self, network: Network, folder: Path) -> None:
         """Write a pipeline folder that Diffusers' ``DDIMPipeline`` and ``DDPMPipeline`` load."""

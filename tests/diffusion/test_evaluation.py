@@ -1,5 +1,7 @@
 """Scores of denoisers whose images are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +10,9 @@ from adm_core.errors import AdmError, Diverged
 from adm_core.seeds import derive
 from tasks import datasets
 from tasks.diffusion import distances, networks
-from tasks.diffusion.evaluation import RealImages, Sampling, denoising_error, evaluate
+from tasks.diffusion.evaluation import Kept, RealImages, Sampling, denoising_error, evaluate
 from tasks.diffusion.extractor import as_tensors, open_classifier
+from tasks.diffusion.networks.denoiser import Denoiser
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
 from tests.diffusion.denoisers import Broken, Remembering
 
@@ -93,7 +96,7 @@ def test_scores_are_the_same_every_time_and_with_a_kept_reference(found, real, e
     denoisers = {"student": drawing(real.held_out), "teacher": drawing(real.train)}
     torch.manual_seed(77)
     for _ in range(2):
-        again = evaluate(denoisers, SCHEDULE, SAMPLING, real, extractor, tmp_path, "cpu")
+        again = evaluate(denoisers, SCHEDULE, SAMPLING, real, extractor, Kept(tmp_path, "here"), "cpu")
         assert again.scores == found.scores
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -159,12 +162,38 @@ def test_what_could_not_be_scored_is_refused_beforehand(real, extractor):
 def test_what_a_frozen_denoiser_makes_is_kept_and_used_again(real, extractor, tmp_path):
     teacher = networks.build("unet-w8", 1, 8).module.requires_grad_(False)
     first, again = (
-        evaluate({"student": Constant(0.5), "teacher": teacher}, SCHEDULE, SAMPLING, real, extractor, tmp_path, "cpu")
+        evaluate(
+            {"student": Constant(0.5), "teacher": teacher},
+            SCHEDULE,
+            SAMPLING,
+            real,
+            extractor,
+            Kept(tmp_path, "here"),
+            "cpu",
+        )
         for _ in range(2)
     )
     assert again.scores == first.scores and again.sampling["seconds"] < first.sampling["seconds"]
     with torch.no_grad():
         teacher.unet.conv_out.bias += 0.1
-    other = evaluate({"teacher": teacher}, SCHEDULE, SAMPLING, real, extractor, tmp_path, "cpu")
+    other = evaluate({"teacher": teacher}, SCHEDULE, SAMPLING, real, extractor, Kept(tmp_path, "here"), "cpu")
     assert other.scores["teacher"] != first.scores["teacher"]
     assert len(list(tmp_path.iterdir())) == 3  # the reference, and two teachers
+
+
+def test_what_is_kept_is_of_one_network_one_split_and_one_code(real, extractor, tmp_path):
+    """A network's config may change what it computes, and neither its weights nor what it prints."""
+    built = networks.build("unet-w8", 1, 8).module.requires_grad_(False)
+    turned = Denoiser(dict(built.unet.config) | {"flip_sin_to_cos": not built.unet.config["flip_sin_to_cos"]})
+    turned.load_state_dict(built.state_dict())
+    turned.requires_grad_(False)
+    assert repr(turned) == repr(built)
+    validation = replace(real, split="validation")
+    asked = [(built, real, "a"), (turned, real, "a"), (built, validation, "a"), (built, real, "b"), (built, real, "a")]
+    scores = [
+        evaluate({"teacher": module}, SCHEDULE, SAMPLING, images, extractor, Kept(tmp_path, code), "cpu").scores
+        for module, images, code in asked
+    ]
+    assert len(list(tmp_path.iterdir())) == 1 + 4  # the reference, and all but the last
+    assert scores[0] == scores[3] == scores[4]
+    assert len({found["teacher"]["frechet"] for found in scores}) == 3

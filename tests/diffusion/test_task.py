@@ -261,6 +261,18 @@ def test_equal_seeds_give_equal_scores(task, trained):
         task.evaluate(trained, "validation")
 
 
+def test_settings_are_not_chosen_by_the_noises_that_the_scores_are_of(task, trained):
+    reported = open_task(validation="own")
+    chosen = open_task(validation="own", scored="validation", test_limit=None)
+    test, validation = (reported.evaluate(trained, split)["student"] for split in ("test", "validation"))
+    assert test["frechet"] != validation["frechet"] and test["coverage"] != validation["coverage"]
+    assert test == task.evaluate(trained, "test")["student"]
+    assert chosen.evaluate(trained, "test")["student"] == validation
+    student = trained["student"]
+    assert torch.equal(reported.samples(student, 8), task.samples(student, 8))
+    assert not torch.allclose(reported.samples(student, 8), chosen.samples(student, 8), atol=0.1)
+
+
 def test_a_method_has_its_student_sampled_in_its_own_way_and_the_teacher_as_ever(task):
     found = {}
     for name in ("ddim", "multistep"):
