@@ -170,6 +170,7 @@ class Composition(Method):
             },
             parts={f"{name}.{key}": term for name, part in each for key, term in part.parts.items()},
             student_task=self._task_weight([part.student_task for _, part in each]),
+            student_auxiliary=next((w for _, part in each if (w := part.student_auxiliary) is not None), None),
             teacher_task=self._task_weight([part.teacher_task for _, part in each]),
             teacher_paused=any(part.teacher_paused for _, part in each),
             log={f"{name}.{key}": value for name, part in each for key, value in part.log.items()},

@@ -49,8 +49,9 @@ class Losses:
         student: named terms that train the student.
         teacher: named terms that train the teacher (online only).
         peers: named terms that train each peer, by its role (regime ``peers``).
-        parts: named terms that train the method's own parts and no network, such as a critic's loss.
+        parts: named terms of the method's own parts, such as a critic's loss.
         student_task: weight of the student's own task loss, and of each peer's.
+        student_auxiliary: weight of the loss of their auxiliary predictions; None: ``student_task``.
         teacher_task: weight of the teacher's own task loss.
         teacher_paused: leave the teacher out of this step altogether: no loss, no optimiser step.
         log: named scalars to average over the epoch and keep as curves.
@@ -61,6 +62,7 @@ class Losses:
     peers: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     parts: Mapping[str, Tensor] = field(default_factory=dict)
     student_task: float = 1.0
+    student_auxiliary: float | None = None
     teacher_task: float = 1.0
     teacher_paused: bool = False
     log: Mapping[str, Tensor] = field(default_factory=dict)

@@ -21,6 +21,7 @@ class Outcome:
         total: the scalar to differentiate.
         terms: every weighted term, detached, by ``role.name``; the task loss is ``role.task`` (unweighted), that of
             auxiliary predictions ``role.auxiliary`` (weighted as the network says); the method's own ``parts.name``.
+            A term called ``task`` stands for a task loss of weight 0.
         log: what the method logs, detached.
         groups: the total split into the networks' own losses (``task``), terms that are groups of their own, and the
             method's other terms (``distillation``); empty unless the method asks for it.
@@ -94,10 +95,16 @@ def _weighted(
         if role == "teacher" and losses.teacher_paused:
             continue
         weight = losses.teacher_task if role == "teacher" else losses.student_task
+        taken = {"task": weight}
         yield f"{role}.task", weight, task, TASK
         if role in auxiliary:
-            yield f"{role}.auxiliary", weight, auxiliary[role], TASK
+            apart = None if role == "teacher" else losses.student_auxiliary
+            taken["auxiliary"] = weight if apart is None else apart
+            yield f"{role}.auxiliary", taken["auxiliary"], auxiliary[role], TASK
         for name, term in own.get(role, {}).items():
+            if taken.get(name):  # one of weight 0 may have its place taken
+                told = f"a term of its own is called '{name}', as the {role}'s is"
+                raise AdmError(f"method '{method}': {told}; rename it")
             _check_term(method, role, name, term)
             yield f"{role}.{name}", None, term, name
     for name, term in losses.parts.items():

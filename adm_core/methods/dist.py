@@ -60,7 +60,7 @@ class DIST(Method):
         return Needs(prediction="class_logits", taps=(AUXILIARY,) if self.settings.auxiliary_weight else ())
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
-        """Two terms, ``inter`` and ``intra``; of the auxiliary predictions ``auxiliary``."""
+        """Two terms, ``inter`` and ``intra``; of the auxiliary predictions ``relations``."""
         from adm_core import align
 
         s, target = self.settings, teacher.detached()
@@ -68,7 +68,7 @@ class DIST(Method):
         terms = {"inter": s.weight * inter, "intra": s.weight * intra}
         if s.auxiliary_weight:
             pair = align.match_predictions(student.features[AUXILIARY], target.features[AUXILIARY])
-            terms["auxiliary"] = s.weight * s.auxiliary_weight * sum(self._relations(*pair, step.mask))
+            terms["relations"] = s.weight * s.auxiliary_weight * sum(self._relations(*pair, step.mask))
         return Losses(student=terms)
 
     def _relations(self, student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

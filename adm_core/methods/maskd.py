@@ -84,7 +84,7 @@ class MaskedTokens(Method):
         return {"tokens": nn.ParameterDict({"of": tokens})}
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
-        """In the first phase ``task`` and ``overlap``, of the tokens; then ``masked`` and ``auxiliary``."""
+        """In the first phase ``task`` and ``overlap``, of the tokens; then ``masked`` and ``masked_auxiliary``."""
         from adm_core import align
 
         s, tokens, target = self.settings, self.parts["tokens"]["of"], teacher.detached()  # type: ignore[index]
@@ -97,7 +97,7 @@ class MaskedTokens(Method):
         pairs = {"masked": (s.weight, student.prediction, target.prediction)}
         if s.auxiliary and AUXILIARY in student.features:
             maps = align.match_predictions(student.features[AUXILIARY], target.features[AUXILIARY])
-            pairs["auxiliary"] = (s.weight * s.auxiliary, *maps)
+            pairs["masked_auxiliary"] = (s.weight * s.auxiliary, *maps)
         terms = {}
         for name, (weight, own, theirs) in pairs.items():
             masks = losses.tokens.token_masks(tokens.detach(), theirs)

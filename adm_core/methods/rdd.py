@@ -46,7 +46,7 @@ class RDD(Method):
         year=2024,
         regimes=frozenset({"offline"}),
         family="spatial",
-        version=2,
+        version=3,  # the student's auxiliary loss stays
     )
     needs = Needs(prediction="class_logits", optional=(AUXILIARY,))
 
@@ -63,7 +63,7 @@ class RDD(Method):
         return None if len(student["prediction"]) == 4 else "RDD weighs pixels: it needs dense predictions"
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
-        """One term, ``task``, in place of the task's own; logs the mean weight over valid pixels."""
+        """One term, ``weighted``, in place of the task's own; logs the mean weight over valid pixels."""
         s, difficulty, masked_mean = self.settings, losses.difficulty, losses.spatial.masked_mean
         auxiliary = teacher.features.get(AUXILIARY)
         weights: Tensor = difficulty.certainty(teacher.prediction, auxiliary, step.target.shape[1:])
@@ -78,4 +78,5 @@ class RDD(Method):
             weights = chosen.to(weights.dtype).where(chosen.any(), weights)
             counted = chosen.where(chosen.any(), everywhere)
         term = masked_mean(weights * student.task_loss, counted)
-        return Losses(student={"task": term}, student_task=0.0, log={"weight": masked_mean(weights, step.mask)})
+        log = {"weight": masked_mean(weights, step.mask)}
+        return Losses(student={"weighted": term}, student_task=0.0, student_auxiliary=1.0, log=log)

@@ -83,7 +83,7 @@ def test_rdd_begins_with_what_the_teacher_is_sure_of(pair):
         weights.append(math.exp(sum(p * math.log(p) for p in at(teacher, place))))
         expected -= weights[-1] * math.log(at(student, place)[target[place]])
     ours = losses("rdd", student, teacher, target, mask, progress=0.05)
-    assert float(ours.student["task"]) == pytest.approx(expected / len(weights), rel=1e-5)
+    assert float(ours.student["weighted"]) == pytest.approx(expected / len(weights), rel=1e-5)
     assert float(ours.log["weight"]) == pytest.approx(sum(weights) / len(weights), rel=1e-5)
     assert ours.student_task == 0.0 and not ours.teacher
 
@@ -97,7 +97,7 @@ def test_rdd_begins_where_the_teachers_auxiliary_classifier_agrees_with_it(pair)
         expected, count = expected - weight * math.log(at(student, place)[target[place]]), count + 1
     method, step = registry.create("rdd"), make_step(target, 0.05, torch.Generator(), mask)
     ours = method.losses(view(student, target), view(teacher, target, auxiliary1=auxiliary), step)
-    assert float(ours.student["task"]) == pytest.approx(expected / count, rel=1e-5)
+    assert float(ours.student["weighted"]) == pytest.approx(expected / count, rel=1e-5)
 
 
 @pytest.mark.parametrize(("threshold", "least"), [(0.7, 0.05), (0.3, 0.0), (0.01, 0.4)])
@@ -114,29 +114,29 @@ def test_rdd_goes_on_with_what_is_hard_for_one_network_alone(pair, threshold, le
     assert 0 < len(chosen) < int(mask.sum())
     expected = sum(-math.log(at(student, place)[target[place]]) for place in chosen) / len(chosen)
     ours = losses("rdd", student, teacher, target, mask, threshold=threshold, least=least)
-    assert float(ours.student["task"]) == pytest.approx(expected, rel=1e-5)
+    assert float(ours.student["weighted"]) == pytest.approx(expected, rel=1e-5)
     assert float(ours.log["weight"]) == pytest.approx(len(chosen) / int(mask.sum()), rel=1e-5)
 
 
 def test_rdd_keeps_its_first_weights_where_no_pixel_is_hard_for_one_network_alone(pair):
     student, teacher, target, mask = pair
     early, late = (losses("rdd", student, teacher, target, mask, p, threshold=1.0) for p in (0.0, 1.0))
-    assert float(late.student["task"]) == float(early.student["task"]) > 0
+    assert float(late.student["weighted"]) == float(early.student["weighted"]) > 0
     nothing = torch.zeros_like(mask)
     for progress in (0.0, 1.0):
-        assert float(losses("rdd", student, teacher, target, nothing, progress).student["task"]) == 0.0
+        assert float(losses("rdd", student, teacher, target, nothing, progress).student["weighted"]) == 0.0
 
 
 def test_rdd_weighs_the_pixels_of_the_labels_where_predictions_are_coarser():
     target, mask = labels().repeat_interleave(2, 1).repeat_interleave(2, 2), valid_positions(2 * SIDE)
     student, teacher = network(0, labels(), 0.4), network(1, labels(), 0.8)
     fine = resize_map(student, (2 * SIDE, 2 * SIDE)), resize_map(teacher, (2 * SIDE, 2 * SIDE))
-    late = [losses("rdd", *two, target, mask).student["task"] for two in ((student, teacher), fine)]
+    late = [losses("rdd", *two, target, mask).student["weighted"] for two in ((student, teacher), fine)]
     assert float(late[0]) == pytest.approx(float(late[1]), rel=1e-5)
     coarse = torch.special.entr(teacher.softmax(1)).sum(1, keepdim=True).neg().exp()
     weights = F.interpolate(coarse, size=target.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     expected = (weights * view(student, target).task_loss)[mask].mean()
-    ours = losses("rdd", student, teacher, target, mask, progress=0.0).student["task"]
+    ours = losses("rdd", student, teacher, target, mask, progress=0.0).student["weighted"]
     assert float(ours) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -146,7 +146,8 @@ def test_rdd_beside_kd_replaces_the_tasks_loss():
     assert [c for c in check_method("kd+rdd", {"kd": kd}) if not c.passed] == []
     bench = Setup("kd+rdd", "offline", {"kd": kd}, form="pixels")
     found = bench.losses()
-    assert found.student_task == 0.0 and set(found.student) == {"kd.kd", "rdd.task"}
+    assert found.student_task == 0.0 and set(found.student) == {"kd.kd", "rdd.weighted"}
+    assert found.student_auxiliary == 1.0  # the student's auxiliary classifier learns on
 
 
 def literal_bsd(student, teacher, target, mask, region, by_pixel):

@@ -130,7 +130,7 @@ def test_auxiliary_predictions_are_masked_by_the_same_tokens():
     views = bench.distiller.views(batch)[0]
     s, t = (views[role].features["auxiliary1"] for role in ("student", "teacher"))
     expected = 1.5 * float(tokens.masked_distance(s, t, tokens.token_masks(own, t), batch.mask).detach())
-    assert float(bench.losses(0, 0.5).student["auxiliary"].detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(bench.losses(0, 0.5).student["masked_auxiliary"].detach()) == pytest.approx(expected, rel=1e-5)
     alone = Setup("maskd", "offline", {"maskd": {"auxiliary": 0.0}}, form="pixels").losses(0, 0.5)
     assert set(alone.student) == {"masked"}
 

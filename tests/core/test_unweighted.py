@@ -102,6 +102,22 @@ def test_a_loss_of_weight_0_is_told_and_reaches_the_total_neither_as_nan_nor_as_
     assert w.grad.tolist() == [0.0, 3.0]
 
 
+def test_the_loss_of_auxiliary_predictions_may_stay_where_another_takes_the_tasks_place():
+    task, auxiliary, term = (torch.full((), value, requires_grad=True) for value in (1.0, 10.0, 100.0))
+    for weight, total in ((None, 100.0), (1.0, 110.0), (0.5, 105.0)):
+        losses = Losses(student={"term": term}, student_task=0.0, student_auxiliary=weight)
+        assert collect("m", losses, {"student": task}, {"student": auxiliary}).total.item() == total
+
+
+@pytest.mark.parametrize("name", ["task", "auxiliary"])
+def test_a_term_that_would_stand_in_the_place_of_the_networks_own_is_refused(name):
+    loss = torch.ones((), requires_grad=True)
+    with pytest.raises(AdmError, match=f"^method 'm': a term of its own is called '{name}', as the student's is"):
+        collect("m", Losses(student={name: loss}), {"student": loss}, {"student": loss})
+    instead = collect("m", Losses(student={name: 2 * loss}, student_task=0.0), {"student": loss}, {"student": loss})
+    assert instead.total.item() == instead.terms[f"student.{name}"].item() == 2.0
+
+
 def test_a_step_in_which_nothing_trains_is_an_error():
     loss = torch.ones((), requires_grad=True)
     with pytest.raises(AdmError, match=r"^method 'm': nothing to train on in this step: all task losses have weight 0"):

@@ -108,8 +108,8 @@ def test_dist_adds_the_same_of_the_auxiliary_predictions():
         for weight, shown in ((0.0, (STUDENT, TEACHER)), (0.4, main), (0.0, main))
     ]  # fmt: skip
     alone, both, without = found
-    assert float(both["auxiliary"]) == pytest.approx(0.4 * float(sum(alone.values())), rel=1e-5)
-    assert {key: term for key, term in both.items() if key != "auxiliary"} == without
+    assert float(both["relations"]) == pytest.approx(0.4 * float(sum(alone.values())), rel=1e-5)
+    assert {key: term for key, term in both.items() if key != "relations"} == without
 
 
 def test_at_gives_void_positions_no_attention():
