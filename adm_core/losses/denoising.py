@@ -23,6 +23,20 @@ def check_steps(timesteps: int, steps: int) -> None:
         raise Unsupported(f"{steps} sampling steps do not fit into a noise schedule of {timesteps} timesteps")
 
 
+def check_prediction(process: NoiseProcess, method: str) -> None:
+    """Refuse networks that predict noise where the schedule ends in noise alone: the example meant there has no bounds.
+
+    Raises:
+        Unsupported: says what of the protocol would be right.
+    """
+    if process.says_nothing:
+        raise Unsupported(
+            f"'{method}' needs networks that predict the velocity or the clean example where the noise schedule ends "
+            "in noise alone: to predict that says nothing of the example; set the protocol's data.noise.prediction, or "
+            "data.noise.schedule: linear"
+        )
+
+
 def step_ends(timesteps: int, steps: int, index: Tensor) -> Tensor:
     """The timestep at which sampling in equal steps has ``index`` of them to go: ``round(index T / steps) - 1``.
 

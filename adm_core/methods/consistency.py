@@ -49,7 +49,8 @@ class Consistency(Method):
         of their training without a teacher. Decay and c here are those of LCM.
 
         Attributes:
-            grid: N, points on the trajectory, uniform in t.
+            grid: N, points on the trajectory, uniform in t. Sampling in a number of steps that does not
+                divide N stands at timesteps between them, which are never trained.
             decay: of the moving average that makes the target; 0: the student as it is.
             distance: ``l2`` or pseudo-``huber``.
             huber: c of pseudo-Huber.
@@ -71,6 +72,8 @@ class Consistency(Method):
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """The examples at timesteps of the grid."""
+        assert batch.noising is not None
+        losses.denoising.check_prediction(batch.noising.process, "consistency")
         losses.denoising.check_steps(batch.levels, self.settings.grid)
         index = losses.denoising.draw_steps(len(batch.index), self.settings.grid, generator)
         return batch.at_timestep(losses.denoising.step_ends(batch.levels, self.settings.grid, index))

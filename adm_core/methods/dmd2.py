@@ -83,6 +83,7 @@ class DistributionMatching(Method):
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """Where the student's sampling stands before one of its steps, which the step's seed decides."""
         assert batch.noising is not None
+        losses.denoising.check_prediction(batch.noising.process, "dmd2")
         losses.denoising.check_steps(batch.levels, self.settings.steps)
         walked = losses.denoising.multistep(self.parts["itself"], batch.noising, self.settings.steps, generator)
         return replace(batch.at_timestep(walked[1]), student_input=walked[0], teacher_input=walked[0])

@@ -78,6 +78,7 @@ class EasyConsistency(Method):
         import torch
 
         assert batch.noising is not None
+        losses.denoising.check_prediction(batch.noising.process, "ect")
         s, ratios = self.settings, losses.denoising.noise_ratios(batch.noising.process)
         normal = torch.randn(len(batch.index), generator=generator, device=generator.device)
         drawn = (normal * s.deviation + s.mean).exp()

@@ -11,7 +11,6 @@ from adm_core import losses
 from adm_core.errors import Unsupported
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
-from adm_core.settings import searched
 
 
 @register
@@ -40,13 +39,13 @@ class Guidance(Method):
 
     @dataclass(frozen=True)
     class Settings:
-        """The strength is our choice.
+        """The strength is our choice; it says what is learnt, not how well, and is not searched.
 
         Attributes:
             strength: w; 0 is the teacher that is told the class.
         """
 
-        strength: Annotated[float, Field(ge=0)] = searched(0.5, 0.1, 4.0)
+        strength: Annotated[float, Field(ge=0)] = 0.5
 
     needs = Needs(
         prediction="denoiser",

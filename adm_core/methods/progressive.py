@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.errors import Unsupported
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 
@@ -74,12 +73,8 @@ class Progressive(Method):
         Raises:
             Unsupported: the networks predict noise where there is noise alone, or there are fewer timesteps than steps.
         """
-        if batch.noising is not None and batch.noising.process.says_nothing:
-            raise Unsupported(
-                "'progressive' needs networks that predict the velocity or the clean example where the noise schedule "
-                "ends in noise alone: to predict that says nothing of the example; set the protocol's "
-                "data.noise.prediction, or data.noise.schedule: linear"
-            )
+        assert batch.noising is not None
+        losses.denoising.check_prediction(batch.noising.process, "progressive")
         steps = self._steps(self._round(progress))
         losses.denoising.check_steps(batch.levels, 2 * steps)
         index = losses.denoising.draw_steps(len(batch.index), steps, generator)

@@ -65,6 +65,8 @@ class RCFD(Method):
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """The examples at timesteps where sampling in ``steps`` steps stands."""
+        assert batch.noising is not None
+        losses.denoising.check_prediction(batch.noising.process, "rcfd")
         losses.denoising.check_steps(batch.levels, 2 * self.settings.steps)
         index = losses.denoising.draw_steps(len(batch.index), self.settings.steps, generator)
         return batch.at_timestep(losses.denoising.step_ends(batch.levels, self.settings.steps, index))

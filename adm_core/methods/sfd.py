@@ -67,6 +67,7 @@ class SimpleFast(Method):
         import torch
 
         assert batch.noising is not None
+        losses.denoising.check_prediction(batch.noising.process, "sfd")
         s, noising = self.settings, batch.noising
         losses.denoising.check_steps(batch.levels, s.steps * (s.between + 1))
         done = self._done(generator)
