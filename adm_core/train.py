@@ -166,8 +166,8 @@ class Trainer:
 
     def trained(self) -> Trained:
         """What training has left: the weights that the recipe selects."""
-        p = self.progress
-        for role, state in (self.best_state or {}).items():
+        p, chosen = self.progress, self.best_state if self.recipe.selection == "best-validation" else None
+        for role, state in (chosen or {}).items():
             self._evaluated()[role].module.load_state_dict(state)
         epoch = p.best_epoch or self.recipe.epochs  # there is none by another rule, nor where every score was NaN
         step_ms = statistics.median(p.step_ms) if p.step_ms else None
