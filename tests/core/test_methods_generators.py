@@ -76,25 +76,24 @@ def test_progressive_is_a_loop_over_examples_and_of_noise_its_squared_error(kind
     agrees(method, step, "two_steps", literal)
 
 
-@pytest.mark.parametrize("name", ["progressive", "consistency", "rcfd", "sfd", "ect", "dmd2"])
-def test_predicted_noise_is_declined_where_there_is_noise_alone(name):
-    drawn = noising("epsilon")
+def ending_in_noise(kind):
+    """A batch under a schedule at whose end is as good as noise alone."""
+    drawn = noising(kind)
     ends = torch.tensor([*ANGLE[:-1].tolist(), math.pi / 2 - 1e-5], dtype=torch.float64)
     alone = replace(drawn, process=replace(drawn.process, alphas=ends.cos(), sigmas=ends.sin()))
-    batch, generator = noisy_batch(alone, torch.arange(B)), torch.Generator().manual_seed(0)
-    with pytest.raises(
-        Unsupported, match=rf"'{name}' .* noise alone: .* data.noise.prediction, or data.noise.schedule"
-    ):
-        registry.create(name).inputs(batch, 0.0, generator)
+    return noisy_batch(alone, torch.arange(B))
+
+
+@pytest.mark.parametrize("name", ["progressive", "consistency", "rcfd", "sfd", "ect", "dmd2"])
+def test_predicted_noise_is_declined_where_there_is_noise_alone(name):
+    told = rf"'{name}' .* noise alone: .* data.noise.prediction, or data.noise.schedule"
+    with pytest.raises(Unsupported, match=told):
+        registry.create(name).inputs(ending_in_noise("epsilon"), 0.0, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "sample"])
 def test_other_predictions_are_taken_where_there_is_noise_alone(kind):
-    drawn = noising(kind)
-    ends = torch.tensor([*ANGLE[:-1].tolist(), math.pi / 2 - 1e-5], dtype=torch.float64)
-    alone = replace(drawn, process=replace(drawn.process, alphas=ends.cos(), sigmas=ends.sin()))
-    generator = torch.Generator().manual_seed(0)
-    registry.create("progressive").inputs(noisy_batch(alone, torch.arange(B)), 0.0, generator)
+    registry.create("progressive").inputs(ending_in_noise(kind), 0.0, torch.Generator().manual_seed(0))
 
 
 # --- guidance ---
