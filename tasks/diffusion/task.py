@@ -56,8 +56,8 @@ class DiffusionTask(GenerativeTask):
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])
-        self._roots, computed = tuple(context.data_roots), "|".join(computed_by(context))
-        self._kept = evaluation.Kept(context.artefacts, computed) if context.artefacts else None
+        self._roots, folder = tuple(context.data_roots), context.artefacts
+        self._kept = evaluation.Kept(folder, "|".join(computed_by(context))) if folder else None
         dataset = str(self.spec["dataset"])
         opened = open_splits(
             settings,
