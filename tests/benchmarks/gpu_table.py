@@ -3,7 +3,7 @@
     python -m tests.benchmarks.gpu_table --out gpu.json
 
 Needs no network and no data set: images are noise in CIFAR-100's shape. Every side runs in a process of its own, or
-in several that begin together, warms up for an epoch and is timed over the next ones; the best round counts. A
+in several that begin together, warms up for an epoch and is timed alone over the next ones; the best round counts. A
 milliseconds' figure is wall time by steps of all cells, so that 8 cells at once that take 16 ms a step have 2.
 ``--device cpu --steps 2`` tries it without a GPU; compiling takes minutes there.
 """
@@ -96,58 +96,87 @@ def serve(side: str, pair: Sequence[str], device: str, steps: int) -> None:
         print("ready", flush=True)
 
 
-def measure(side: str, pair: str, device: str, steps: int, rounds: int, per_gpu: int) -> dict[str, Any]:
-    """A row of the table: the best round, or why there is none."""
-    processes, cells = (per_gpu if side.endswith("per-gpu") else 1), (len(METHODS) if side.endswith("lockstep") else 1)
-    command = [sys.executable, "-m", "tests.benchmarks.gpu_table", "--device", device, "--steps", str(steps)]
-    command += ["--pairs", pair, "--serve", side]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started = [subprocess.Popen(command, text=True, **pipes) for _ in range(processes)]  # type: ignore[call-overload]
-    row = {"pair": pair, "side": side, "cells": processes * cells}
-    began = time.perf_counter()
-    try:
-        _expect(started, "ready")
+class Side:
+    """A row of the table: processes that warm up as soon as it is made, and wait to be measured.
+
+    Args:
+        side: one of :data:`SIDES`.
+        pair: teacher and student, with a colon between them.
+        device: cuda, cuda:N or cpu.
+        steps: in an epoch.
+        per_gpu: cells at once in the sides of that name.
+    """
+
+    def __init__(self, side: str, pair: str, device: str, steps: int, per_gpu: int) -> None:
+        processes = per_gpu if side.endswith("per-gpu") else 1
+        self.cells = processes * (len(METHODS) if side.endswith("lockstep") else 1)
+        self.row, self.steps = {"pair": pair, "side": side, "cells": self.cells}, steps
+        command = [sys.executable, "-m", "tests.benchmarks.gpu_table", "--device", device, "--steps", str(steps)]
+        command += ["--pairs", pair, "--serve", side]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.began = time.perf_counter()
+        self.started = [subprocess.Popen(command, text=True, **pipes) for _ in range(processes)]  # type: ignore[call-overload]
+
+    def warmed_up(self) -> None:
+        """Wait until it is ready; if it fails, the row says why."""
+        try:
+            self._expect("ready")
+            self.row["ready_s"] = round(time.perf_counter() - self.began, 1)
+        except RuntimeError as error:
+            self.row["failed"] = str(error)
+
+    def measure(self, rounds: int) -> dict[str, Any]:
+        """The row with the best round's milliseconds, or with why there are none; ends the processes."""
         took = []
-        for _ in range(rounds):
-            began_round = time.perf_counter()
-            for process in started:
-                process.stdin.write("\n")
-                process.stdin.flush()
-            _expect(started, "done")
-            took.append(time.perf_counter() - began_round)
-            _expect(started, "ready")
-        ms = 1000 * min(took) / (steps * processes * cells)
-        return row | {"ms": round(ms, 3), "all_s": round(time.perf_counter() - began, 1)}
-    except RuntimeError as error:
-        return row | {"failed": str(error)}
-    finally:
-        for process in started:
+        try:
+            while "failed" not in self.row and len(took) < rounds:
+                began = time.perf_counter()
+                for process in self.started:
+                    process.stdin.write("\n")
+                    process.stdin.flush()
+                self._expect("done")
+                took.append(time.perf_counter() - began)
+                self._expect("ready")
+        except RuntimeError as error:
+            self.row["failed"] = str(error)
+        else:
+            if took:
+                self.row["ms"] = round(1000 * min(took) / (self.steps * self.cells), 3)
+        for process in self.started:
             process.stdin.close()
-        for process in started:
+        for process in self.started:
             process.wait()
+        return self.row
+
+    def _expect(self, word: str) -> None:
+        """Wait until all have said a word; one that has ended instead tells its last line."""
+        for process in self.started:
+            if process.stdout.readline().strip() != word:
+                raise RuntimeError(process.stderr.read().strip().rpartition("\n")[2] or "ended without a word")
 
 
-def _expect(started: Sequence[Any], word: str) -> None:
-    """Wait until all have said a word; one that has ended instead tells its last line."""
-    for process in started:
-        if process.stdout.readline().strip() != word:
-            raise RuntimeError(process.stderr.read().strip().rpartition("\n")[2] or "ended without a word")
+def table(
+    pairs: Sequence[str], sides: Sequence[str], device: str, *, steps: int, rounds: int, per_gpu: int
+) -> dict[str, Any]:
+    """All rows, with how many times as fast as the plain loop of its pair each is, if that was measured.
 
-
-def table(pairs: Sequence[str], sides: Sequence[str], device: str, **sizes: int) -> dict[str, Any]:
-    """All rows, with how many times as fast as the plain loop of its pair each is, if that was measured."""
+    The sides of a pair warm up together, compilers included, and are measured one after the other while the rest wait.
+    """
     rows = []
     for pair in pairs:
-        plain = None
-        for side in sides:
-            row = measure(side, pair, device, **sizes)
-            plain = row.get("ms") if side == "plain" else plain
+        started, plain = [Side(side, pair, device, steps, per_gpu) for side in sides], None
+        for side in started:
+            side.warmed_up()
+        for side in started:
+            row = side.measure(rounds)
+            plain = row.get("ms") if row["side"] == "plain" else plain
             if plain and "ms" in row:
                 row["against_plain"] = round(plain / row["ms"], 2)
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
     name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
-    return {"device": name, "torch": torch.__version__, "batch_size": BATCH, **sizes, "rows": rows}
+    sizes = {"batch_size": BATCH, "steps": steps, "rounds": rounds, "per_gpu": per_gpu}
+    return {"device": name, "torch": torch.__version__, **sizes, "rows": rows}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
