@@ -36,11 +36,7 @@ def why_no_regressor(tap: str, student: Shapes, teacher: Shapes) -> str | None:
 def match_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Average-pool the larger of two maps [B, C, H, W] to the smaller one's height and width."""
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
-    if a.shape[2:] != size:
-        a = F.adaptive_avg_pool2d(a, size)
-    if b.shape[2:] != size:
-        b = F.adaptive_avg_pool2d(b, size)
-    return a, b
+    return pool_map(a, size), pool_map(b, size)
 
 
 def match_predictions(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,6 +48,35 @@ def match_predictions(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return a, b
     size = (max(a.shape[2], b.shape[2]), max(a.shape[3], b.shape[3]))
     return resize_map(a, size), resize_map(b, size)
+
+
+def pool_map(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map [B, C, H, W] averaged over the cells of a grid, [B, C, h, w]: adaptive average pooling.
+
+    Where all cells are alike it is done by a kernel whose gradient is the same to the bit every time on GPUs as well.
+
+    Args:
+        features: the map; returned as it is where it has the grid's size.
+        size: height h and width w of the grid.
+    """
+    height, width = features.shape[2:]
+    if (height, width) == size:
+        return features
+    if size == (1, 1) or height % size[0] or width % size[1]:
+        return F.adaptive_avg_pool2d(features, size)
+    return F.avg_pool2d(features, (height // size[0], width // size[1]))
+
+
+class MapPool(nn.Module):
+    """:func:`pool_map` as a layer."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The map [B, C, H, W] at the layer's size."""
+        return pool_map(features, self.size)
 
 
 def resize_map(features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -67,7 +92,9 @@ def pool_channels(features: Tensor, width: int) -> Tensor:
         return features
     b, _, h, w = features.shape
     flat = features.permute(0, 2, 3, 1).reshape(b, h * w, -1)
-    return F.adaptive_avg_pool1d(flat, width).reshape(b, h, w, width).permute(0, 3, 1, 2)
+    alike = flat.shape[2] % width == 0  # as in pool_map
+    pooled = F.avg_pool1d(flat, flat.shape[2] // width) if alike else F.adaptive_avg_pool1d(flat, width)
+    return pooled.reshape(b, h, w, width).permute(0, 3, 1, 2)
 
 
 def class_response(features: Tensor, head: Callable[[Tensor], Tensor] | None) -> Tensor:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from adm_core.align import pool_map
 from adm_core.batch import Batch
 from adm_core.losses.spatial import at_size, resize
 
@@ -86,7 +86,7 @@ def measures(
     counted = (torch.ones_like(objects) if valid is None else valid).flatten(1)
     inside = objects.flatten(1) & counted
     scaled = {role: unit_range(resize(own.float(), size)) for role, own in (("teacher", teacher), ("student", student))}
-    seen_coarsely = F.adaptive_avg_pool2d(objects[:, None].float(), (similarity.shape[1], similarity.shape[2]))[:, 0]
+    seen_coarsely = pool_map(objects[:, None].float(), (similarity.shape[1], similarity.shape[2]))[:, 0]
     others = inside if elsewhere is None else torch.cat([inside, at_size(elsewhere, size).flatten(1)])
     maps = {
         "similarity": resize(similarity.float(), size),

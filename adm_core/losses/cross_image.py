@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from adm_core.align import pool_map
 from adm_core.losses.spatial import at_size, masked_mean
 
 _NOT_THERE = -1e9
@@ -42,12 +43,12 @@ def masked_pool(features: Tensor, mask: Tensor | None, size: tuple[int, int]) ->
     Returns:
         [B, C, h, w], the mean of all positions where a cell has no valid one, and bool [B, h, w]: which cells have one.
     """
-    plain = features if features.shape[2:] == size else F.adaptive_avg_pool2d(features, size)
+    plain = pool_map(features, size)
     if mask is None:
         return plain, torch.ones(len(features), *size, dtype=torch.bool, device=features.device)
     valid = at_size(mask, features.shape[2:])[:, None].to(features.dtype)
-    share = F.adaptive_avg_pool2d(valid, size)
-    means = F.adaptive_avg_pool2d(features * valid, size) / share.clamp_min(1e-6)
+    share = pool_map(valid, size)
+    means = pool_map(features * valid, size) / share.clamp_min(1e-6)
     # Void cells count nowhere, but the projector's batch norm sees them, as those of the networks do.
     return torch.where(share > 0, means, plain), share[:, 0] > 0
 

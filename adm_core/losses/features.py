@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from adm_core.align import pool_map
 from adm_core.losses.spatial import at_size, masked_mean
 
 
@@ -47,8 +48,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor | None = N
         mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
     """
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    pooled = [F.adaptive_avg_pool2d(f, size) if f.shape[2:] != size else f for f in (student, teacher)]
-    maps = [attention_map(f, mask) for f in pooled]
+    maps = [attention_map(pool_map(f, size), mask) for f in (student, teacher)]
     return (maps[0] - maps[1]).pow(2).mean()
 
 
@@ -90,8 +90,7 @@ def residual_attention(student: Sequence[Tensor], teacher: Sequence[Tensor], mas
     size = (min(f.shape[2] for f in every), min(f.shape[3] for f in every))
 
     def residuals(levels: Sequence[Tensor]) -> Tensor:
-        pooled = [F.adaptive_avg_pool2d(f, size) if f.shape[2:] != size else f for f in levels]
-        attention = torch.stack([attention_map(f, mask) for f in pooled])
+        attention = torch.stack([attention_map(pool_map(f, size), mask) for f in levels])
         lower, upper = torch.triu_indices(len(levels), len(levels), 1, device=attention.device)
         return unit(attention[upper] - attention[lower], dim=2)
 
@@ -207,9 +206,9 @@ def hierarchical_context(student: Tensor, teacher: Tensor, mask: Tensor | None =
     if valid is not None:
         difference = difference.masked_fill(~valid[:, None], 0.0)
     for side in (side for side in (4, 2, 1) if side < student.shape[2]):
-        pooled, counts = F.adaptive_avg_pool2d(difference, side), None
+        pooled, counts = pool_map(difference, (side, side)), None
         if valid is not None:
-            share = F.adaptive_avg_pool2d(valid.to(pooled.dtype)[:, None], side)
+            share = pool_map(valid.to(pooled.dtype)[:, None], (side, side))
             pooled, counts = pooled / share.clamp_min(1e-6), share[:, 0] > 0
         weight /= 2
         error = error + weight * masked_mean(pooled.pow(2).mean(1), counts)

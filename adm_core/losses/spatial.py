@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adm_core.align import resize_map
+from adm_core.align import pool_map, resize_map
 
 
 class _Share(NamedTuple):
@@ -111,7 +111,7 @@ def pooled_cells(features: Tensor, sides: Iterable[int]) -> Tensor:
     Returns:
         [B, C, cells, 1]; (1, 2) gives five cells.
     """
-    return torch.cat([F.adaptive_avg_pool2d(features, side).flatten(2) for side in sides], 2)[..., None]
+    return torch.cat([pool_map(features, (side, side)).flatten(2) for side in sides], 2)[..., None]
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from adm_core.align import pool_map
 from adm_core.losses.logits import NO_MASS, log_softmax_of_others
 from adm_core.losses.spatial import at_size, masked_mean
 
@@ -185,11 +185,11 @@ def gaussian_distance(
     def moments(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         valid = torch.ones_like(maps[:, 0], dtype=torch.bool) if mask is None else at_size(mask, maps.shape[2:])
         kept = valid[:, None]
-        share = F.adaptive_avg_pool2d(kept.to(maps.dtype), grid)
+        share = pool_map(kept.to(maps.dtype), (grid, grid))
         # Variances do not change with an offset; that of the channel keeps their digits.
         offset = (maps * kept).sum((2, 3), keepdim=True) / kept.sum((2, 3), keepdim=True).clamp_min(1)
         shifted = (maps - offset).masked_fill(~kept, 0.0)
-        mean, square = (F.adaptive_avg_pool2d(x, grid) / share.clamp_min(1e-6) for x in (shifted, shifted.pow(2)))
+        mean, square = (pool_map(x, (grid, grid)) / share.clamp_min(1e-6) for x in (shifted, shifted.pow(2)))
         return mean + offset, ((square - mean.pow(2)).clamp_min(0) + eps).sqrt(), share[:, 0] > 0
 
     (mean_s, spread_s, there), (mean_t, spread_t, there_t) = moments(student), moments(teacher)

@@ -67,12 +67,10 @@ class ClassAttentionTransfer(Method):
         return Losses(student={"attention": self.settings.weight * (own - target).pow(2).mean()})
 
     def _attention(self, view: View) -> Tensor:
-        import torch.nn.functional as F
-
         from adm_core import align
 
         assert view.head is not None  # supports() asks for it
-        pooled = F.adaptive_avg_pool2d(view.features["last"], self.settings.side)
+        pooled = align.pool_map(view.features["last"], (self.settings.side, self.settings.side))
         bias = view.head(pooled.new_zeros(pooled.shape[1]))
         maps = (align.class_response(pooled, view.head) - bias[:, None, None]).flatten(2)
         return losses.features.unit(maps, dim=2) if self.settings.normalise else maps

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from adm_core import losses
+from adm_core import align, losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 from adm_core.settings import searched
@@ -89,13 +89,12 @@ class FFL(Method):
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term each, ``fusion``; the fused classifier's are ``labels`` (CE) and ``ensemble``."""
         import torch
-        from torch.nn.functional import adaptive_avg_pool2d
 
         s, kl, views = self.settings, losses.logits.kl_divergence, step.views
         w = s.weight * step.consistency_ramp(s.ramp)
         maps = [view.features["last"] for view in views.values()]
         size = (min(m.shape[2] for m in maps), min(m.shape[3] for m in maps))
-        fused = self.parts["fusion"](torch.cat([adaptive_avg_pool2d(m, size) for m in maps], 1))
+        fused = self.parts["fusion"](torch.cat([align.pool_map(m, size) for m in maps], 1))
         mean = torch.stack([view.prediction for view in views.values()]).mean(0).detach()
         fixed = fused.detach()
         found = Losses.of_roles(

@@ -77,12 +77,12 @@ class OFD(Method):
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``preact``."""
-        import torch.nn.functional as F
-
         connectors, total = self.parts["connectors"], student.prediction.new_zeros(())
+        from adm_core import align
+
         pairs = zip(student.maps((PREACTS,)), teacher.detached().maps((PREACTS,)), connectors, strict=True)  # type: ignore[call-overload]
         for own, fixed, connector in pairs:
-            fitted = F.adaptive_avg_pool2d(fixed, own.shape[2:])
+            fitted = align.pool_map(fixed, (own.shape[2], own.shape[3]))
             distance = losses.preact.partial_l2(connector(own), fitted, connector.margin, step.mask)
             # Halved for each stage that comes after.
             total = total / 2 + distance

@@ -68,9 +68,11 @@ class SimKD(Method):
         """The projector, which pools a student's map that is larger than the teacher's first."""
         from torch import nn
 
+        from adm_core.align import MapPool
+
         (c_s, h_s, w_s), (c_t, h_t, w_t) = student["last"][1:], teacher["last"][1:]
         inner, smaller = c_t // self.settings.factor, (min(h_s, h_t), min(w_s, w_t))
-        layers: list[nn.Module] = [] if (h_s, w_s) == smaller else [nn.AdaptiveAvgPool2d(smaller)]
+        layers: list[nn.Module] = [] if (h_s, w_s) == smaller else [MapPool(smaller)]
         for inputs, outputs, kernel in ((c_s, inner, 1), (inner, inner, 3), (inner, c_t, 1)):
             convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
             layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]

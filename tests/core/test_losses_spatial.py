@@ -27,6 +27,24 @@ def test_attention_transfer_pools_the_larger_map():
     assert torch.allclose(features.attention_transfer(s, t), features.attention_transfer(pooled, t))
 
 
+@pytest.mark.parametrize(
+    ("side", "to", "alike"),
+    [((8, 8), (4, 4), True), ((12, 8), (6, 1), True), ((7, 9), (4, 3), False), ((8, 8), (1, 1), False)],
+)
+def test_maps_are_pooled_as_torch_does_adaptively_and_to_the_bit(side, to, alike):
+    """Where cells are alike by another kernel: the adaptive one's gradient on GPUs is not the same every time."""
+    f, weights = maps(0, 2, 3, *side).requires_grad_(), maps(1, 2, 3, *to)
+    ours, theirs = align.pool_map(f, to), torch.nn.functional.adaptive_avg_pool2d(f, to)
+    assert ("Adaptive" in type(ours.grad_fn).__name__ or "Mean" in type(ours.grad_fn).__name__) is not alike
+    gradients = [torch.autograd.grad((each * weights).sum(), f)[0] for each in (ours, theirs)]
+    assert torch.equal(ours, theirs) and torch.equal(*gradients)
+
+
+def test_a_map_of_the_right_size_is_not_pooled():
+    f = maps(0, 2, 3, 4, 5)
+    assert align.pool_map(f, (4, 5)) is f
+
+
 def test_cosine_map_is_the_cosine_at_each_position():
     a, b = maps(0, 2, 6, 3, 4), maps(1, 2, 6, 3, 4)
     s = spatial.cosine_map(a, b)
