@@ -13,6 +13,7 @@ from adm_core.errors import AdmError
 from suites.spec.definition import suite_names
 from suites.spec.expand import Expansion, expand, teacher_cell
 from suites.spec.method_settings import method_of
+from tasks import catalogue
 
 SUITE = """title: mine
 blocks:
@@ -77,6 +78,10 @@ def test_every_suite_that_comes_along_expands_and_no_cell_stands_twice(name):
     # by other optimisers they would be skipped
     assert all(row.protocol.recipe.optimizer.name == "sgd" for row in apart)
     assert not any(row.protocol.recipe.optimizer.nesterov for row in apart)
+    for row in expansion.rows:
+        if each := method_of(row.cell).needs.per_class:  # a balanced batch's classes are different ones
+            classes = catalogue.benchmarks(row.cell.task)[row.cell.benchmark].classes
+            assert row.protocol.recipe.batch_size <= each * classes, row.label
 
 
 @pytest.mark.parametrize(
