@@ -3,6 +3,8 @@
     OMP_NUM_THREADS=1 python -m pytest tests/benchmarks --benchmark-only -s --benchmark-json FILE.json
     python docs/speed.py FILE.json ...
 
+A file of :mod:`tests.benchmarks.gpu_table` among them is the table of GPUs; ``docs/gpu-steps.json`` is the present one.
+
 Several files are several runs; a later one takes the place of what it has measured again. A row says when, and on which
 machine, only where that is not what the line above the table says.
 """
@@ -14,9 +16,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- of benchmarks, by docs/speed.py: begin -->\n", "<!-- of benchmarks, by docs/speed.py: end -->\n"
+GPU_BEGIN, GPU_END = "<!-- of a GPU, by docs/speed.py: begin -->\n", "<!-- of a GPU, by docs/speed.py: end -->\n"
 
 
 @dataclass(frozen=True)
@@ -68,21 +72,47 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def put(page: Path, text: str) -> None:
+def gpu_table(made: dict[str, Any]) -> str:
+    """What :mod:`tests.benchmarks.gpu_table` measured: a line for each way of running a step, a column a pair."""
+    rows = {(row["side"], row["pair"]): row for row in made["rows"]}
+    pairs = list(dict.fromkeys(pair for _, pair in rows))
+
+    def told(side: str, pair: str) -> str:
+        row = rows.get((side, pair), {})
+        if "ms" not in row:
+            return row.get("failed", "not measured")
+        return f"{row['ms']:.1f} ms, {row['against_plain']:.2f} ×" if "against_plain" in row else f"{row['ms']:.1f} ms"
+
+    lines = [
+        f"Measured on {made['device']}, torch {made['torch']}, {made['day']}: batches of {made['batch_size']}, "
+        f"the best of {made['rounds']} rounds of {made['steps']} steps.",
+        "",
+        "| a step of one cell, and how many times as fast as the plain loop | "
+        + " | ".join(pairs).replace(":", " > ")
+        + " |",
+        "| :--- |" + " ---: |" * len(pairs),
+    ]
+    sides = dict.fromkeys(side for side, _ in rows)
+    lines += [f"| {side} | " + " | ".join(told(side, pair) for pair in pairs) + " |" for side in sides]
+    return "\n".join(lines) + "\n"
+
+
+def put(page: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Write a table between the two marks of a page.
 
     Raises:
         SystemExit: the page has not both marks, once each and in order.
     """
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise SystemExit(f"{page}: a table belongs between the lines\n{BEGIN}{END}")
-    page.write_text(before + BEGIN + text + END + after)
+    first, last = marks
+    before, begin, rest = page.read_text().partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in after or last in after:
+        raise SystemExit(f"{page}: a table belongs between the lines\n{first}{last}")
+    page.write_text(before + begin + text + end + after)
 
 
 def main(files: list[Path], root: Path = HERE.parent) -> None:
-    """Write both tables.
+    """Write the tables.
 
     Args:
         files: of benchmarks.
@@ -90,6 +120,12 @@ def main(files: list[Path], root: Path = HERE.parent) -> None:
     """
     if not files:
         raise SystemExit(__doc__)
+    of_gpu = [file for file in files if '"per_gpu"' in file.read_text()]
+    for file in of_gpu:
+        put(root / "docs" / "speed.md", gpu_table(json.loads(file.read_text())), (GPU_BEGIN, GPU_END))
+    files = [file for file in files if file not in of_gpu]
+    if not files:
+        return
     rows = rows_of(files)
     headlines = [row for row in rows if row.headline]
     if not headlines:

@@ -103,3 +103,25 @@ def test_the_committed_pages_have_the_marks_that_the_tables_belong_between():
         text = (ROOT / page).read_text()
         assert text.count(speed.BEGIN) == text.count(speed.END) == 1
         assert text.index(speed.BEGIN) < text.index(speed.END)
+
+
+def test_the_table_of_a_gpu_has_a_line_for_each_side_and_says_what_is_not_there(root):
+    rows = [
+        {"pair": "a:b", "side": "plain", "cells": 1, "ms": 20.0, "against_plain": 1.0},
+        {"pair": "a:b", "side": "compile", "cells": 1, "failed": "no compiler"},
+        {"pair": "c:d", "side": "plain", "cells": 1, "ms": 10.0, "against_plain": 1.0},
+    ]
+    made = {"device": "a GPU", "torch": "2.11", "day": "2026-11-27", "batch_size": 64, "steps": 40, "rounds": 2}
+    (root / "gpu.json").write_text(json.dumps(made | {"per_gpu": 4, "rows": rows}))
+    (root / "docs/speed.md").write_text(f"before\n{speed.GPU_BEGIN}{speed.GPU_END}{MARKED}")
+    speed.main([root / "gpu.json"], root)
+    text = (root / "docs/speed.md").read_text()
+    assert "Measured on a GPU, torch 2.11, 2026-11-27" in text and text.endswith(MARKED)
+    assert "| a > b | c > d |" in text
+    assert "| plain | 20.0 ms, 1.00 × | 10.0 ms, 1.00 × |\n| compile | no compiler | not measured |\n" in text
+    assert (root / "README.md").read_text() == MARKED
+
+
+def test_the_committed_table_of_a_gpu_is_that_of_its_file():
+    made = json.loads((ROOT / "docs/gpu-steps.json").read_text())
+    assert speed.gpu_table(made) in (ROOT / "docs/speed.md").read_text()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from adm_core import align, losses
+from adm_core import losses
 from adm_core.method import Facts, Losses, Method, MethodCard, Needs, Shapes, Step, View
 from adm_core.registry import register
 from adm_core.settings import searched
@@ -89,6 +89,8 @@ class FFL(Method):
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term each, ``fusion``; the fused classifier's are ``labels`` (CE) and ``ensemble``."""
         import torch
+
+        from adm_core import align
 
         s, kl, views = self.settings, losses.logits.kl_divergence, step.views
         w = s.weight * step.consistency_ramp(s.ramp)

@@ -15,7 +15,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +158,14 @@ class Side:
 
 def table(
     pairs: Sequence[str], sides: Sequence[str], device: str, *, steps: int, rounds: int, per_gpu: int
-) -> dict[str, Any]:
-    """All rows, with how many times as fast as the plain loop of its pair each is, if that was measured.
+) -> Iterator[dict[str, Any]]:
+    """The table, once more after each row, with how many times as fast as its pair's plain loop each side is.
 
     The sides of a pair warm up together, compilers included, and are measured one after the other while the rest wait.
     """
-    rows = []
+    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
+    sizes = {"batch_size": BATCH, "steps": steps, "rounds": rounds, "per_gpu": per_gpu}
+    made: dict[str, Any] = {"device": name, "torch": torch.__version__, "day": f"{date.today()}", **sizes, "rows": []}
     for pair in pairs:
         started, plain = [Side(side, pair, device, steps, per_gpu) for side in sides], None
         for side in started:
@@ -172,11 +175,9 @@ def table(
             plain = row.get("ms") if row["side"] == "plain" else plain
             if plain and "ms" in row:
                 row["against_plain"] = round(plain / row["ms"], 2)
-            rows.append(row)
+            made["rows"].append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
-    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
-    sizes = {"batch_size": BATCH, "steps": steps, "rounds": rounds, "per_gpu": per_gpu}
-    return {"device": name, "torch": torch.__version__, **sizes, "rows": rows}
+            yield made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -195,11 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         serve(given.serve, given.pairs[0].split(":"), given.device, given.steps)
         return
     sizes = {"steps": given.steps, "rounds": given.rounds, "per_gpu": given.per_gpu}
-    made = json.dumps(table(given.pairs, given.sides, given.device, **sizes), indent=1) + "\n"
-    if given.out:
-        given.out.write_text(made, encoding="utf-8")
-    else:
-        print(made, end="")
+    for made in table(given.pairs, given.sides, given.device, **sizes):
+        if given.out:  # anew after each row: a table that is broken off keeps what it has
+            given.out.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    if not given.out:
+        print(json.dumps(made, indent=1))
 
 
 if __name__ == "__main__":
