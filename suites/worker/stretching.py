@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from adm_core.compute import training_flops
-from adm_core.errors import Unsupported
+from adm_core.errors import AdmError, Unsupported
 from adm_core.recipe import Protocol
 from adm_core.train import Trainer
 from adm_files import replacing
@@ -36,6 +36,7 @@ def stretched(
 
     Raises:
         Unsupported: it is to match methods none of which can run on its networks.
+        AdmError: one of them could run and cannot be trained so; says which, and why.
     """
     if cell.stretch is None:
         return protocol, None
@@ -62,6 +63,10 @@ def _flops_of_each(cell: Cell, protocol: Protocol, device: torch.device, options
             found[other.method_name] = _flops(other, protocol, device, options)
         except Unsupported:  # its own row says why
             continue
+        except AdmError as error:
+            raise AdmError(
+                f"'{other.method_name}', which its training is to match, cannot be trained: {error}"
+            ) from error
     return found
 
 

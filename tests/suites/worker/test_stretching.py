@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from adm_core.errors import Unsupported
+from adm_core import registry
+from adm_core.errors import AdmError, Unsupported
 from results.records.schema import MethodPart, Stretch
 from suites.spec.expand import PlannedCell, expand
 from suites.work.folder import WorkFolder
@@ -117,6 +118,20 @@ def test_where_nothing_that_it_is_to_match_runs_it_is_skipped_with_the_reason(st
     cell = row.cell.model_copy(update={"stretch": Stretch(match=((MethodPart(name="rdd", version=1),),))})
     with pytest.raises(Unsupported, match="none of the 1 methods that it is to match runs on resnet14w16s2 > resnet8"):
         stretching.stretched(cell, row.protocol, stretching.torch.device("cpu"), RunOptions(device="cpu", store=store))
+
+
+def test_one_that_cannot_be_trained_so_is_named(store: Path) -> None:
+    """MCL's balanced batches of 32 want 16 classes; the message told of those, in a row that has none."""
+    row = cells(store)["matched"]
+    mcl = MethodPart(name="mcl", version=registry.get("mcl").card.version)
+    given = {"regime": "peers", "teacher": None, "stretch": Stretch(match=((mcl,),))}
+    with pytest.raises(AdmError, match=r"^'mcl', which its training is to match, cannot be trained: batches of 2 exam"):
+        stretching.stretched(
+            row.cell.model_copy(update=given),
+            row.protocol,
+            stretching.torch.device("cpu"),
+            RunOptions(device="cpu", store=store),
+        )
 
 
 def test_a_trained_cell_whose_operations_cannot_be_counted_is_kept(
