@@ -49,6 +49,11 @@ class _Standing:
     among_best: int = 0
 
     @property
+    def is_rival(self) -> bool:
+        """Whether it is a method that is compared with the baseline: not that itself, trained longer or not."""
+        return not self.is_baseline and not any(line.stretch for line in self.lines.values())
+
+    @property
     def percentile(self) -> float | None:
         """100 for the best of every block, 0 for the last of every block; None for a row without rivals."""
         return math.fsum(self.beaten) / len(self.beaten) if self.beaten else None
@@ -61,8 +66,8 @@ class _Standing:
 
 
 def _tables(blocks: Sequence[Block]) -> list[Table]:
-    """Tables per regime and condition: one per task, where a row beside the baseline stands in all its blocks, and one
-    over all tasks where two rows or more do."""
+    """Tables per regime and condition: one per task, where a method beside the baseline stands in all its blocks, and
+    one over all tasks where two rows or more do. A row that is trained longer is a control, and no such method."""
     tables = []
     conditions = list(dict.fromkeys(block.cell.condition for block in blocks))
     for regime, title in (("online", "Online"), ("offline", "Offline"), ("peers", "Among peers")):
@@ -77,7 +82,7 @@ def _of_tasks(blocks: Sequence[Block], title: str, regime: str) -> list[Table]:
     tables = []
     for task in tasks:
         own = [block for block in blocks if block.cell.task == task]
-        if len(own) > 1 and any(len(row.lines) == len(own) and not row.is_baseline for row in _standings(own)):
+        if len(own) > 1 and any(len(row.lines) == len(own) and row.is_rival for row in _standings(own)):
             tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
     if len(tasks) > 1:
         everywhere = [row for row in _standings(blocks) if len(row.lines) == len(blocks)]

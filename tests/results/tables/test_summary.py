@@ -11,7 +11,7 @@ from scipy import stats
 
 from results import report
 from results.analysis.blocks import collect
-from results.records.schema import MethodPart, Record
+from results.records.schema import MethodPart, Record, Stretch
 from results.table import Table
 from results.tables.summary import SUMMARY
 from tests.results.factory import by_id, failed, fid_suite, make_cell, make_manifest, make_record, make_row
@@ -94,6 +94,19 @@ def test_blocks_that_share_their_baseline_alone_have_no_summary_which_would_rank
     assert (
         suite({"A": {"none": (70.0, 72.0), "kd": (75.0, 76.0)}, "B": {"none": (60.0, 61.0), "at": (65.0, 66.0)}}) == []
     )
+
+
+def test_nor_have_blocks_that_share_a_baseline_trained_longer_beside_it() -> None:
+    """Such a table once had two rows, and below them every method of each block, unranked."""
+    rows, records = [], []
+    for title, method in {"A": "kd", "B": "at"}.items():
+        matched = Stretch(match=(make_cell(method).method,))
+        for label, changes in {"none": {}, method: {}, "none, matched": {"stretch": matched}}.items():
+            for seed in range(2):
+                cell = make_cell(label.split(",")[0], seed, benchmark=f"{title}@1", **changes)
+                rows.append(make_row(cell, label, block=title))
+                records.append(make_record(cell, 70.0 + seed, 90.0))
+    assert SUMMARY.tables(collect(make_manifest([], rows=rows), by_id(*records))) == []
 
 
 def test_of_one_seed_the_gain_has_no_interval() -> None:
