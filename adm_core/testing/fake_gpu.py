@@ -10,7 +10,7 @@ import inspect
 import linecache
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -172,16 +172,21 @@ def fake_tensors() -> Iterator[None]:
         yield
 
 
-def moved(value: Any) -> Any:
-    """A tensor, or what holds tensors in dataclasses, tuples, lists and mappings, as a fake on the fake GPU."""
+def faked(tensor: Tensor) -> Tensor:
+    """A fake of a tensor on the fake GPU, inside :func:`fake_tensors`."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=GPU)
+
+
+def moved(value: Any, move: Callable[[Tensor], Tensor] = faked) -> Any:
+    """A tensor, or what holds tensors in dataclasses, tuples, lists and mappings, with every tensor moved."""
     if isinstance(value, Tensor):
-        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=GPU)
+        return move(value)
     if isinstance(value, tuple | list):
-        return type(value)(moved(item) for item in value)
+        return type(value)(moved(item, move) for item in value)
     if isinstance(value, dict):
-        return {key: moved(item) for key, item in value.items()}
+        return {key: moved(item, move) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: moved(getattr(value, f.name)) for f in fields(value) if f.init})
+        return replace(value, **{f.name: moved(getattr(value, f.name), move) for f in fields(value) if f.init})
     return value
 
 

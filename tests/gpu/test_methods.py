@@ -1,38 +1,25 @@
 """Every method on a GPU: the CPU's losses, nothing waited for undeclared, and the same bits once more."""
 
 import warnings
-from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from adm_core import registry
 from adm_core.optimizer import make_optimizers
 from adm_core.testing.checks import FORMS, setup_that_suits
+from adm_core.testing.fake_gpu import moved
 from adm_core.testing.setup import RECIPE, Setup
 
 OWN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
-
-
-def moved(value, device):
-    """What holds tensors in dataclasses, tuples and mappings, on a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, tuple | list):
-        return type(value)(moved(item, device) for item in value)
-    if isinstance(value, dict):
-        return {key: moved(item, device) for key, item in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: moved(getattr(value, f.name), device) for f in fields(value) if f.init})
-    return value
 
 
 def on(device, setup):
     """A setup's twin that lives on a device."""
     twin = setup.twin()
     nn.ModuleList([twin.distiller, *(network.module for network in twin.distiller.networks.values())]).to(device)
-    twin.method.know(moved(dict(twin.method.statistics), device))
+    twin.method.know(moved(dict(twin.method.statistics), lambda tensor: tensor.to(device)))
     twin.optimizers = make_optimizers(twin.distiller, RECIPE)
     return twin
 
@@ -40,7 +27,7 @@ def on(device, setup):
 def step(setup, device, moment, seed):
     """One training step at a share of training; its total loss, still on the device."""
     generator = torch.Generator(device).manual_seed(seed)
-    return setup.train(moved(setup.batch(seed % 2), device), moment, generator).total.detach()
+    return setup.train(moved(setup.batch(seed % 2), lambda tensor: tensor.to(device)), moment, generator).total.detach()
 
 
 def losses(setup, device, moments, first_seed=0):
@@ -79,7 +66,7 @@ def test_a_step_waits_for_the_gpu_only_where_that_is_declared(gpu, name):
         trained, moments = on(gpu, setup), setup.moments()
         waits = "host-synchronisation" in setup.method.needs.capabilities
         for warm in range(2):  # libraries start in their first step
-            batches = [(moment, moved(setup.batch(warm), gpu)) for moment in moments]
+            batches = [(moment, moved(setup.batch(warm), lambda tensor: tensor.to(gpu))) for moment in moments]
             generators = [torch.Generator(gpu).manual_seed(i) for i in range(len(moments))]
             torch.cuda.set_sync_debug_mode("error" if warm and not waits else "default")
             try:
