@@ -53,7 +53,8 @@ def match_predictions(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def pool_map(features: Tensor, size: tuple[int, int]) -> Tensor:
     """A map [B, C, H, W] averaged over the cells of a grid, [B, C, h, w]: adaptive average pooling.
 
-    Where all cells are alike it is done by a kernel whose gradient is the same to the bit every time on GPUs as well.
+    Where all cells are alike it is done by a kernel whose gradient is the same to the bit every time on GPUs as well:
+    torch's list of those that are not (:func:`torch.use_deterministic_algorithms`) has the adaptive one alone.
 
     Args:
         features: the map; returned as it is where it has the grid's size.

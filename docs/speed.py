@@ -72,6 +72,14 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_of_gpu(file: Path) -> bool:
+    """Whether a file is the table of GPUs; one that cannot be read is not, and is told by what reads the others."""
+    try:
+        return "per_gpu" in json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+
+
 def gpu_table(made: dict[str, Any]) -> str:
     """What :mod:`tests.benchmarks.gpu_table` measured: a line for each way of running a step, a column a pair."""
     rows = {(row["side"], row["pair"]): row for row in made["rows"]}
@@ -120,7 +128,7 @@ def main(files: list[Path], root: Path = HERE.parent) -> None:
     """
     if not files:
         raise SystemExit(__doc__)
-    of_gpu = [file for file in files if '"per_gpu"' in file.read_text()]
+    of_gpu = [file for file in files if is_of_gpu(file)]
     for file in of_gpu:
         put(root / "docs" / "speed.md", gpu_table(json.loads(file.read_text())), (GPU_BEGIN, GPU_END))
     files = [file for file in files if file not in of_gpu]

@@ -122,6 +122,11 @@ def test_the_table_of_a_gpu_has_a_line_for_each_side_and_says_what_is_not_there(
     assert (root / "README.md").read_text() == MARKED
 
 
+def test_a_file_that_is_not_there_is_refused_in_a_line(root):
+    with pytest.raises(SystemExit, match=r"none\.json: not a --benchmark-json file"):
+        speed.main([root / "none.json"], root)
+
+
 def test_the_committed_table_of_a_gpu_is_that_of_its_file():
     made = json.loads((ROOT / "docs/gpu-steps.json").read_text())
     assert speed.gpu_table(made) in (ROOT / "docs/speed.md").read_text()

@@ -77,9 +77,9 @@ class OFD(Method):
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
         """One term, ``preact``."""
-        connectors, total = self.parts["connectors"], student.prediction.new_zeros(())
         from adm_core import align
 
+        connectors, total = self.parts["connectors"], student.prediction.new_zeros(())
         pairs = zip(student.maps((PREACTS,)), teacher.detached().maps((PREACTS,)), connectors, strict=True)  # type: ignore[call-overload]
         for own, fixed, connector in pairs:
             fitted = align.pool_map(fixed, (own.shape[2], own.shape[3]))

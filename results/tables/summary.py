@@ -86,7 +86,7 @@ def _of_tasks(blocks: Sequence[Block], title: str, regime: str) -> list[Table]:
             tables.append(_table(own, f"{title}, {task if len(tasks) > 1 else 'all blocks'}", regime, task))
     if len(tasks) > 1:
         everywhere = [row for row in _standings(blocks) if len(row.lines) == len(blocks)]
-        if len(everywhere) > 1:
+        if len(everywhere) > 1 and any(row.is_rival for row in everywhere):
             tables.append(_table(blocks, f"{title}, all tasks", regime, "all"))
     return tables
 

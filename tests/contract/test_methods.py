@@ -9,6 +9,7 @@ from adm_core import registry
 from adm_core.testing.checks import FORMS, check_method, setup_that_suits
 from adm_core.testing.promises import CHECKS, PIXEL_CHECKS
 from adm_core.testing.setup import Setup
+from tests.built_in import BUILT_IN
 
 COMPOSITIONS = ["dml+adm", "kdcl+adm", "switokd+adm", "dcm+adm", "kd+adm", "dkd+adm"]
 COMPOSITIONS += ["bsd+adm", "kd+skd", "kd+cwd+adm", "kd+cirkd+adm"]
@@ -22,9 +23,6 @@ ADM += [{"form": "M", "width": width, "stop_gradient": False} for width in ("aut
 ADAPT = [("clda", {"confidence": 0.0}), ("pets", {}), ("kd+pets", {})]
 """What learns from pictures without labels by a setting, and what lets the tiny teachers be sure enough for it."""
 KDCL = [{"ensemble": e} for e in ("naive", "linear", "min-logit", "general")]
-
-OWN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
-"""The library's methods, whatever other tests of this process have registered."""
 
 OF_PARTS = {"a step on a GPU stays there and waits for nothing"}
 """What a composition keeps where its parts do: it has no operation of its own."""
@@ -44,7 +42,7 @@ def setups(spec, settings, places):
     return [setup for setup in tried if isinstance(setup, Setup)]
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_honours_the_contract(name):
     assert [f"{c.regime}, {c.form}: {c.name}: {c.detail}" for c in check_method(name) if not c.passed] == []
 
@@ -65,7 +63,7 @@ def test_a_method_that_changes_what_it_is_shown_is_told_what(spoil, told):
     assert detail.startswith(f"{told} changed in place")
 
 
-READS = [name for name in OWN if {"tap", "taps"} & registry.get(name).defaults().keys()]
+READS = [name for name in BUILT_IN if {"tap", "taps"} & registry.get(name).defaults().keys()]
 """The methods whose taps are settings."""
 SETTINGS = {"adm": {"form": "M", "width": "projector"}, "cirkd": {"pixel_queue": 100, "pixel_contrast": 64}}
 SETTINGS["cirkd"] |= {"region_contrast": 64}

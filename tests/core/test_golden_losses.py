@@ -32,6 +32,7 @@ from adm_core.noising import NoiseProcess, Noising
 from adm_core.taps import Network
 from adm_core.testing import networks as tiny
 from adm_core.testing.networks import tiny_facts
+from tests.built_in import BUILT_IN
 from tests.core.toy import make_step
 
 FILE = Path(__file__).with_name("golden_losses.json")
@@ -67,7 +68,6 @@ VARIANTS |= {name: [{"adapt": True, "confidence": 0.0}] for name in ("clda", "pe
 VARIANTS |= {"dmd2": [{"critic_steps": 1}]}
 FAINT = {("ffsd@1", "peers", "peer2.diversity")}
 """Terms whose weight by default is next to nothing; a variant has a larger one."""
-BUILT_IN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
 CASES = [
     (name, regime, settings)
     for name in BUILT_IN

@@ -40,6 +40,11 @@ def test_maps_are_pooled_as_torch_does_adaptively_and_to_the_bit(side, to, alike
     assert torch.equal(ours, theirs) and torch.equal(*gradients)
 
 
+def test_torch_lists_adaptive_pooling_alone_as_without_a_deterministic_gradient_on_gpus():
+    listed = torch.use_deterministic_algorithms.__doc__ or ""
+    assert "torch.nn.AdaptiveAvgPool2d`" in listed and "torch.nn.AvgPool2d`" not in listed
+
+
 def test_a_map_of_the_right_size_is_not_pooled():
     f = maps(0, 2, 3, 4, 5)
     assert align.pool_map(f, (4, 5)) is f

@@ -13,6 +13,7 @@ from adm_core import registry
 from adm_core.errors import AdmError
 from adm_core.settings import Search, make_settings, searched, searches
 from adm_core.testing.setup import Setup
+from tests.built_in import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ def test_a_range_that_is_none_is_refused(given: tuple[Any, ...], told: str) -> N
 
 
 def test_methods_take_both_ends_of_the_ranges_that_they_declare() -> None:
-    ours = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
-    declared = {name: searches(registry.get(name).Settings) for name in ours}
+    declared = {name: searches(registry.get(name).Settings) for name in BUILT_IN}
     assert len(declared) > 80
     for name, ranges in declared.items():
         for key, search in ranges.items():

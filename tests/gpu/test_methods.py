@@ -11,8 +11,7 @@ from adm_core.optimizer import make_optimizers
 from adm_core.testing.checks import FORMS, setup_that_suits
 from adm_core.testing.fake_gpu import moved
 from adm_core.testing.setup import RECIPE, Setup
-
-OWN = [name for name in registry.names() if registry.get(name).__module__.startswith("adm_core.methods.")]
+from tests.built_in import BUILT_IN
 
 
 def on(device, setup):
@@ -42,7 +41,7 @@ def setups(name):
     return [setup for setup in tried if isinstance(setup, Setup)]
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_losses_are_those_of_the_cpu(gpu, name):
     """To rounding in the first step, and after an update, where rounding has gone through gradients, a little less.
 
@@ -60,7 +59,7 @@ def test_losses_are_those_of_the_cpu(gpu, name):
             assert there[1] == pytest.approx(here[1], rel=3e-2, abs=1e-4), where
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_a_step_waits_for_the_gpu_only_where_that_is_declared(gpu, name):
     for setup in setups(name):
         trained, moments = on(gpu, setup), setup.moments()
@@ -78,7 +77,7 @@ def test_a_step_waits_for_the_gpu_only_where_that_is_declared(gpu, name):
                 torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_portable_kernels_give_the_same_bits_twice(gpu, name):
     """But for methods for which torch itself says that it has no deterministic kernel: skipped, with its words."""
     told = []

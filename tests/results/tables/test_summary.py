@@ -96,14 +96,15 @@ def test_blocks_that_share_their_baseline_alone_have_no_summary_which_would_rank
     )
 
 
-def test_nor_have_blocks_that_share_a_baseline_trained_longer_beside_it() -> None:
-    """Such a table once had two rows, and below them every method of each block, unranked."""
+@pytest.mark.parametrize("tasks", [("classification", "classification"), ("classification", "segmentation")])
+def test_nor_have_blocks_that_share_a_baseline_trained_longer_beside_it(tasks: Sequence[str]) -> None:
+    """Such a table once had two rows and, of one task, below them every method of each block, unranked."""
     rows, records = [], []
-    for title, method in {"A": "kd", "B": "at"}.items():
+    for (title, method), task in zip({"A": "kd", "B": "at"}.items(), tasks, strict=True):
         matched = Stretch(match=(make_cell(method).method,))
         for label, changes in {"none": {}, method: {}, "none, matched": {"stretch": matched}}.items():
             for seed in range(2):
-                cell = make_cell(label.split(",")[0], seed, benchmark=f"{title}@1", **changes)
+                cell = make_cell(label.split(",")[0], seed, benchmark=f"{title}@1", task=task, **changes)
                 rows.append(make_row(cell, label, block=title))
                 records.append(make_record(cell, 70.0 + seed, 90.0))
     assert SUMMARY.tables(collect(make_manifest([], rows=rows), by_id(*records))) == []
