@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -157,6 +157,16 @@ def p_text(p: str | float) -> str:
 def grouped(value: float) -> str:
     """A whole number with its thousands set apart by thin spaces."""
     return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def quoted(labels: Sequence[str]) -> str:
+    """Labels of rows in quotes, as :func:`listed`."""
+    return listed([f"'{label}'" for label in labels])
 
 
 def _fixed(value: str | float | None, digits: int) -> str:

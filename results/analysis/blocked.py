@@ -2,15 +2,17 @@
 
 A seed makes all rows better or worse together; what is left when the means of rows and seeds are taken out is the
 noise, and it is pooled over the rows: (R - 1)(N - 1) degrees of freedom instead of the N - 1 of two rows alone.
+With K = R - 1 rivals:
 
 - Differences to a baseline: Dunnett's two-sided test.
 - Among the best: Hsu's comparisons with the best. A row is told from the best where its mean lies further below the
   best mean than Dunnett's one-sided critical value allows; this is one distance for all rows, so who is among the best
   is a top segment of the ranking. The row that is best in truth is among them with 95 % probability.
 - Rows and their controls, named beforehand: a t-test each, adjusted by Holm.
-- Where a row's noise exceeds the others' grossly (:attr:`Blocked.uneven`), pooling would be wrong: each pair of rows is
-  tested by itself, with the spread of its own differences (paired t), adjusted by Holm for the differences and by
-  Bonferroni for the best. Rows among the best then reach down to the last one that cannot be told from the best.
+- Rows whose noise exceeds the others' grossly are set aside (:attr:`Blocked.aside`): the others' noise is pooled
+  without them, and a pair with such a row is tested by the spread of its own differences (paired t). Its p is K times
+  as large (Bonferroni), beside the others' of Dunnett's test for all K. Where it is the baseline, all pairs with it are
+  such, adjusted by Holm. Rows among the best then reach down to the last one that cannot be told from the best.
 
 Sources: Dunnett, JASA 50 (1955); Hsu, Multiple Comparisons (1996), chapters 3 to 5; Holm, Scandinavian Journal of
 Statistics 6 (1979).
@@ -26,7 +28,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from results.analysis.dunnett import critical, p_value
+from results.analysis.dunnett import Sides, critical, p_value
 from results.analysis.grain import grain
 from results.analysis.statistics import CONFIDENCE, Difference, rounded
 
@@ -69,10 +71,10 @@ class Blocked:
     grain: float = 0.0
 
     @property
-    def df(self) -> int:
-        """Degrees of freedom of the pooled noise."""
-        rows, seeds = self.scores.shape[-2:]
-        return int(rows - 1) * int(seeds - 1)
+    def df(self) -> Indices:
+        """[...]: degrees of freedom of the pooled noise."""
+        degrees: Indices = (np.sum(~self.aside, -1) - 1) * (self.scores.shape[-1] - 1)
+        return degrees
 
     @cached_property
     def means(self) -> Floats:
@@ -82,42 +84,49 @@ class Blocked:
 
     @cached_property
     def noise(self) -> Floats:
-        """[...]: standard deviation of a score, means of rows and seeds taken out; not below the grain's."""
-        noise: Floats = np.maximum(np.sqrt(self._squares.sum(-1) / self.df), self._least)
+        """[...]: standard deviation of a score, means of rows and seeds taken out; not below the grain's.
+
+        Pooled over the rows that are not set aside.
+        """
+        noise: Floats = np.maximum(np.sqrt(self._squares(self.aside).sum(-1) / self.df), self._least)
         return noise
 
-    @property
-    def uneven(self) -> Flags:
-        """[...]: whether a row's noise exceeds the others' grossly, so that nothing is pooled."""
-        uneven: Flags = self._evenness.min(-1) < 1
-        return uneven
-
-    @property
-    def noisiest(self) -> Indices:
-        """[...]: index of the row whose noise exceeds the others' most."""
-        place: Indices = self._evenness.argmin(-1)
-        return place
-
     @cached_property
-    def _evenness(self) -> Floats:
+    def aside(self) -> Flags:
+        """[..., R]: the rows whose noise exceeds the others' grossly, so that it is not pooled with theirs.
+
+        The noisiest is set aside and the others are looked at again, until they are even, or two: two rows have equal
+        shares of what is left, whatever their noise.
+        """
+        rows = self.scores.shape[-2]
+        aside = np.zeros(self.means.shape, bool)
+        for _ in range(rows - 2):
+            evenness = self._evenness(aside)
+            uneven = evenness.min(-1, keepdims=True) < 1
+            if not uneven.any():
+                break
+            aside |= uneven & (np.arange(rows) == evenness.argmin(-1)[..., None])
+        return aside
+
+    def _evenness(self, aside: Flags) -> Floats:
         """[..., R]: how likely each row's share of the noise or a larger one is where all rows have equal noise.
 
         In units of the level that it is tested at, so that a row below 1 is uneven. Of R rows with equal normal noise,
         a row's share of the sum of squares, times R / (R - 1), has the distribution
         Beta((N - 1) / 2, (R - 2)(N - 1) / 2). The baseline's is tested at :data:`UNEVEN_LEVEL`, since its noise is in
-        all differences, the others' at the same level, adjusted by Bonferroni. Two rows have equal shares whatever
-        their noise; their test does not pool.
+        all differences, the others' at the same level, adjusted by Bonferroni. Rows set aside count as even.
         """
         from scipy.special import betainc
 
-        rows, seeds = self.scores.shape[-2:]
-        total = self._squares.sum(-1, keepdims=True)
-        levels = np.full(rows, UNEVEN_LEVEL / rows)
+        squares, seeds = self._squares(aside), self.scores.shape[-1]
+        rows = np.sum(~aside, -1, keepdims=True)
+        total = squares.sum(-1, keepdims=True)
+        levels = np.broadcast_to(UNEVEN_LEVEL / rows, squares.shape).copy()
         if self.baseline is not None:
-            levels[self.baseline] = UNEVEN_LEVEL
-        seen = (np.sqrt(total / self.df) > self._least) & (rows > 2)
-        shares = self._squares * rows / (rows - 1) / np.where(seen, total, 1.0)
-        larger = betainc(max(rows - 2, 1) * (seeds - 1) / 2, (seeds - 1) / 2, np.clip(1 - shares, 0.0, 1.0))
+            levels[..., self.baseline] = UNEVEN_LEVEL
+        seen = ~aside & (np.sqrt(total / (rows - 1) / (seeds - 1)) > self._least) & (rows > 2)
+        shares = squares * rows / (rows - 1) / np.where(seen, total, 1.0)
+        larger = betainc(np.maximum(rows - 2, 1) * (seeds - 1) / 2, (seeds - 1) / 2, np.clip(1 - shares, 0.0, 1.0))
         evenness: Floats = np.where(seen, larger / levels, 1.0)
         return evenness
 
@@ -127,11 +136,13 @@ class Blocked:
         The baseline's own is 1.
         """
         others, reference = self._rivals, np.array(self.baseline)
-        if self.uneven:
-            adjusted = holm(self._alone_p(reference, sides=2)[others])
+        alone = self._alone_p(reference, sides=2)[others]
+        if self.aside[reference]:
+            adjusted = holm(alone)
         else:
-            t = self._pooled_t(reference)
-            adjusted = np.array([p_value(float(t[row]), len(others), self.df, 2) for row in others])
+            t = self._pooled_t(reference)[others]
+            pooled = [p_value(float(one), len(others), int(self.df), 2) for one in t]
+            adjusted = np.where(self.aside[others], np.minimum(1.0, len(others) * alone), pooled)
         found = dict(zip(others, adjusted.tolist(), strict=True))
         return [found.get(row, 1.0) for row in range(len(self.scores))]
 
@@ -148,10 +159,9 @@ class Blocked:
         first, second = (np.array(side) for side in zip(*pairs, strict=True))
         differences = self.scores[first] - self.scores[second]
         seeds = differences.shape[-1]
-        if self.uneven:
-            spread, df = np.maximum(differences.std(-1, ddof=1), math.sqrt(2) * self._least), seeds - 1
-        else:
-            spread, df = np.full(len(pairs), math.sqrt(2) * self.noise), self.df
+        own = self.aside[first] | self.aside[second]
+        spread = np.maximum(differences.std(-1, ddof=1), math.sqrt(2) * self._least)
+        spread, df = np.where(own, spread, math.sqrt(2) * self.noise), np.where(own, seeds - 1, self.df)
         error = np.maximum(spread, np.finfo(float).tiny) / math.sqrt(seeds)
         means = differences.mean(-1)
         half = stdtrit(df, 0.5 + CONFIDENCE / 2) * error
@@ -163,21 +173,32 @@ class Blocked:
         """[..., R]: whether each row's p-value for its difference to the baseline is below :data:`LEVEL`."""
         others = self._rivals
         reference = np.full(self.means.shape[:-1], self.baseline)
+        t, p_values = self._pooled_t(reference)[..., others], self._alone_p(reference, sides=2)[..., others]
+        pooled = np.abs(t) > self._critical(2)[..., None]
+        beside = np.where(self.aside[..., others], len(others) * p_values < LEVEL, pooled)
         told = np.zeros(self.means.shape, bool)
-        pooled = np.abs(self._pooled_t(reference)[..., others]) > critical(LEVEL, len(others), self.df, 2)
-        alone = holm(self._alone_p(reference, sides=2)[..., others]) < LEVEL
-        told[..., others] = np.where(self.uneven[..., None], alone, pooled)
+        told[..., others] = np.where(
+            np.take_along_axis(self.aside, reference[..., None], -1), holm(p_values) < LEVEL, beside
+        )
         return told
 
     def among_best(self, higher_is_better: bool) -> Flags:
         """[..., R]: whether each row has the best mean or cannot be told from the row that has it."""
-        rivals = self.scores.shape[-2] - 1
         better = replace(self, scores=self.scores if higher_is_better else -self.scores)
         best = better.means.argmax(-1)
-        inside = -better._pooled_t(best) <= critical(LEVEL, rivals, self.df, 1)
-        alike = rivals * better._alone_p(best, sides=1) >= LEVEL
+        own = self.aside | np.take_along_axis(self.aside, best[..., None], -1)
+        inside = -better._pooled_t(best) <= self._critical(1)[..., None]
+        alike = np.where(own, (own.shape[-1] - 1) * better._alone_p(best, sides=1) >= LEVEL, inside)
         last = np.where(alike, better.means, np.inf).min(-1, keepdims=True)
-        return np.where(self.uneven[..., None], better.means >= last, inside)
+        among: Flags = better.means >= last
+        return among
+
+    def _critical(self, sides: Sides) -> Floats:
+        """[...]: Dunnett's t for all rivals at the pooled noise's degrees of freedom."""
+        degrees, places = np.unique(self.df, return_inverse=True)
+        found = [critical(LEVEL, self.scores.shape[-2] - 1, df, sides) for df in degrees.tolist()]
+        values: Floats = np.array(found)[places.reshape(np.shape(self.df))]
+        return values
 
     @property
     def _rivals(self) -> list[int]:
@@ -189,12 +210,11 @@ class Blocked:
         """The smallest spread that scores of this grain can show: that of rounding to it."""
         return max(self.grain, _ROUNDING * float(np.abs(self.scores).max())) / math.sqrt(12)
 
-    @cached_property
-    def _squares(self) -> Floats:
-        """[..., R]: each row's sum of squares of what is left of it."""
-        left = self.scores - self.means[..., None] - self.scores.mean(-2, keepdims=True)
-        left = left + self.scores.mean((-2, -1), keepdims=True)
-        squares: Floats = (left**2).sum(-1)
+    def _squares(self, aside: Flags) -> Floats:
+        """[..., R]: each row's sum of squares of what is left of it beside the others; 0 of those set aside."""
+        left = np.where(aside[..., None], 0.0, self.scores - self.means[..., None])
+        left = left - left.sum(-2, keepdims=True) / np.sum(~aside, -1)[..., None, None]
+        squares: Floats = np.where(aside, 0.0, (left**2).sum(-1))
         return squares
 
     def _minus(self, reference: Indices) -> Floats:

@@ -57,11 +57,14 @@ class Contrast:
 
     Attributes:
         rows: of the table, the baseline among them; at least two.
+        aside: how many of them are set aside, their noise not pooled.
         pooled: whether the noise is pooled over rows (Dunnett's test). Where it is not, each row has a paired t-test,
-            here at the level divided by the number of rivals: Holm's first step, so that no later one finds less.
+            here at the level divided by the number of rivals: Bonferroni's, or Holm's first step, so that no later one
+            finds less.
     """
 
     rows: int
+    aside: int = 0
     pooled: bool = True
 
     def half_width(self, noise: float, seeds: int) -> float:
@@ -105,7 +108,7 @@ class Contrast:
         return seeds[place] if place < len(seeds) else None
 
     def _df(self, seeds: int) -> int:
-        return (self.rows - 1 if self.pooled else 1) * (seeds - 1)
+        return (self.rows - self.aside - 1 if self.pooled else 1) * (seeds - 1)
 
     def _critical(self, seeds: int) -> float:
         rivals = self.rows - 1

@@ -110,9 +110,17 @@ class Tested:
         return by_seed([line.values(self.network) for line in self.lines], baseline)
 
     @property
-    def noisy(self) -> Line | None:
-        """The noisiest row where the noise is so uneven that nothing is pooled, else None."""
-        return self.lines[int(self.blocked.noisiest)] if self.blocked is not None and self.blocked.uneven else None
+    def noisy(self) -> list[Line]:
+        """The rows whose noise exceeds the others' so grossly that it is not pooled with theirs."""
+        if self.blocked is None:
+            return []
+        return [line for line, aside in zip(self.lines, self.blocked.aside, strict=True) if aside]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether rows are held against the baseline by the noise pooled over them: not where the baseline is noisy."""
+        blocked = self.blocked
+        return blocked is None or blocked.baseline is None or not blocked.aside[blocked.baseline]
 
     @cached_property
     def best(self) -> list[Line]:

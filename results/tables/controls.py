@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from results.analysis.blocks import Block, Line
 from results.analysis.ranking import Tested
 from results.metrics import metric_column
-from results.table import Column, Entry, Row, Table
+from results.table import Column, Entry, Row, Table, listed, quoted
 from results.tables.registry import TableKind, register
 
 
@@ -48,10 +48,12 @@ def _note(tested: Sequence[Tested]) -> str:
     told = (
         "Row minus control by seed, each with its own 95 % interval; p by Holm over the column, the noise pooled over"
     )
-    noisy = [f"of {each.network}s that of '{each.noisy.label}'" for each in tested if each.noisy]
+    noisy = [
+        f"of {each.network}s that of {quoted([line.label for line in each.noisy])}" for each in tested if each.noisy
+    ]
     if not noisy:
         return f"{told} the table's rows."
-    return f"{told} the table's rows where it is even ({' and '.join(noisy)} is not: there each pair has its own)."
+    return f"{told} the table's rows but where it is grossly larger ({listed(noisy)}): pairs with those have their own."
 
 
 def _named(block: Block) -> list[tuple[Line, Line]]:

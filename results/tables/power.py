@@ -8,7 +8,7 @@ from __future__ import annotations
 from results.analysis.blocks import Block
 from results.analysis.merit import MOST_SEEDS, Merit, measure
 from results.metrics import metric_column, unit_of
-from results.table import Column, Entry, Row, Table, grouped
+from results.table import Column, Entry, Row, Table, grouped, quoted
 from results.tables.registry import TableKind, register
 
 AT_REST = 1 / 3
@@ -66,12 +66,14 @@ def _resolution(block: Block, merit: Merit) -> str:
     none = unit_of(block.primary.metric if block.primary else "") == "%" and merit.smallest >= 100
     what = "any difference" if none else f"differences below {_amount(block, merit.smallest)}"
     told = f"With {merit.seeds} seeds this table cannot tell {what}"
-    if merit.noisy is None:
+    if not merit.noisy:
         return f"{told}."
-    return (
-        f"{told} of a row of mean noise; that of '{merit.noisy}' exceeds the others' grossly, so each row is tested by "
-        "itself."
-    )
+    noisy = quoted(merit.noisy)
+    if not merit.pooled:
+        return (
+            f"{told} of a row of mean noise; that of {noisy} exceeds the others' grossly, so each is tested by itself."
+        )
+    return f"{told}; the noise of {noisy} exceeds the others' grossly and is not pooled with theirs."
 
 
 def _way(block: Block, merit: Merit) -> str:
@@ -92,7 +94,7 @@ def _effect(block: Block, merit: Merit) -> str:
     if merit.effect <= 0:
         return f"'{merit.reference}' is not better than the baseline here: there is no effect to look for."
     half = f"Half the effect of '{merit.reference}' ({_amount(block, merit.effect / 2)})"
-    half += ", by its own noise," if merit.noisy else ""
+    half += ", by its own noise," if not merit.pooled or merit.reference in merit.noisy else ""
     if merit.seeds_needed is None:
         said = f"{half} needs more than {grouped(MOST_SEEDS)} seeds."
     elif merit.seeds_needed > merit.seeds:

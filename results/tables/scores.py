@@ -14,7 +14,7 @@ from results.analysis.blocks import Block, Line
 from results.analysis.ranking import Tested, gain_over_baseline
 from results.analysis.statistics import Difference
 from results.metrics import SEPARATOR, in_order, metric_column
-from results.table import Column, Entry, Row, RowKind, Table
+from results.table import Column, Entry, Row, RowKind, Table, quoted
 from results.tables.registry import TableKind, register
 
 
@@ -208,25 +208,33 @@ def _test_notes(students: Tested, teachers: Tested) -> list[str]:
     """What bold and p say in this table."""
     if students.blocked is None:
         return ["Bold: the best mean. Of one seed or one row nothing can be told apart."] if students.best else []
-    if students.noisy:
-        notes = [
-            f"The noise of '{students.noisy.label}' exceeds the others' grossly, so nothing is pooled: p are of paired "
-            "t-tests, Holm-adjusted; bold reaches down to the last row that a paired t-test cannot tell from the best "
-            "(Bonferroni-adjusted)."
-        ]
-    else:
-        notes = ["Bold: the best mean, and all that cannot be told from it (Hsu's comparison with the best, 95 %)."]
-        if students.blocked.baseline is not None:
-            baseline = students.lines[students.blocked.baseline].label
-            notes.append(
-                f"p: Dunnett's test of the differences to '{baseline}'; the noise is pooled over rows, by seed."
-            )
+    noisy = quoted([line.label for line in students.noisy])
+    pairs = f"; pairs with {noisy} by a paired t-test, Bonferroni-adjusted" if noisy else ""
+    down = "down to the last " if noisy else ""
+    notes = [
+        f"Bold: the best mean, and all {down}that cannot be told from it (Hsu's comparison with the best, 95 %{pairs})."
+    ]
+    if students.blocked.baseline is not None:
+        notes.append(_p_note(students, f"'{students.lines[students.blocked.baseline].label}'", noisy))
     if teachers.noisy:
-        notes.append(
-            f"The noise of the teacher of '{teachers.noisy.label}' exceeds the others' grossly: teachers' p are of "
-            "paired t-tests, Holm-adjusted."
-        )
+        noisy = quoted([line.label for line in teachers.noisy])
+        notes.append(f"Teachers' {_p_note(teachers, 'that of the baseline', noisy)}")
     return notes
+
+
+def _p_note(tested: Tested, baseline: str, noisy: str) -> str:
+    """What p is, of one network."""
+    if not tested.pooled:
+        return (
+            f"p: paired t-tests against {baseline}, Holm-adjusted, as the noise of {noisy} exceeds the others' grossly "
+            "and the baseline's is in every difference."
+        )
+    told = f"p: Dunnett's test of the differences to {baseline}; the noise is pooled over rows, by seed"
+    if not noisy:
+        return f"{told}."
+    return (
+        f"{told}, but that of {noisy}, which exceeds the others' grossly: there a paired t-test, Bonferroni-adjusted."
+    )
 
 
 SCORES = register(

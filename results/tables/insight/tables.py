@@ -9,7 +9,7 @@ from typing import Any
 from results.analysis.blocks import Block, Line
 from results.analysis.bootstrap import RESAMPLES
 from results.analysis.insight import Estimate, Measured, Quantity, Values, estimates, per_image, without_adm
-from results.table import PARTS, Column, Entry, Row, RowKind, Table
+from results.table import PARTS, Column, Entry, Row, RowKind, Table, listed
 from results.tables.insight import columns, words
 from results.tables.insight.columns import Spec
 
@@ -109,7 +109,7 @@ def _changes(looked: Looked) -> Table:
         rows.append(_row(label, len(shared), specs, found[label], "ranked", ""))
     notes = [*words.change(found, frozen), words.UNDECIDED] if found else []
     if apart:
-        notes.append(f"Not compared, as S was read at other places: {words.listed(apart)}.")
+        notes.append(f"Not compared, as S was read at other places: {listed(apart)}.")
     if not found and not apart:
         notes.append("Nothing to compare: no measured row with ADM stands beside the same row without it.")
     notes += _notes(looked, next(iter(looked.measured.values()))) if found else []
@@ -164,7 +164,7 @@ def _why(looked: Looked, line: Line) -> str:
 
 def _notes(looked: Looked, some: Measured) -> list[str]:
     images = per_image([some.values], {"area": lambda values: values["area"]})["area"]
-    places = words.listed(sorted({measured.places for measured in looked.measured.values()}))
+    places = listed(sorted({measured.places for measured in looked.measured.values()}))
     return [
         f"[ ]: 95 % intervals over {images.size} test images, paired bootstrap, {RESAMPLES} resamples; each image "
         "carries its mean over seeds. They hold for the networks that were trained; ±: std over seeds.",

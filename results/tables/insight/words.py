@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from results.analysis.insight import Estimate, Verdict, verdict
-from results.table import Column, Entry, entry_text, signed
+from results.table import Column, Entry, entry_text, listed, signed
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
 """Row's label to column's key to estimate."""
@@ -82,11 +82,6 @@ def change(found: Estimates, frozen: bool) -> list[str]:
     tests = {"auc": 0.0, "top": 0.0}
     sentences.append(_grouped("With ADM agreement", found, tests, phrases, "auc", "AUC ", with_seeds=True))
     return sentences
-
-
-def listed(words: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def _grouped(

@@ -23,8 +23,10 @@ def drawn(rows: int, seeds: int, seed: int, noise: float | Floats = 1.0, better:
     return scores
 
 
-def uneven(seed: int = 0) -> Blocked:
-    return Blocked(drawn(4, 6, seed, np.array([0.2, 0.2, 20.0, 0.2]), better=3.0), 0)
+def uneven(seed: int = 1, wild: int = 2) -> Blocked:
+    noise = np.full(4, 0.2)
+    noise[wild] = 20.0
+    return Blocked(drawn(4, 6, seed, noise, better=3.0), 0)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 20])
@@ -51,7 +53,7 @@ def test_p_is_dunnetts_with_the_seeds_taken_out() -> None:
     scores = drawn(4, 8, 3)
     scores = scores - scores.mean(0) + 70  # seeds' means equal: taking them out changes the degrees of freedom alone
     found = Blocked(scores, 0)
-    assert not found.uneven
+    assert not found.aside.any()
     one_way = stats.dunnett(*scores[1:], control=scores[0], random_state=0)
     t = np.asarray(one_way.statistic) * np.sqrt(21 / 28)  # (R - 1)(N - 1) of R (N - 1)
     assert found.p_values()[1:] == pytest.approx([p_value(one, 3, 21, 2) for one in t], rel=1e-5)
@@ -60,15 +62,18 @@ def test_p_is_dunnetts_with_the_seeds_taken_out() -> None:
 
 def test_who_is_told_apart_is_who_has_a_small_p() -> None:
     for seed in range(40):
-        for table in (Blocked(drawn(4, 3, seed, better=3.0), 0), uneven(seed)):
+        for table in (Blocked(drawn(4, 3, seed, better=3.0), 0), uneven(seed), uneven(seed, wild=0)):
             assert [bool(told) for told in table.told_apart()] == [p < 0.05 for p in table.p_values()]
 
 
 def test_tables_drawn_together_are_judged_as_if_alone() -> None:
-    scores = np.stack([drawn(4, 5, 0), drawn(4, 5, 2, better=4.0), uneven().scores[:, :5]])
+    scores = np.stack([drawn(4, 5, 0), drawn(4, 5, 2, better=4.0), *(uneven(1, wild).scores[:, :5] for wild in (1, 2))])
     together = Blocked(scores, 2)
-    assert list(together.uneven) == [False, False, True]
+    assert (
+        together.aside.any(-1).tolist() == [False, False, True, True] and together.aside[2, 1] and together.aside[3, 2]
+    )
     for place, alone in enumerate(Blocked(one, 2) for one in scores):
+        assert (together.aside[place] == alone.aside).all() and together.noise[place] == pytest.approx(alone.noise)
         assert (together.told_apart()[place] == alone.told_apart()).all()
         assert (together.among_best(False)[place] == alone.among_best(False)).all()
 
@@ -91,15 +96,45 @@ def test_the_best_are_always_a_top_segment(noise: str) -> None:
         found = Blocked(drawn(6, 4, seed, sigma) + source.normal(size=(6, 1)))
         among = found.among_best(True)[np.argsort(-found.means)]
         assert among[0] and (np.diff(among.astype(int)) <= 0).all()
-        seen.add(bool(found.uneven))
+        seen.add(bool(found.aside.any()))
     assert seen == ({True, False} if noise == "uneven" else seen)
 
 
-def test_grossly_uneven_rows_are_tested_alone() -> None:
-    found = uneven()
-    assert found.uneven and found.noisiest == 2
+def test_a_grossly_noisy_row_is_tested_alone_and_the_others_as_if_it_were_not_there() -> None:
+    """But for the number of rivals, which it counts among."""
+    found, rest = uneven(), Blocked(np.delete(uneven().scores, 2, 0), 0)
+    assert list(found.aside) == [False, False, True, False]
+    assert found.df == rest.df == 10 and found.noise == pytest.approx(rest.noise)
+    t = (rest.means - rest.means[0]) / (rest.noise * np.sqrt(2 / 6))
+    alone = stats.ttest_rel(found.scores[2], found.scores[0]).pvalue
+    expected = [p_value(t[1], 3, 10, 2), min(1.0, 3 * alone), p_value(t[2], 3, 10, 2)]
+    assert found.p_values()[1:] == pytest.approx(expected)
+
+
+def test_a_grossly_noisy_baseline_is_in_all_differences() -> None:
+    found = uneven(wild=0)
+    assert list(found.aside) == [True, False, False, False]
     raw = [stats.ttest_rel(found.scores[row], found.scores[0]).pvalue for row in (1, 2, 3)]
     assert found.p_values()[1:] == pytest.approx(list(multipletests(raw, method="holm")[1]))
+
+
+def test_rows_are_set_aside_until_what_is_left_is_even() -> None:
+    source = np.random.default_rng(0)
+    noise = np.array([[1.0], [1], [1], [1], [10], [50]])
+    some = [np.flatnonzero(Blocked(noise * source.normal(size=(6, 8)), 0).aside).tolist() for _ in range(20)]
+    assert sum(found == [4, 5] for found in some) >= 17 and all({4, 5} <= set(found) for found in some)
+    three = Blocked(np.array([[1.0], [10], [100]]) * source.normal(size=(3, 8)), 0)
+    assert list(three.aside) == [False, False, True]  # the two that are left have equal shares, whatever their noise
+
+
+def test_rows_that_are_even_are_compared_by_their_noise_whatever_the_row_that_is_set_aside() -> None:
+    found = uneven()
+    rest = Blocked(np.delete(found.scores, 2, 0), 0)
+    pooled, alone = found.contrasts([(1, 3), (2, 1)])
+    (expected,) = rest.contrasts([(1, 2)])
+    assert (pooled.mean, pooled.low, pooled.high) == pytest.approx((expected.mean, expected.low, expected.high))
+    own = stats.ttest_rel(found.scores[2], found.scores[1]).confidence_interval()
+    assert (alone.low, alone.high) == pytest.approx(tuple(own))
 
 
 def test_uneven_rows_reach_down_to_the_last_that_cannot_be_told_from_the_best() -> None:
@@ -107,7 +142,7 @@ def test_uneven_rows_reach_down_to_the_last_that_cannot_be_told_from_the_best() 
     wild = np.array([30.0, -30.0, 25.0, -25.0, 0.0, 0.0])
     scores = np.stack([80 + steady, 75 - steady, 74 + wild, 70 + 2 * steady])
     found = Blocked(scores)
-    assert found.uneven
+    assert list(found.aside) == [False, False, True, False]
     assert list(found.among_best(True)) == [True, True, True, False]  # the second alone would be told from the first
     assert stats.ttest_rel(scores[0], scores[1]).pvalue < 0.001
 
@@ -116,24 +151,14 @@ def test_the_share_of_the_noisiest_row_has_the_distribution_that_is_said() -> No
     source = np.random.default_rng(0)
     for rows, seeds in ((3, 3), (6, 4)):
         scores = source.normal(size=(20_000, rows, seeds))
-        assert 0.04 < Blocked(scores).uneven.mean() < 0.052
-        assert 0.06 < Blocked(scores, 0).uneven.mean() < 0.1
+        assert 0.04 < Blocked(scores).aside.any(-1).mean() < 0.052
+        assert 0.06 < Blocked(scores, 0).aside.any(-1).mean() < 0.1
 
 
 def test_a_noisy_baseline_is_noticed_sooner_than_another_row() -> None:
     """Its noise is in every difference, and would make any of them seem real."""
     scores = np.random.default_rng(0).normal(size=(5_000, 6, 5)) * np.array([[3.0], [1], [1], [1], [1], [1]])
-    assert Blocked(scores, 0).uneven.mean() > Blocked(scores, 1).uneven.mean() + 0.1 > 0.6
-
-
-def test_the_row_that_is_named_is_the_one_that_is_uneven() -> None:
-    source = np.random.default_rng(0)
-    named = [Blocked(source.normal(size=(5, 6)) * np.array([[1.0], [1], [9], [1], [1]]), 0).noisiest for _ in range(20)]
-    assert named == [2] * 20
-    scores = source.normal(size=(4_000, 5, 4)) * np.array([[2.5], [1], [1], [1], [1]])
-    blocked = Blocked(scores, 0)
-    names = blocked.noisiest[blocked.uneven]
-    assert (names == 0).mean() > 0.9 and set(names) <= set(range(5))
+    assert Blocked(scores, 0).aside[:, 0].mean() > Blocked(scores, 1).aside[:, 0].mean() + 0.1 > 0.6
 
 
 def test_a_coincidence_of_coarse_scores_is_no_certainty() -> None:
@@ -153,7 +178,7 @@ def test_coarse_scores_do_not_raise_the_error() -> None:
 
 def test_no_spread_and_no_difference_is_no_finding() -> None:
     same = Blocked(np.full((3, 3), 71.123456), 0)
-    assert same.p_values() == [1.0, 1.0, 1.0] and same.among_best(True).all() and not same.uneven
+    assert same.p_values() == [1.0, 1.0, 1.0] and same.among_best(True).all() and not same.aside.any()
     assert Blocked(np.zeros((2, 3)), 0).p_values() == [1.0, 1.0]
     shifted = Blocked(np.array([[0.1, 0.3, 0.7], [1.1, 1.3, 1.7]]) * np.pi, 0)
     assert 0 < shifted.p_values()[1] < 1e-12  # the same to nine digits, three times, is no chance

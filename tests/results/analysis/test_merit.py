@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
@@ -13,6 +14,7 @@ from statsmodels.stats.power import TTestPower
 from results import report
 from results.analysis import ranking
 from results.analysis.blocks import Block, collect
+from results.analysis.dunnett import critical
 from results.analysis.merit import Merit, measure
 from results.records.schema import Stretch, Stretched
 from results.tables.power import POWER, verdict
@@ -163,15 +165,36 @@ def test_seconds_of_several_devices_are_not_added_up(other: dict[str, str | None
     assert "cost_s" not in [column.key for column in table.columns]
 
 
-def test_uneven_noise_is_not_pooled_and_the_reference_is_judged_by_its_own() -> None:
-    quiet = {"none": NONE, "kd": KD, "at": tuple(value + 1 for value in NONE)}
-    block = block_of({**quiet, "sp": (60.0, 80.0, 55.0, 85.0)})
+QUIET = {"none": NONE, "kd": KD, "at": (71.2, 71.9, 72.7, 74.3)}
+WILD = (60.0, 80.0, 55.0, 85.0)
+
+
+def test_a_row_of_gross_noise_is_not_pooled() -> None:
+    block = block_of({**QUIET, "sp": WILD})
+    merit, quiet = measure(block), measure(block_of(QUIET))
+    assert merit.noisy == ("sp",) and merit.pooled and merit.noise == pytest.approx(quiet.noise)
+    assert merit.noise_low == pytest.approx(quiet.noise_low) and "noise of 'sp' exceeds the others'" in said(block)
+    assert merit.noise and merit.effect_low == pytest.approx(2 - critical(0.05, 3, 6, 2) * merit.noise / math.sqrt(2))
+    assert merit.smallest and quiet.smallest and quiet.smallest < merit.smallest < 1.2 * quiet.smallest
+
+
+def test_a_noisy_reference_is_judged_by_its_own_noise() -> None:
+    block = block_of({**QUIET, "kd": tuple(value + 20 for value in WILD)})
     merit = measure(block)
-    assert merit.noisy == "sp" and merit.noise_low is None and "so each row is tested by itself" in said(block)
-    half = stats.t.ppf(1 - 0.025 / 3, 3) * math.sqrt(0.1) / 2
-    assert merit.effect_low == pytest.approx(2 - half)
-    assert merit.smallest and merit.smallest > 10 > measure(block_of(quiet)).smallest  # type: ignore[operator]
-    assert "by its own noise, can be told" in said(block)
+    assert merit.noisy == ("kd",) and merit.pooled and "by its own noise, needs" in said(block)
+    own = np.std(np.array(WILD) + 20 - np.array(NONE), ddof=1)
+    half = stats.t.ppf(1 - 0.025 / 2, 3) * own / 2
+    assert merit.effect_low is not None and merit.effect is not None
+    assert merit.effect - merit.effect_low == pytest.approx(half)
+
+
+def test_beside_a_noisy_baseline_each_row_is_judged_by_its_own_noise() -> None:
+    block = block_of({**QUIET, "none": WILD})
+    merit = measure(block)
+    assert merit.noisy == ("none",) and not merit.pooled and merit.noise_low is None
+    assert "so each is tested by itself" in said(block)
+    squares = [np.var(np.array(QUIET[row]) - np.array(WILD), ddof=1) / 2 for row in ("kd", "at")]
+    assert merit.noise == pytest.approx(math.sqrt(sum(squares) / 2))
 
 
 def test_of_one_seed_nothing_can_be_told() -> None:

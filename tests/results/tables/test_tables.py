@@ -93,19 +93,27 @@ def test_students_and_teachers_are_two_families() -> None:
         assert found == pytest.approx(p_values[1:])
 
 
-def test_a_table_of_grossly_uneven_noise_says_so_and_tests_each_row_alone() -> None:
-    wild = {"sp": (60.0, 75.3, 81.2, 55.1, 90.0, 66.6)}
+@pytest.mark.parametrize("noisy", ["sp", "none"])
+def test_a_table_of_grossly_uneven_noise_says_so_and_how_it_tests(noisy: str) -> None:
     scores = {
         "none": (70.1, 70.0, 70.2, 70.1, 70.0, 70.1),
         "kd": (71.0, 71.1, 71.2, 71.0, 71.1, 71.2),
         "at": (70.5, 70.6, 70.5, 70.4, 70.6, 70.5),
     }
-    (table,) = SCORES.tables(blocks_of(scores | wild))
-    assert any("The noise of 'sp' exceeds the others' grossly" in note for note in table.notes)
-    raw = [stats.ttest_rel((scores | wild)[method], scores["none"]).pvalue for method in ("kd", "at", "sp")]
-    found = [value(table, row_of(table, method), "top1_delta", 1) for method in ("kd", "at", "sp")]
-    assert found == pytest.approx(list(multipletests(raw, method="holm")[1]))
-    assert not any("Dunnett" in note or "Hsu" in note for note in table.notes)
+    scores[noisy] = (60.0, 75.3, 81.2, 55.1, 90.0, 66.6)
+    (table,) = SCORES.tables(blocks_of(scores))
+    methods = [method for method in scores if method != "none"]
+    raw = [stats.ttest_rel(scores[method], scores["none"]).pvalue for method in methods]
+    found = [value(table, row_of(table, method), "top1_delta", 1) for method in methods]
+    bold, p = table.notes[-2:]
+    assert bold.endswith(f"95 %; pairs with '{noisy}' by a paired t-test, Bonferroni-adjusted).")
+    if noisy == "none":
+        assert found == pytest.approx(list(multipletests(raw, method="holm")[1]))
+        assert p.startswith("p: paired t-tests against 'none', Holm-adjusted, as the noise of 'none' exceeds")
+    else:
+        rows = by_seed([dict(enumerate(row)) for row in scores.values()], 0)
+        assert found == pytest.approx(rows.p_values()[1:]) and found[-1] == pytest.approx(min(1.0, 3 * raw[-1]))
+        assert "pooled over rows, by seed, but that of 'sp', which exceeds the others' grossly" in p
 
 
 def on_seeds(planned: Mapping[str, Sequence[int]]) -> list[Block]:
