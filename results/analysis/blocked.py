@@ -11,11 +11,15 @@ With K = R - 1 rivals:
 - Rows and their controls, named beforehand: a t-test each, adjusted by Holm.
 - Rows whose noise exceeds the others' grossly are set aside (:attr:`Blocked.aside`): the others' noise is pooled
   without them, and a pair with such a row is tested by the spread of its own differences (paired t). Its p is K times
-  as large (Bonferroni), beside the others' of Dunnett's test for all K. Where it is the baseline, all pairs with it are
-  such, adjusted by Holm. Rows among the best then reach down to the last one that cannot be told from the best.
+  as large (Bonferroni), beside the others' of Dunnett's test for all K. Rows among the best then reach down to the last
+  one that cannot be told from the best.
+- Where it is the baseline that is set aside, its noise is in every difference, the same in all of them. With the
+  spread s of its scores less the seeds' means over the n even rows, a difference has the variance
+  V = s² + (1 - 1/n) σ², Satterthwaite's degrees of freedom, and two differences correlate by 1 - σ² / V in Dunnett's
+  test. So any row set aside is held against the best.
 
 Sources: Dunnett, JASA 50 (1955); Hsu, Multiple Comparisons (1996), chapters 3 to 5; Holm, Scandinavian Journal of
-Statistics 6 (1979).
+Statistics 6 (1979); Satterthwaite, Biometrics Bulletin 2 (1946).
 """
 
 from __future__ import annotations
@@ -28,8 +32,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from results.analysis.dunnett import Sides, critical, p_value
+from results.analysis.dunnett import Pair, Sides, critical, exceeds, p_value
 from results.analysis.grain import grain
+from results.analysis.holm import holm
 from results.analysis.statistics import CONFIDENCE, Difference, rounded
 
 LEVEL = 0.05
@@ -38,6 +43,11 @@ UNEVEN_LEVEL = 0.05
 """How often the baseline, or any row, is taken for one with more noise than the others where all have the same."""
 _ROUNDING = 1e-9
 """Grain, relative to the scores, of scores without a visible one: what adding floats in another order makes."""
+
+_NO_NOISE = 1e-70
+"""Instead of 0, by which nothing can be divided; its fourth power is a number."""
+_MOST_SHARED = 0.99
+"""Differences are taken to correlate by no more."""
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -137,12 +147,10 @@ class Blocked:
         """
         others, reference = self._rivals, np.array(self.baseline)
         alone = self._alone_p(reference, sides=2)[others]
-        if self.aside[reference]:
-            adjusted = holm(alone)
-        else:
-            t = self._pooled_t(reference)[others]
-            pooled = [p_value(float(one), len(others), int(self.df), 2) for one in t]
-            adjusted = np.where(self.aside[others], np.minimum(1.0, len(others) * alone), pooled)
+        pair = self.beside_baseline
+        t = (self.means - self.means[reference])[others] / (pair.noise * math.sqrt(2 / self.scores.shape[-1]))
+        pooled = [p_value(float(one), len(others), float(pair.df), 2, float(pair.correlation)) for one in t]
+        adjusted = np.where(self.aside[others], np.minimum(1.0, len(others) * alone), pooled)
         found = dict(zip(others, adjusted.tolist(), strict=True))
         return [found.get(row, 1.0) for row in range(len(self.scores))]
 
@@ -171,24 +179,27 @@ class Blocked:
 
     def told_apart(self) -> Flags:
         """[..., R]: whether each row's p-value for its difference to the baseline is below :data:`LEVEL`."""
-        others = self._rivals
+        others, seeds = self._rivals, self.scores.shape[-1]
         reference = np.full(self.means.shape[:-1], self.baseline)
-        t, p_values = self._pooled_t(reference)[..., others], self._alone_p(reference, sides=2)[..., others]
-        pooled = np.abs(t) > self._critical(2)[..., None]
-        beside = np.where(self.aside[..., others], len(others) * p_values < LEVEL, pooled)
+        pair, alone = self.beside_baseline, critical(LEVEL / len(others), 1, seeds - 1, 2)
+        t = np.abs(self._minus(reference).mean(-1)[..., others]) / (pair.noise * math.sqrt(2 / seeds))[..., None]
+        noisy = self.aside[..., [self._baseline]]
+        beyond = np.where(noisy, exceeds(LEVEL, t, len(others), 2, pair, noisy), t > self._critical(2)[..., None])
         told = np.zeros(self.means.shape, bool)
-        told[..., others] = np.where(
-            np.take_along_axis(self.aside, reference[..., None], -1), holm(p_values) < LEVEL, beside
-        )
+        own = np.abs(self._alone_t(reference)[..., others]) > alone
+        told[..., others] = np.where(self.aside[..., others], own, beyond)
         return told
 
     def among_best(self, higher_is_better: bool) -> Flags:
         """[..., R]: whether each row has the best mean or cannot be told from the row that has it."""
-        better = replace(self, scores=self.scores if higher_is_better else -self.scores)
+        better, rivals = replace(self, scores=self.scores if higher_is_better else -self.scores), len(self._rows) - 1
         best = better.means.argmax(-1)
-        own = self.aside | np.take_along_axis(self.aside, best[..., None], -1)
-        inside = -better._pooled_t(best) <= self._critical(1)[..., None]
-        alike = np.where(own, (own.shape[-1] - 1) * better._alone_p(best, sides=1) >= LEVEL, inside)
+        below = better.means.max(-1, keepdims=True) - better.means
+        own, pair = np.take_along_axis(self.aside, best[..., None], -1), self.beside
+        t = below / (pair.noise * math.sqrt(2 / self.scores.shape[-1]))
+        noisy = self.aside & ~own
+        outside = np.where(noisy, exceeds(LEVEL, t, rivals, 1, pair, noisy), t > self._critical(1)[..., None])
+        alike = np.where(own, rivals * better._alone_p(best, sides=1) >= LEVEL, ~outside)
         last = np.where(alike, better.means, np.inf).min(-1, keepdims=True)
         among: Flags = better.means >= last
         return among
@@ -201,9 +212,40 @@ class Blocked:
         return values
 
     @property
+    def _baseline(self) -> int:
+        assert self.baseline is not None
+        return self.baseline
+
+    @property
+    def beside_baseline(self) -> Pair:
+        """:attr:`beside` of the baseline, [...] each."""
+        return Pair(*(each[..., self._baseline] for each in self.beside))
+
+    @cached_property
+    def beside(self) -> Pair:
+        """[..., R]: how even rows are held against each row: by the pooled noise, and by its own where it is aside."""
+        seeds, even = self.scores.shape[-1], ~self.aside
+        rows, noise = np.sum(even, -1, keepdims=True), np.maximum(self.noise, _NO_NOISE)[..., None]
+        middle = np.where(even[..., None], self.scores, 0.0).sum(-2, keepdims=True) / rows[..., None]
+        own = (self.scores - middle).var(-1, ddof=1)
+        rest = (1 - 1 / rows) * noise**2
+        variance = np.maximum(own + rest, noise**2)
+        df = (seeds - 1) * variance**2 / (own**2 + rest**2 / (rows - 1))
+        shared = np.minimum(1 - noise**2 / variance, _MOST_SHARED)
+        return Pair(
+            np.where(even, noise, np.sqrt(variance / 2)),
+            np.where(even, self.df[..., None], df),
+            np.where(even, 0.5, shared),
+        )
+
+    @property
+    def _rows(self) -> range:
+        return range(self.scores.shape[-2])
+
+    @property
     def _rivals(self) -> list[int]:
         """The rows that are held against the baseline."""
-        return [row for row in range(self.scores.shape[-2]) if row != self.baseline]
+        return [row for row in self._rows if row != self.baseline]
 
     @property
     def _least(self) -> float:
@@ -221,28 +263,17 @@ class Blocked:
         """[..., R, N]: every row minus the row with the index that the table's entry of ``reference`` [...] names."""
         return self.scores - np.take_along_axis(self.scores, reference[..., None, None], -2)
 
-    def _pooled_t(self, reference: Indices) -> Floats:
-        """[..., R]: differences to the reference in units of their pooled standard error."""
-        error = np.maximum(self.noise * math.sqrt(2 / self.scores.shape[-1]), np.finfo(float).tiny)
-        t: Floats = self._minus(reference).mean(-1) / error[..., None]
-        return t
-
-    def _alone_p(self, reference: NDArray[np.intp], sides: int) -> Floats:
+    def _alone_p(self, reference: Indices, sides: int) -> Floats:
         """[..., R]: p of each row's paired t-test against the reference; one side asks whether the row is worse."""
         from scipy.special import stdtr
 
-        seeds = self.scores.shape[-1]
-        differences = self._minus(reference)
-        spread = np.maximum(differences.std(-1, ddof=1), max(math.sqrt(2) * self._least, np.finfo(float).tiny))
-        t = differences.mean(-1) / (spread / math.sqrt(seeds))
-        p_values: Floats = np.minimum(1.0, sides * stdtr(seeds - 1, -np.abs(t) if sides == 2 else t))
+        t = self._alone_t(reference)
+        p_values: Floats = np.minimum(1.0, sides * stdtr(self.scores.shape[-1] - 1, -np.abs(t) if sides == 2 else t))
         return p_values
 
-
-def holm(p_values: Floats) -> Floats:
-    """Holm's step-down adjustment of p-values that are looked at together: along the last axis, in the order given."""
-    order = np.argsort(p_values, axis=-1, kind="stable")
-    steps = np.arange(p_values.shape[-1], 0, -1) * np.take_along_axis(p_values, order, -1)
-    adjusted = np.empty_like(p_values)
-    np.put_along_axis(adjusted, order, np.maximum.accumulate(np.minimum(steps, 1.0), -1), -1)
-    return adjusted
+    def _alone_t(self, reference: Indices) -> Floats:
+        """[..., R]: each row's paired t statistic against the reference."""
+        differences = self._minus(reference)
+        spread = np.maximum(differences.std(-1, ddof=1), max(math.sqrt(2) * self._least, np.finfo(float).tiny))
+        t: Floats = differences.mean(-1) / (spread / math.sqrt(differences.shape[-1]))
+        return t

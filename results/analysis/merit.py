@@ -43,11 +43,10 @@ class Merit:
         effect_low: the lower end of the test's 95 % interval of that.
         effect_high: its upper end.
         noise: standard deviation of a score, means of rows and seeds taken out, pooled over the rows but the noisy
-            ones; where the baseline is noisy, that of a mean row beside it. None where nothing can be tested.
-        noise_low: the lower end of its 95 % interval; None where the baseline is noisy.
+            ones; where the baseline is noisy, that of a difference to it, by √2. None where nothing can be tested.
+        noise_low: the lower end of its 95 % interval.
         noise_high: the upper end.
         noisy: labels of the rows whose noise exceeds the others' so grossly that tests do not pool it.
-        pooled: whether rows are held against the baseline by pooled noise: not where the baseline is noisy.
         smallest: the true difference to the baseline that a row of this noise shows with 80 % probability.
         seeds_needed: how many seeds show half of the reference's effect with 80 % probability; None where it has none,
             or more than :data:`MOST_SEEDS` are needed.
@@ -69,7 +68,6 @@ class Merit:
     noise_low: float | None = None
     noise_high: float | None = None
     noisy: tuple[str, ...] = ()
-    pooled: bool = True
     smallest: float | None = None
     seeds_needed: int | None = None
     late_gain: float | None = None
@@ -112,34 +110,27 @@ def _with_power(merit: Merit, block: Block, tested: Tested, row: Line | None) ->
         return merit
     from results.analysis.power import Contrast  # loads numpy, as all tests do
 
-    noisy, baseline = tested.noisy, tested.lines[tested.blocked.baseline]
-    contrast = Contrast(merit.rows, len(noisy)) if tested.pooled else Contrast(merit.rows, pooled=False)
-    noise = statistics.rounded(float(tested.blocked.noise) if tested.pooled else _noise_beside(tested, baseline))
-    ends = contrast.noise_interval(noise, merit.seeds) if tested.pooled else (None, None)
+    noisy, pair, rivals = tested.noisy, tested.blocked.beside_baseline, merit.rows - 1
+    contrast = Contrast(rivals, float(pair.df) / (merit.seeds - 1), float(pair.correlation))
+    noise = statistics.rounded(float(pair.noise))
+    ends = contrast.noise_interval(noise, merit.seeds)
     merit = replace(
         merit,
         noise=noise,
         noise_low=ends[0],
         noise_high=ends[1],
         noisy=tuple(line.label for line in noisy),
-        pooled=tested.pooled,
         smallest=contrast.smallest(noise, merit.seeds),
         late_gain=_late_gain(block, tested, noise),
     )
     if row is None or merit.effect is None:
         return merit
     own = noise
-    if not tested.pooled or any(row is line for line in noisy):
-        own, contrast = _noise_of_two(row, baseline), Contrast(merit.rows, pooled=False)
+    if any(row is line for line in noisy):
+        own, contrast = _noise_of_two(row, tested.lines[tested.blocked.baseline]), Contrast.alone(rivals)
     half = contrast.half_width(own, merit.seeds)
     needed = contrast.seeds_needed(merit.effect / 2, own, MOST_SEEDS) if merit.effect > 0 else None
     return replace(merit, effect_low=merit.effect - half, effect_high=merit.effect + half, seeds_needed=needed)
-
-
-def _noise_beside(tested: Tested, baseline: Line) -> float:
-    """As :attr:`Merit.noise`, of a mean row and the baseline: the root mean square over the rows."""
-    squares = [_noise_of_two(line, baseline) ** 2 for line in tested.lines if line is not baseline]
-    return math.sqrt(math.fsum(squares) / len(squares))
 
 
 def _noise_of_two(row: Line, baseline: Line) -> float:

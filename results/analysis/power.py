@@ -32,7 +32,7 @@ _STEP, _OF_SPREAD = 0.1, 0.3
 """Its step: at most this, and this share of the width of χ's distribution on it, t / √(2 df)."""
 
 
-def found(shift: float, t: float, df: int) -> float:
+def found(shift: float, t: float, df: float) -> float:
     """How often a noncentral t statistic exceeds a critical value.
 
     Args:
@@ -56,16 +56,22 @@ class Contrast:
     """The comparison of one row with the baseline as a table makes it, on any number of seeds.
 
     Attributes:
-        rows: of the table, the baseline among them; at least two.
-        aside: how many of them are set aside, their noise not pooled.
-        pooled: whether the noise is pooled over rows (Dunnett's test). Where it is not, each row has a paired t-test,
-            here at the level divided by the number of rivals: Bonferroni's, or Holm's first step, so that no later one
-            finds less.
+        rivals: the rows that are held against the baseline; 1 for a row that is tested by itself.
+        freedom: degrees of freedom of the noise for each seed but the first: one less than the rows that it is pooled
+            over where those are even, 1 for a paired t-test.
+        correlation: of the differences of two rows.
+        level: of the test.
     """
 
-    rows: int
-    aside: int = 0
-    pooled: bool = True
+    rivals: int
+    freedom: float
+    correlation: float = 0.5
+    level: float = LEVEL
+
+    @classmethod
+    def alone(cls, rivals: int) -> Contrast:
+        """A paired t-test at the level divided by the number of rivals, Bonferroni's."""
+        return cls(1, 1.0, level=LEVEL / rivals)
 
     def half_width(self, noise: float, seeds: int) -> float:
         """Half the length of the test's 95 % interval of a difference: what is beyond it has p < 0.05.
@@ -107,11 +113,8 @@ class Contrast:
         place = bisect_left(seeds, True, key=lambda n: self.power(difference, noise, n) >= POWER)
         return seeds[place] if place < len(seeds) else None
 
-    def _df(self, seeds: int) -> int:
-        return (self.rows - self.aside - 1 if self.pooled else 1) * (seeds - 1)
+    def _df(self, seeds: int) -> float:
+        return self.freedom * (seeds - 1)
 
     def _critical(self, seeds: int) -> float:
-        rivals = self.rows - 1
-        if self.pooled:
-            return critical(LEVEL, rivals, self._df(seeds), 2)
-        return critical(LEVEL / rivals, 1, self._df(seeds), 2)
+        return critical(self.level, self.rivals, self._df(seeds), 2, self.correlation)

@@ -116,12 +116,6 @@ class Tested:
             return []
         return [line for line, aside in zip(self.lines, self.blocked.aside, strict=True) if aside]
 
-    @property
-    def pooled(self) -> bool:
-        """Whether rows are held against the baseline by the noise pooled over them: not where the baseline is noisy."""
-        blocked = self.blocked
-        return blocked is None or blocked.baseline is None or not blocked.aside[blocked.baseline]
-
     @cached_property
     def best(self) -> list[Line]:
         """The rows that are best or cannot be told from the best: always the first of :attr:`lines`.

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from results.analysis.blocked import LEVEL, Blocked, Flags, Floats, holm
+from results.analysis.blocked import LEVEL, Blocked, Flags, Floats
+from results.analysis.holm import holm
 
 REPEATS = 20_000
 """Tables drawn for each line: a rate of 5 % is then known to ± 0.3 %."""

@@ -68,12 +68,7 @@ def _resolution(block: Block, merit: Merit) -> str:
     told = f"With {merit.seeds} seeds this table cannot tell {what}"
     if not merit.noisy:
         return f"{told}."
-    noisy = quoted(merit.noisy)
-    if not merit.pooled:
-        return (
-            f"{told} of a row of mean noise; that of {noisy} exceeds the others' grossly, so each is tested by itself."
-        )
-    return f"{told}; the noise of {noisy} exceeds the others' grossly and is not pooled with theirs."
+    return f"{told}; the noise of {quoted(merit.noisy)} exceeds the others' grossly and is not pooled with theirs."
 
 
 def _way(block: Block, merit: Merit) -> str:
@@ -94,7 +89,7 @@ def _effect(block: Block, merit: Merit) -> str:
     if merit.effect <= 0:
         return f"'{merit.reference}' is not better than the baseline here: there is no effect to look for."
     half = f"Half the effect of '{merit.reference}' ({_amount(block, merit.effect / 2)})"
-    half += ", by its own noise," if not merit.pooled or merit.reference in merit.noisy else ""
+    half += ", by its own noise," if merit.reference in merit.noisy else ""
     if merit.seeds_needed is None:
         said = f"{half} needs more than {grouped(MOST_SEEDS)} seeds."
     elif merit.seeds_needed > merit.seeds:

@@ -209,10 +209,10 @@ def _test_notes(students: Tested, teachers: Tested) -> list[str]:
     if students.blocked is None:
         return ["Bold: the best mean. Of one seed or one row nothing can be told apart."] if students.best else []
     noisy = quoted([line.label for line in students.noisy])
-    pairs = f"; pairs with {noisy} by a paired t-test, Bonferroni-adjusted" if noisy else ""
+    apart = f"; the noise of {noisy}, which exceeds the others' grossly, counted apart" if noisy else ""
     down = "down to the last " if noisy else ""
     notes = [
-        f"Bold: the best mean, and all {down}that cannot be told from it (Hsu's comparison with the best, 95 %{pairs})."
+        f"Bold: the best mean, and all {down}that cannot be told from it (Hsu's comparison with the best, 95 %{apart})."
     ]
     if students.blocked.baseline is not None:
         notes.append(_p_note(students, f"'{students.lines[students.blocked.baseline].label}'", noisy))
@@ -224,16 +224,18 @@ def _test_notes(students: Tested, teachers: Tested) -> list[str]:
 
 def _p_note(tested: Tested, baseline: str, noisy: str) -> str:
     """What p is, of one network."""
-    if not tested.pooled:
-        return (
-            f"p: paired t-tests against {baseline}, Holm-adjusted, as the noise of {noisy} exceeds the others' grossly "
-            "and the baseline's is in every difference."
-        )
     told = f"p: Dunnett's test of the differences to {baseline}; the noise is pooled over rows, by seed"
     if not noisy:
         return f"{told}."
+    told = f"{told}, but that of {noisy}, which exceeds the others' grossly: "
+    blocked = tested.blocked
+    if blocked is None or blocked.baseline is None or not blocked.aside[blocked.baseline]:
+        return f"{told}there a paired t-test, Bonferroni-adjusted."
+    told += "the baseline's is counted in every difference, as common to all"
     return (
-        f"{told}, but that of {noisy}, which exceeds the others' grossly: there a paired t-test, Bonferroni-adjusted."
+        f"{told}."
+        if len(tested.noisy) == 1
+        else f"{told}, and other such rows have a paired t-test, Bonferroni-adjusted."
     )
 
 

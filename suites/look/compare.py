@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from adm_core.errors import AdmError, unknown
-from results.analysis.blocked import by_seed, holm
+from results.analysis.blocked import by_seed
+from results.analysis.holm import holm
 from results.analysis.mixture import differing
 from results.analysis.statistics import paired_difference
 from results.errors import RecordError

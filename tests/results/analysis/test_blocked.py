@@ -12,8 +12,9 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
-from results.analysis.blocked import Blocked, Floats, by_seed, holm
+from results.analysis.blocked import Blocked, Floats, by_seed
 from results.analysis.dunnett import critical, p_value
+from results.analysis.holm import holm
 
 
 def drawn(rows: int, seeds: int, seed: int, noise: float | Floats = 1.0, better: float = 0.0) -> Floats:
@@ -111,11 +112,33 @@ def test_a_grossly_noisy_row_is_tested_alone_and_the_others_as_if_it_were_not_th
     assert found.p_values()[1:] == pytest.approx(expected)
 
 
-def test_a_grossly_noisy_baseline_is_in_all_differences() -> None:
+def test_a_grossly_noisy_baseline_is_in_all_differences_and_counts_once() -> None:
+    """With next to no noise in other rows, their differences to it are one and the same question: one paired t-test."""
     found = uneven(wild=0)
     assert list(found.aside) == [True, False, False, False]
-    raw = [stats.ttest_rel(found.scores[row], found.scores[0]).pvalue for row in (1, 2, 3)]
-    assert found.p_values()[1:] == pytest.approx(list(multipletests(raw, method="holm")[1]))
+    pair = found.beside_baseline
+    middle = found.scores[1:].mean(0)
+    own = np.var(found.scores[0] - middle, ddof=1)
+    assert 2 * pair.noise**2 == pytest.approx(own + 2 / 3 * found.noise**2)
+    assert 5 <= pair.df < 5.01 and pair.correlation == pytest.approx(0.99)
+    for row in (1, 2, 3):
+        alone = stats.ttest_rel(found.scores[row], found.scores[0]).pvalue
+        assert alone == pytest.approx(found.p_values()[row], rel=0.15) and found.p_values()[row] > 0.99 * alone
+
+
+def test_a_noisy_baselines_variance_and_degrees_are_those_of_its_differences() -> None:
+    """Over tables drawn: V is what differences to it have, and so is the spread of V itself."""
+    sigma = np.array([[2.0], [1], [1], [1], [1], [1]])
+    scores = sigma * np.random.default_rng(0).normal(size=(40_000, 6, 6))
+    drawn = Blocked(scores, 0)
+    pair, noisy = drawn.beside_baseline, drawn.aside[:, 0] & (drawn.aside.sum(-1) == 1)
+    everywhere = Blocked(scores, 0)
+    everywhere.__dict__["aside"] = np.broadcast_to(np.arange(6) == 0, (*noisy.shape, 6))  # no choice by what is seen
+    fixed = everywhere.beside_baseline
+    assert (2 * fixed.noise**2).mean() == pytest.approx(5.0, rel=0.02)
+    assert (2 * fixed.noise**2).var() == pytest.approx(2 * 25 / np.median(fixed.df), rel=0.1)
+    assert np.median(fixed.correlation) == pytest.approx(0.8, abs=0.03)
+    assert noisy.mean() > 0.4 and np.array_equal(pair.noise[noisy], fixed.noise[noisy])
 
 
 def test_rows_are_set_aside_until_what_is_left_is_even() -> None:

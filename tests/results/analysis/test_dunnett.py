@@ -32,13 +32,20 @@ def test_critical_values_are_the_published_ones(df: int) -> None:
 
 
 @pytest.mark.parametrize(("t", "rivals", "df"), [(2.0, 2, 4), (1.2, 5, 10), (3.1, 3, 2)])
-def test_it_is_scipys_multivariate_t(t: float, rivals: int, df: int) -> None:
-    shape = np.full((rivals, rivals), 0.5) + 0.5 * np.eye(rivals)
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9, 0.99])
+def test_it_is_scipys_multivariate_t(t: float, rivals: int, df: int, correlation: float) -> None:
+    shape = np.full((rivals, rivals), correlation) + (1 - correlation) * np.eye(rivals)
     normal = stats.multivariate_t(shape=shape, df=df)
-    below = normal.cdf(np.full(rivals, t), random_state=0)
-    inside = normal.cdf(np.full(rivals, t), lower_limit=np.full(rivals, -t), random_state=0)
-    assert p_value(t, rivals, df, 1) == pytest.approx(1 - below, abs=1e-4)
-    assert p_value(t, rivals, df, 2) == pytest.approx(1 - inside, abs=1e-4)
+    below = normal.cdf(np.full(rivals, t), maxpts=1_000_000, random_state=0)
+    low = np.full(rivals, -t)
+    inside = normal.cdf(-low, lower_limit=low, maxpts=1_000_000, random_state=0)
+    assert p_value(t, rivals, df, 1, correlation) == pytest.approx(1 - below, abs=1e-4)
+    assert p_value(t, rivals, df, 2, correlation) == pytest.approx(1 - inside, abs=1e-4)
+
+
+def test_between_whole_degrees_of_freedom_lie_those_between() -> None:
+    assert p_value(2.5, 3, 5, 2, 0.8) < p_value(2.5, 3, 4.5, 2, 0.8) < p_value(2.5, 3, 4, 2, 0.8)
+    assert p_value(2.5, 1, 4.5, 2, 0.8) == pytest.approx(2 * stats.t.sf(2.5, 4.5), rel=1e-6)
 
 
 def test_of_equal_rows_each_is_the_best_as_often() -> None:

@@ -172,7 +172,7 @@ WILD = (60.0, 80.0, 55.0, 85.0)
 def test_a_row_of_gross_noise_is_not_pooled() -> None:
     block = block_of({**QUIET, "sp": WILD})
     merit, quiet = measure(block), measure(block_of(QUIET))
-    assert merit.noisy == ("sp",) and merit.pooled and merit.noise == pytest.approx(quiet.noise)
+    assert merit.noisy == ("sp",) and merit.noise == pytest.approx(quiet.noise)
     assert merit.noise_low == pytest.approx(quiet.noise_low) and "noise of 'sp' exceeds the others'" in said(block)
     assert merit.noise and merit.effect_low == pytest.approx(2 - critical(0.05, 3, 6, 2) * merit.noise / math.sqrt(2))
     assert merit.smallest and quiet.smallest and quiet.smallest < merit.smallest < 1.2 * quiet.smallest
@@ -181,20 +181,23 @@ def test_a_row_of_gross_noise_is_not_pooled() -> None:
 def test_a_noisy_reference_is_judged_by_its_own_noise() -> None:
     block = block_of({**QUIET, "kd": tuple(value + 20 for value in WILD)})
     merit = measure(block)
-    assert merit.noisy == ("kd",) and merit.pooled and "by its own noise, needs" in said(block)
+    assert merit.noisy == ("kd",) and "by its own noise, needs" in said(block)
     own = np.std(np.array(WILD) + 20 - np.array(NONE), ddof=1)
     half = stats.t.ppf(1 - 0.025 / 2, 3) * own / 2
     assert merit.effect_low is not None and merit.effect is not None
     assert merit.effect - merit.effect_low == pytest.approx(half)
 
 
-def test_beside_a_noisy_baseline_each_row_is_judged_by_its_own_noise() -> None:
+def test_a_noisy_baselines_noise_is_counted_in_differences_to_it() -> None:
     block = block_of({**QUIET, "none": WILD})
-    merit = measure(block)
-    assert merit.noisy == ("none",) and not merit.pooled and merit.noise_low is None
-    assert "so each is tested by itself" in said(block)
-    squares = [np.var(np.array(QUIET[row]) - np.array(WILD), ddof=1) / 2 for row in ("kd", "at")]
-    assert merit.noise == pytest.approx(math.sqrt(sum(squares) / 2))
+    merit, pair = measure(block), ranking.Tested(block).blocked.beside_baseline  # type: ignore[union-attr]
+    assert merit.noisy == ("none",) and "noise of 'none' exceeds the others' grossly" in said(block)
+    assert merit.noise == pytest.approx(float(pair.noise)) and 3 <= pair.df < 3.1 and pair.correlation > 0.98
+    half = critical(0.05, 2, float(pair.df), 2, float(pair.correlation)) * pair.noise / math.sqrt(2)
+    assert merit.effect is not None and merit.effect_low == pytest.approx(merit.effect - half)
+    assert merit.noise_low and 9 * merit.noise**2 / 3 / merit.noise_low**2 == pytest.approx(
+        stats.chi2.ppf(0.975, 3), rel=0.02
+    )
 
 
 def test_of_one_seed_nothing_can_be_told() -> None:
