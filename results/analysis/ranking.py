@@ -22,7 +22,8 @@ def gain_over_baseline(block: Block, line: Line) -> float | None:
     """The normalised gain of a row, over the seeds that row, baseline and teacher share.
 
     Offline the teacher is the frozen one; online it is the teacher of the baseline row, which learned alone. None
-    where rows may not be compared, or the teacher is not better than the baseline.
+    where rows may not be compared, the teacher is not better than the baseline, or the baseline's 95 % interval reaches
+    the teacher, so that there may be no way to go.
     """
     shared = _with_teacher(block, line)
     if not shared:
@@ -63,6 +64,15 @@ def _with_teacher(block: Block, line: Line) -> dict[int, tuple[float, float, flo
     if baseline is None or block.primary is None or line is baseline or not block.comparable:
         return {}
     method, none, teacher = line.values("student"), baseline.values("student"), teacher_by_seed(block)
+    known, reached = statistics.summarize(list(none.values())), statistics.summarize(list(teacher.values()))
+    if (
+        known
+        and reached
+        and known.low is not None
+        and known.high is not None
+        and known.low <= reached.mean <= known.high
+    ):
+        return {}  # a ratio to a way that may be none
     # fsum is exact; sum() of floats rounds otherwise from Python 3.12 on, and tables are to be equal to the byte
     seeds = sorted(method.keys() & none.keys() & teacher.keys())
     return {seed: (method[seed], none[seed], teacher[seed]) for seed in seeds}

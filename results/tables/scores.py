@@ -185,7 +185,7 @@ def _notes(block: Block, judged: Sequence[_Judged], tests: Sequence[str]) -> lis
         )
     without_gain = any(item.delta for item in judged) and all(item.gain is None for item in judged)
     if without_gain and _has_teacher(block) and len(block.frozen_teacher) <= 1:
-        notes.append("The teacher is not better than the baseline: no gains.")
+        notes.append("The teacher is not better than the baseline, or within its 95 % interval: no gains.")
     if not block.comparable:
         notes.append(f"Nothing is ranked or compared here, as rows differ in {mixture.told(block)}.")
     return notes

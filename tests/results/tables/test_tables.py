@@ -183,8 +183,18 @@ def test_gain_offline_is_measured_against_the_frozen_teacher() -> None:
     assert value(table, row_of(table, "none"), "gain") is None
 
 
+def test_there_is_no_gain_where_the_baselines_interval_reaches_the_teacher() -> None:
+    """A method that is ahead by 1.0 would go ten times the way of 0.1."""
+    near, far = (
+        SCORES.tables(blocks_of({"none": (89.9 - spread, 89.9, 89.9 + spread), "kd": (90.9, 90.9, 90.9)}))[0]
+        for spread in (0.01, 0.2)
+    )
+    assert value(near, row_of(near, "kd"), "gain") == pytest.approx(10.0)
+    assert "gain" not in [column.key for column in far.columns] and any("no gains" in note for note in far.notes)
+
+
 def test_gain_online_is_measured_against_the_teacher_that_learned_alone() -> None:
-    students = {"none": (70.0, 72.0), "dml": (75.0, 76.0)}
+    students = {"none": (70.9, 71.1), "dml": (75.0, 76.0)}
     teachers = {"none": (80.0, 82.0), "dml": (85.0, 86.0)}
     (table,) = SCORES.tables(blocks_of(students, "online", teachers=teachers))
     row = row_of(table, "dml")
@@ -281,7 +291,7 @@ def test_a_teacher_that_is_not_better_than_the_baseline_leaves_no_gain_and_a_not
     cells, records = fid_suite({"none": 20.0, "kd": 10.0}, 21.0)
     (table,) = SCORES.tables(collect(make_manifest(cells), by_id(*records)))
     assert "gain" not in [column.key for column in table.columns]
-    assert "The teacher is not better than the baseline: no gains." in table.notes
+    assert "The teacher is not better than the baseline, or within its 95 % interval: no gains." in table.notes
     assert not any("not better" in note for note in SCORES.tables(blocks_of(THREE))[0].notes)
 
 
