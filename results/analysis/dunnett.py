@@ -116,9 +116,8 @@ def exceeds(
     from scipy.special import stdtrit
 
     df, correlation = (np.broadcast_to(each if each.ndim == t.ndim else each[..., None], t.shape) for each in pair[1:])
-    told: NDArray[np.bool_] = asked & (
-        t > stdtrit(df, 1 - level / sides / rivals)
-    )  # beyond Bonferroni's, so beyond this
+    # p itself is asked only between the critical values of one test and of K independent ones, as it takes time
+    told: NDArray[np.bool_] = asked & (t > stdtrit(df, 1 - level / sides / rivals))
     for place in zip(*np.nonzero(asked & ~told & (t > stdtrit(df, 1 - level / sides))), strict=True):
         told[place] = p_value(float(t[place]), rivals, float(df[place]), sides, float(correlation[place])) < level
     return told

@@ -232,11 +232,9 @@ def _p_note(tested: Tested, baseline: str, noisy: str) -> str:
     if blocked is None or blocked.baseline is None or not blocked.aside[blocked.baseline]:
         return f"{told}there a paired t-test, Bonferroni-adjusted."
     told += "the baseline's is counted in every difference, as common to all"
-    return (
-        f"{told}."
-        if len(tested.noisy) == 1
-        else f"{told}, and other such rows have a paired t-test, Bonferroni-adjusted."
-    )
+    if len(tested.noisy) > 1:
+        told += ", and other such rows have a paired t-test, Bonferroni-adjusted"
+    return f"{told}."
 
 
 SCORES = register(
