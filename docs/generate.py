@@ -26,7 +26,8 @@ from adm_core.method import CAPABILITIES, Method  # noqa: E402
 from adm_core.settings import searches  # noqa: E402
 from docs import overview  # noqa: E402
 from results.records import schema  # noqa: E402
-from suites.spec.definition import load_protocol, protocol_names  # noqa: E402
+from suites.spec.definition import load_protocol  # noqa: E402
+from suites.spec.names import protocol_names  # noqa: E402
 
 PAGES = ("record-schema.md", "methods.md", "protocols.md")
 

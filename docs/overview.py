@@ -19,7 +19,8 @@ from adm_core.task import TaskContext
 from adm_core.testing.checks import setup_that_suits
 from adm_core.testing.networks import Form
 from adm_core.testing.setup import Setup
-from suites.spec.definition import load_protocol, protocol_names
+from suites.spec.definition import load_protocol
+from suites.spec.names import protocol_names
 from tasks import catalogue, listed_taps
 
 TASKS: dict[str, Form] = {

@@ -23,8 +23,9 @@ from adm_core.testing import FORMS, check_method
 from results import report
 from results.records.store import Store
 from suites.cli import app
-from suites.spec.definition import load_suite, protocol_names, suite_names
+from suites.spec.definition import load_suite
 from suites.spec.expand import expand
+from suites.spec.names import protocol_names, suite_names
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = sorted(path for path in (ROOT / "results" / "leaderboards").glob("*") if path.is_dir())

@@ -81,9 +81,8 @@ def take_name(given: str, expansion: Expansion, store: Store) -> None:
     from adm_core.errors import AdmError
     from results.errors import RecordError
     from results.records.schema import Manifest, ManifestRow
-    from suites.spec.definition import suite_names
     from suites.spec.expand import expand
-    from suites.spec.names import is_path
+    from suites.spec.names import is_path, suite_names
 
     name, ids = expansion.suite.name, {row.id for row in expansion.rows}
     if is_path(given) and name in suite_names() and {row.id for row in expand(name).rows} != ids:

@@ -103,7 +103,8 @@ def protocols(as_json: AsJson = False) -> None:
 
     Example: adm list protocols
     """
-    from suites.spec.definition import load_protocol, protocol_names
+    from suites.spec.definition import load_protocol
+    from suites.spec.names import protocol_names
 
     rows = []
     for name in protocol_names():
@@ -119,7 +120,8 @@ def suites(as_json: AsJson = False) -> None:
 
     Example: adm list suites
     """
-    from suites.spec.definition import load_suite, suite_names
+    from suites.spec.definition import load_suite
+    from suites.spec.names import suite_names
 
     rows = []
     for name in suite_names():

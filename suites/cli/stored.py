@@ -43,7 +43,7 @@ def stored_suite(store: Path, given: str) -> str:
     name = suite_name(given)
     if Store(store).manifest_path(name).is_file():
         return name
-    from suites.spec.definition import suite_names  # takes longer to load than most reports
+    from suites.spec.names import suite_names  # takes longer to load than most reports
 
     run, known = Store(store).manifests(), suite_names()
     if name in known:

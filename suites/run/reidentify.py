@@ -15,9 +15,10 @@ from adm_files import replacing
 from results.records.identity import digest
 from results.records.schema import Cell, Manifest, ManifestRow, MethodPart, Record
 from results.records.store import Store
-from suites.spec.definition import load_protocol, protocol_names
+from suites.spec.definition import load_protocol
 from suites.spec.expand import teacher_cell
 from suites.spec.method_settings import at_default
+from suites.spec.names import protocol_names
 from suites.spec.protocols import protocol_digest, resolved
 from suites.work import locks
 from suites.work.folder import WorkFolder

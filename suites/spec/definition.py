@@ -14,7 +14,7 @@ from adm_core.yaml_file import read_model
 from results.records.fields import Text
 from results.records.privacy import without_paths
 from results.records.schema import Condition
-from suites.spec.names import NAME, is_path, suite_name
+from suites.spec.names import NAME, PROTOCOLS, is_path, protocol_names, suite_file, suite_name
 from suites.spec.own import OwnBenchmark, OwnNetwork
 
 
@@ -40,10 +40,6 @@ Regime = Literal["offline", "online", "peers"]
 Value = Annotated[Any, AfterValidator(_recordable)]
 Settings = Annotated[dict[str, dict[str, Value]], BeforeValidator(_by_method)]
 """Method part to its settings: ``{"kd": {"temperature": 2.0}}``."""
-
-_HERE = Path(__file__).resolve().parents[1]
-DEFINITIONS = _HERE / "definitions"
-PROTOCOLS = _HERE / "protocols"
 
 
 class _Frozen(BaseModel):
@@ -239,35 +235,6 @@ class Suite(_Frozen):
     def tuned_file(self) -> Path | None:
         """The file of tuned settings that ``chosen`` names."""
         return Path(self.chosen) if self.chosen and re.fullmatch(r"\S+\.ya?ml", self.chosen) else None
-
-
-def suite_names() -> list[str]:
-    """The suites that come with the benchmark."""
-    return sorted(path.stem for path in DEFINITIONS.glob("*.yaml"))
-
-
-def protocol_names() -> list[str]:
-    """The protocols that come with the benchmark."""
-    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
-
-
-def suite_file(name: str) -> Path:
-    """The file of a suite given by name, or by a path to a YAML file of one's own.
-
-    Raises:
-        AdmError: no such suite or file.
-    """
-    if not is_path(name):
-        if name not in suite_names():
-            own = f"; did you mean the file {name}.yaml?" if Path(f"{name}.yaml").is_file() else ""
-            raise AdmError(f"unknown suite '{name}'{own}") if own else unknown("suite", name, suite_names())
-        return DEFINITIONS / f"{name}.yaml"
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise AdmError(f"suite file {name}: no such file")
-    if not re.fullmatch(NAME, path.stem):
-        raise AdmError(f"suite file {name}: its name becomes the suite's: use letters, digits, '.', '_' and '-' only")
-    return path
 
 
 def load_suite(name: str) -> Suite:

@@ -13,9 +13,9 @@ from adm_core.recipe import Protocol
 from results.records.schema import BenchmarkIdentity, Cell, MethodPart, NetworkIdentity, Stretch, TeacherRecipe
 from suites.spec import conditions
 from suites.spec.benchmarks import Folders, OwnBenchmarks
-from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_suite, suite_file
+from suites.spec.definition import Block, MethodEntry, Pair, Suite, load_suite
 from suites.spec.method_settings import MethodSettings, method_parts
-from suites.spec.names import is_path
+from suites.spec.names import is_path, suite_file
 from suites.spec.networks import Checkpoint, OwnNetworks
 from suites.spec.protocols import canonical, protocol_digest, protocol_of
 from suites.spec.tuned import TunedSettings

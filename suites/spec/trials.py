@@ -11,9 +11,10 @@ from adm_core.compose import parts_of
 from adm_core.errors import AdmError
 from adm_core.settings import searches
 from results.records.schema import Cell, TeacherRecipe
-from suites.spec.definition import load_suite, suite_file
+from suites.spec.definition import load_suite
 from suites.spec.expand import Expansion, PlannedCell, expand_suite, teacher_cell
 from suites.spec.method_settings import method_of, method_parts, settings_of
+from suites.spec.names import suite_file
 from suites.spec.protocols import on_validation, protocol_digest
 from suites.spec.tuned import Values
 

@@ -17,8 +17,8 @@ from adm_core import registry
 from results.records.schema import Attempt, Record
 from results.records.store import Store
 from suites.cli import app
-from suites.spec.definition import protocol_names, suite_names
 from suites.spec.expand import expand
+from suites.spec.names import protocol_names, suite_names
 from suites.work.folder import WorkFolder
 
 ADM = Path(sys.executable).with_name("adm")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from command_line import adm, refusal
 
-from suites.spec.definition import MethodEntry, Pair, load_protocol, load_suite, protocol_names, suite_names
+from suites.spec.definition import MethodEntry, Pair, load_protocol, load_suite
 from suites.spec.expand import expand
+from suites.spec.names import protocol_names, suite_names
 
 SUITE = """title: mine
 blocks:

@@ -10,9 +10,9 @@ from command_line import adm, refusal
 
 from adm_core import registry
 from adm_core.errors import AdmError
-from suites.spec.definition import suite_names
 from suites.spec.expand import Expansion, expand, teacher_cell
 from suites.spec.method_settings import method_of
+from suites.spec.names import suite_names
 from tasks import catalogue
 
 SUITE = """title: mine
@@ -189,6 +189,8 @@ def test_a_wrong_suite_name(write, monkeypatch):
     assert refusal("plan", "nowhere/mine.yaml") == "suite file nowhere/mine.yaml: no such file"
     monkeypatch.chdir(write().parent)
     assert refusal("plan", "mine") == "unknown suite 'mine'; did you mean the file mine.yaml?"
+    told = "suite mine.py: is Python, not YAML; adm run SUITE --method-file mine.py adds its method"
+    assert refusal("plan", "mine.py") == told
     Path("my suite.yaml").write_text(SUITE)
     assert "use letters, digits, '.', '_' and '-' only" in refusal("plan", "my suite.yaml")
 

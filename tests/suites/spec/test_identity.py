@@ -147,7 +147,8 @@ def test_a_further_field_of_cells_with_its_default_moves_nothing(ids: Ids, tmp_p
 
 
 def test_the_digests_of_the_protocols_that_come_with_the_benchmark_are_theirs_alone() -> None:
-    from suites.spec.definition import load_protocol, protocol_names
+    from suites.spec.definition import load_protocol
+    from suites.spec.names import protocol_names
 
     digests = {name: protocol_digest(load_protocol(name)[1]) for name in protocol_names()}
     assert len(set(digests.values())) == len(digests) and digests["digit-scenes-quick"] == "67101ec27132d8c9"

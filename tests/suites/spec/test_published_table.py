@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from adm_core.errors import AdmError
-from suites.spec.definition import suite_names
 from suites.spec.expand import PlannedCell, expand
 from suites.spec.method_settings import settings_of
+from suites.spec.names import suite_names
 from suites.spec.published import load_published
 
 SUITE = """title: mine

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from adm_core.errors import AdmError
-from suites.spec.definition import load_protocol, load_suite, suite_names
+from suites.spec.definition import load_protocol, load_suite
 from suites.spec.expand import expand
+from suites.spec.names import suite_names
 from suites.spec.protocols import on_validation, protocol_digest
 from suites.spec.trials import Search, trials_of
 
