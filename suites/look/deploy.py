@@ -54,11 +54,13 @@ def program(record: Record, cells: TrainedCells) -> bytes:
     """
     student = cells.networks(record.cell)["student"]
     module, example = cells.task(record.cell).standalone(student)
+    # torch.export.save warns that weights in channels-last order may be incomplete, which they are not
+    module = module.eval().to(memory_format=torch.contiguous_format)
     batch, file = torch.export.Dim("batch"), io.BytesIO()
     try:
         with torch.no_grad():
             sizes = tuple({0: batch} for _ in example)
-            traced = torch.export.export(module.eval(), example, dynamic_shapes=sizes, strict=False)
+            traced = torch.export.export(module, example, dynamic_shapes=sizes, strict=False)
         torch.export.save(traced, file)
     except Exception as error:  # a library's network may do what cannot be traced, and fail in any way
         raise AdmError(f"{named(record.cell)}: torch.export cannot take its student: {error}") from error
