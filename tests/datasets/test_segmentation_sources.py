@@ -95,6 +95,31 @@ def test_camvid_has_three_splits_and_is_read_into_memory(tmp_path, place):
     assert len(loaded["train"].digest()) == 64
 
 
+def test_camvid_half_is_the_published_frames_halved_or_halved_ones_as_they_are(tmp_path):
+    for split in ("train", "val", "test"):
+        for kind, shape in ((split, (360, 480, 3)), (f"{split}annot", (360, 480))):
+            (tmp_path / "camvid" / kind).mkdir(parents=True)
+            pixels = RNG.integers(0, 256 if kind == split else 12, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "camvid" / kind / "a.png")
+    whole, half = (datasets.load(name, "train", [tmp_path]) for name in ("camvid", "camvid-half"))
+    (image, label), (halved, fewer) = whole.read(0), half.read(0)
+    assert halved.shape == (180, 240, 3) and half.classes == whole.classes
+    for row, column in ((0, 0), (7, 100), (179, 239)):
+        mean = image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].astype(float).mean((0, 1))
+        assert halved[row, column] == pytest.approx(mean, abs=0.5)
+        assert fewer[row, column] == label[2 * row, 2 * column]
+    Image.fromarray(halved).save(tmp_path / "camvid/val/a.png")
+    Image.fromarray(np.where(fewer == VOID, 11, fewer)).save(tmp_path / "camvid/valannot/a.png")
+    again = datasets.load("camvid-half", "validation", [tmp_path])
+    assert np.array_equal(again.images, half.images) and np.array_equal(again.labels, half.labels)
+
+
+def test_camvid_half_of_frames_of_another_size_is_refused(tmp_path):
+    write_camvid(tmp_path)
+    with pytest.raises(AdmError, match=r"camvid: frames are 6x6; camvid-half is made of those published, 480x360$"):
+        datasets.load("camvid-half", "train", [tmp_path])
+
+
 @pytest.mark.parametrize("name", ["camvid", "cityscapes", "ade20k"])
 def test_case_03_hidden_entries_are_no_images(tmp_path, name):
     """pytorch/vision#2831: what notebooks and macOS leave behind, beside files and as folders of copies."""
