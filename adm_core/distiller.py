@@ -15,6 +15,7 @@ from adm_core.card import MEAN
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, Unsupported
 from adm_core.frozen import frozen_copy
+from adm_core.layout import channels_last
 from adm_core.losses.spatial import masked_mean
 from adm_core.mean_network import MeanNetwork
 from adm_core.method import Adam, Facts, Losses, Method, PredictionKind, Shapes, Step, View, ViewsOnDemand
@@ -84,7 +85,7 @@ class Distiller(nn.Module):
         self.part_precision = PartPrecision()
         self.parts = nn.ModuleDict(self._build(example, cut)).to(example[0].device) if self.active else nn.ModuleDict()
         if not example[0].is_contiguous():  # then feature maps are channels last, and so are the weights they meet
-            self.parts.to(memory_format=torch.channels_last)
+            channels_last(self.parts, f"parts of method '{method.card.name}'")
         if regime == "offline" and self.teacher is not None:
             self.teacher.eval().requires_grad_(False)
             self.networks["teacher"] = frozen_copy(networks["teacher"], taps)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adm_core import checkpoint
+from adm_core import checkpoint, layout
 from adm_core.batch import WHOLE, Batch, Share
 from adm_core.condition import Condition, LabelNoise, Shift
 from adm_core.errors import AdmError, unknown
@@ -107,7 +107,7 @@ class ClassificationTask(Task):
         """
         given = normalisation.Normalisation(tuple(self.spec["mean"]), tuple(self.spec["std"]))
         built = networks.build(name, self.classes, int(self.spec["image_size"]), definition, given)
-        built.module.to(self.device).to(memory_format=torch.channels_last)
+        layout.channels_last(built.module.to(self.device), f"network '{name}'")
         return built
 
     def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adm_core import checkpoint
+from adm_core import checkpoint, layout
 from adm_core.align import resize_map
 from adm_core.batch import WHOLE, Batch, Share
 from adm_core.condition import Shift
@@ -95,7 +95,7 @@ class SegmentationTask(Task):
             definition: what a network of the suite's own is.
         """
         built = networks.build(name, self.classes, self.settings.pretrained, definition)
-        built.module.to(self.device).to(memory_format=torch.channels_last)
+        layout.channels_last(built.module.to(self.device), f"network '{name}'")
         return built
 
     def load(self, network: Network, weights: Mapping[str, Tensor], where: str) -> str:
