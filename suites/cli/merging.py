@@ -33,17 +33,18 @@ def merge(
     Example: adm merge cluster/runs laptop=runs --into all
     """
     from results.records.store import Store
+    from results.table import counted
     from suites.run.merge import merge as merge_stores
 
     sources = _sources(stores, into)
     with reading():
         done = merge_stores(sources, Store(into))
     for name, count in done.taken.items():
-        say(f"{count} records from {name}")
+        say(f"{counted(count, 'record')} from {name}")
     if done.known:
-        say(f"{done.known} cells were in {into} already, with the same results")
+        say(f"in {into} already, with the same results: {counted(done.known, 'cell')}")
     for suite, rows in done.suites.items():
-        say(f"suite {suite}: {rows} cells")
+        say(f"suite {suite}: {counted(rows, 'cell')}")
     for missing in done.missing:
         say(f"in none of the stores: {missing}", err=True)
 

@@ -29,6 +29,7 @@ def migrate(
     from adm_core import registry
     from adm_core.errors import AdmError
     from results.records.store import Store
+    from results.table import counted
     from suites.run.reidentify import bring_up
 
     if not store.is_dir():
@@ -36,7 +37,7 @@ def migrate(
     for file in absolute(method_file):
         registry.load_file(file)
     done = bring_up(Store(store), absolute(protocol))
-    say(f"{store}: {len(done.ids)} cells have new ids" if done.ids else f"{store}: no cell needed a new id")
+    say(f"{store}: new ids for {counted(len(done.ids), 'cell')}" if done.ids else f"{store}: no cell needed a new id")
     reasons: dict[str, list[str]] = defaultdict(list)
     for cell, reason in done.kept.items():
         reasons[reason].append(cell)

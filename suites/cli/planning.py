@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from results.table import counted
 from suites.cli.arguments import (
     DEFAULT_STORE,
     AsJson,
@@ -182,7 +183,7 @@ def _make(
     made = make_plan(expansion, records, count, selection, room, found.cells)
     earlier = len(records.of_earlier_schemas(besides=made.records))
     if earlier:
-        told = f"{earlier} records are of an earlier version, whose cells had other ids, and count as none"
+        told = f"{counted(earlier, 'record')} of an earlier version, whose cells had other ids, counted as none"
         say(f"store '{store}': {told}: adm migrate --store {store}", err=True)
     for remark in filter(None, (made.remark, found.remark)):
         say(f"which cells are running is not known: {remark}", err=True)

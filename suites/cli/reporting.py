@@ -173,7 +173,7 @@ def _warn(found: Results, suite: str) -> None:
     """Say on standard error what the tables lack."""
     if found.not_run:
         cells = sum(len(line.planned) for block in found.blocks for line in block.lines)
-        say(f"{found.not_run} of {cells} cells have not been run; 'adm run {suite}' trains them", err=True)
+        say(f"not run yet: {found.not_run} of {cells} cells; 'adm run {suite}' trains them", err=True)
     for problem in found.problems[:_MOST_PROBLEMS]:
         say(f"unreadable: {problem}", err=True)
     if len(found.problems) > _MOST_PROBLEMS:

@@ -239,6 +239,7 @@ def _trusted(files: Iterable[Path], expansion: Expansion) -> tuple[str, ...]:
 
 def _tell(console: Console, expansion: Expansion, plan: Plan, summary: Summary | None, store: str) -> None:
     """The last lines: what became of the run and what to do next."""
+    from results.table import counted
     from suites.cli.arguments import DEFAULT_STORE
     from suites.plan.view import show_other_code
 
@@ -250,16 +251,18 @@ def _tell(console: Console, expansion: Expansion, plan: Plan, summary: Summary |
         told = f"{failed} failed and not tried again, {len(left) - failed} left out"
         console.print(f"{name}: nothing to do of what is asked for: {told}", markup=False)
     elif summary is None:
-        console.print(f"{name}: nothing to do, all {len(plan.rows)} cells are done", markup=False)
+        console.print(f"{name}: nothing to do, {counted(len(plan.rows), 'cell')} done", markup=False)
     elif summary.interrupted:
         console.print(f"{name}: interrupted; run it again to go on", markup=False)
     elif summary.failed:
-        console.print(f"{name}: {len(summary.failed)} cells failed; run it again to retry them", markup=False)
+        console.print(
+            f"{name}: {counted(len(summary.failed), 'cell')} failed; run it again to retry them", markup=False
+        )
         for cell in summary.failed[:5]:
             console.print(f"  adm logs {cell}{where}", markup=False)
     elif left:
-        console.print(f"{name}: {len(plan.rows) - len(left)} cells are done, {len(left)} left out", markup=False)
+        console.print(f"{name}: {counted(len(plan.rows) - len(left), 'cell')} done, {len(left)} left out", markup=False)
     else:
-        console.print(f"{name}: all {len(plan.rows)} cells are done", markup=False)
+        console.print(f"{name}: {counted(len(plan.rows), 'cell')} done", markup=False)
     show_other_code(console, plan)
     console.print(f"adm report {name}{where}", markup=False)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from results.table import counted
 from suites.cli.arguments import DEFAULT_STORE, StoreFolder, SuiteName
 from suites.cli.checking import check_needs, check_schema, take_name
 from suites.cli.console import say
@@ -99,7 +100,7 @@ def cancel(suite: SuiteName, store: StoreFolder = DEFAULT_STORE) -> None:
 
     name = stored_suite(store, suite)
     cancelled = Lookout(Store(store)).cancel(name)
-    say(f"{name}: {_count(len(cancelled), 'job')} cancelled" if cancelled else f"{name}: no jobs wait or run")
+    say(f"{name}: {counted(len(cancelled), 'job')} cancelled" if cancelled else f"{name}: no jobs wait or run")
 
 
 def _tell(submitted: Submitted, name: str, where: str) -> None:
@@ -108,13 +109,15 @@ def _tell(submitted: Submitted, name: str, where: str) -> None:
     if submitted.cells:
         first, last = submitted.jobs[0], submitted.jobs[-1]
         ids = first if first == last else f"{first} to {last}"
-        say(f"{name}: {_count(len(submitted.cells), 'cell')} submitted in {_count(len(submitted.jobs), 'job')}: {ids}")
+        say(
+            f"{name}: {counted(len(submitted.cells), 'cell')} submitted in {counted(len(submitted.jobs), 'job')}: {ids}"
+        )
     elif under_way:
         say(f"{name}: nothing to submit")
     else:
-        say(f"{name}: nothing to do, {states['done']} cells are done")
+        say(f"{name}: nothing to do, {counted(states['done'], 'cell')} done")
     if under_way:
-        say(f"{name}: {_count(under_way, 'cell')} in earlier jobs")
+        say(f"{name}: {counted(under_way, 'cell')} in earlier jobs")
     _tell_given_up(submitted, name)
     say(f"adm status {name}{where}")
 
@@ -149,7 +152,3 @@ def _attend(again: Callable[[], Submitted], name: str, queue: Queue) -> int:
 def _tell_given_up(submitted: Submitted, name: str) -> None:
     for cell in submitted.given_up:
         say(f"{name}: {cell} was lost too often and is given up; run the suite again to try it once more", err=True)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -52,7 +52,7 @@ def chosen_blocks(name: str, store: Store) -> tuple[list[Block], list[str]]:
     remarks = [f"{b.title}: left out, as {b.cell.benchmark} has no object masks" for b in blocks if b not in masked]
     planned = sum(len(line.planned) for block in masked for line in block.lines)
     if len(cells) < planned:
-        remarks.append(f"{planned - len(cells)} of {planned} cells are not finished and left out")
+        remarks.append(f"not finished and left out: {planned - len(cells)} of {planned} cells")
     return masked, remarks
 
 

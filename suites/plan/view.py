@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.records.store import Store
+from results.table import counted
 from suites.plan.groups import Groups
 from suites.plan.plan import Plan, PlanRow
 from suites.work.folder import WorkFolder
@@ -81,8 +82,7 @@ def show_other_code(console: Console, plan: Plan) -> None:
     rows = plan.of_other_code
     if rows:
         parts = ", ".join(sorted({part for row in rows for part in row.other_code}))
-        cells = "1 cell" if len(rows) == 1 else f"{len(rows)} cells"
-        told = f"trained by other code: {cells} ({parts}); adm run --fresh trains anew"
+        told = f"trained by other code: {counted(len(rows), 'cell')} ({parts}); adm run --fresh trains anew"
         console.print(Text(told, style="yellow"), soft_wrap=True)
 
 
@@ -136,11 +136,11 @@ def _counts(plan: Plan) -> list[str | tuple[str, str]]:
 def _total(plan: Plan) -> str:
     if not plan.open:
         return "nothing to do"
-    workers = f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
+    task = f"{counted(len(plan.open), 'cell')} to train with {counted(plan.workers, 'worker')}"
     if plan.unknown == len(plan.open):
-        return f"{len(plan.open)} cells to train with {workers}; nothing like them has been timed here yet"
-    missing = f", {plan.unknown} cells without an estimate left out" if plan.unknown else ""
-    return f"{len(plan.open)} cells to train with {workers}: about {duration(plan.seconds)}{missing}"
+        return f"{task}; nothing like them has been timed here yet"
+    missing = f", {counted(plan.unknown, 'cell')} without an estimate left out" if plan.unknown else ""
+    return f"{task}: about {duration(plan.seconds)}{missing}"
 
 
 def duration(seconds: float) -> str:

@@ -103,7 +103,7 @@ def test_the_record_holds_the_file_and_its_digest(brought):
 def test_nothing_trains_the_teacher_and_a_second_run_does_nothing(brought):
     assert len(records(brought)) == 3
     again = run(brought / "brought.yaml")
-    assert again.code == 0 and "brought: nothing to do, all 1 cells are done" in again.out
+    assert again.code == 0 and "brought: nothing to do, 1 cell done" in again.out
 
 
 def test_the_report_tells_where_the_teacher_comes_from(brought, tmp_path):

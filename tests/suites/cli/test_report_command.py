@@ -168,7 +168,7 @@ def test_what_is_missing_is_told_apart_from_the_table(runs: Path) -> None:
     store.record_path(second).write_text('{"schema_version": 1, "id"')
     done = report("tiny", cwd=runs.parent)
     assert done.code == 0
-    assert "1 of 9 cells have not been run; 'adm run tiny' trains them" in done.err
+    assert "not run yet: 1 of 9 cells; 'adm run tiny' trains them" in done.err
     assert f"unreadable: records/{second}.json: is damaged: not complete JSON" in done.err
     assert "1 ok, 1 unreadable, 1 not run" in done.out and "cells have not" not in done.out
 

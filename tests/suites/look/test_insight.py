@@ -151,7 +151,7 @@ def test_unfinished_cells_are_left_out_aloud(copied: Path) -> None:
     for cell in ids(copied, "adm"):
         (copied / "records" / f"{cell}.json").unlink()
     answer = adm("insight", "mine", "--store", copied, *COUNT)
-    assert answer.code == 0 and "2 of 8 cells are not finished and left out" in answer.err
+    assert answer.code == 0 and "not finished and left out: 2 of 8 cells" in answer.err
     assert "! adm: 2 not run" in answer.out
     for path in (copied / "records").glob("*.json"):
         path.unlink()

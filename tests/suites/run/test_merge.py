@@ -76,7 +76,8 @@ def test_merging_again_writes_nothing(halves: tuple[Path, Path], tmp_path: Path)
     adm(*words)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "all").rglob("*.json")}
     answer = adm(*words)
-    assert "0 records from left\n0 records from right\n51 cells were in" in answer.out
+    assert "0 records from left\n0 records from right\n" in answer.out
+    assert "already, with the same results: 51 cells" in answer.out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "all").rglob("*.json")}
     adm("merge", tmp_path / "all", "--into", tmp_path / "further")  # a record's first store is what it names
     assert files(tmp_path / "further") == files(tmp_path / "all")
@@ -201,7 +202,7 @@ def test_stores_of_one_name_are_named(tmp_path: Path) -> None:
     told = refusal("merge", "cluster/runs", "laptop/runs", "--into", "all", cwd=tmp_path)
     assert "'laptop/runs' cannot be called 'runs': 'cluster/runs' has that name; give it a name" in told
     answer = adm("merge", "cluster=cluster/runs", "laptop/runs", "--into", "all", cwd=tmp_path)
-    assert "1 records from cluster\n1 records from runs\n" in answer.out
+    assert "1 record from cluster\n1 record from runs\n" in answer.out
     assert "no folder of records" in refusal("merge", "here", "--into", "all", cwd=tmp_path)
     assert "is the store that is added to" in refusal("merge", "all", "--into", "all", cwd=tmp_path)
 

@@ -45,7 +45,7 @@ def content(store: Path) -> dict[str, str]:
 def test_a_store_of_the_first_schema_becomes_the_frozen_one_of_the_second(first: Path) -> None:
     old = [json.loads(file.read_text()) for file in (first / "records").glob("*.json")]
     answer = adm("migrate", "--store", first)
-    assert answer.code == 0 and "4 cells have new ids" in answer.out and not answer.err
+    assert answer.code == 0 and "new ids for 4 cells" in answer.out and not answer.err
     assert content(first) == content(FROZEN / "schema_2")
     new = [json.loads(file.read_text()) for file in (first / "records").glob("*.json")]
     kept = [sorted(json.dumps([each[key] for key in KEPT]) for each in records) for records in (old, new)]
@@ -58,7 +58,7 @@ def test_suites_take_brought_up_cells_for_their_own_and_others_for_none(first: P
     def done() -> int:
         return sum(row.state == "done" for row in make_plan(expand(AS_THEN), Store(first), 1).rows)
 
-    told = f"store '{first}': 4 records are of an earlier version"
+    told = f"store '{first}': 4 records of an earlier version"
     assert told in adm("plan", "quick", "--store", first).err and done() == 0
     assert f"run adm migrate --store {first} first" in refusal("run", "quick", "--store", first)
     bring_up(Store(first))
@@ -97,7 +97,7 @@ def test_an_unknown_protocol_keeps_its_ids_and_its_tables_until_its_file_is_name
     assert "and 3 more: protocol 'digit-scenes-quick' with digest 1f4c923b73995677 is not known here" in answer.err
     assert {record.id for record in Store(first).records()[0].values()} == before
     assert adm("report", "quick", "--store", first).code == 0 and Store(first).of_earlier_schemas() == []
-    assert "4 cells have new ids" in adm("migrate", "--store", first, "--protocol", own).out
+    assert "new ids for 4 cells" in adm("migrate", "--store", first, "--protocol", own).out
     assert content(first) == content(FROZEN / "schema_2")
 
 

@@ -75,7 +75,7 @@ def test_records_and_tables_are_those_of_a_local_run(
     assert tables(store) == tables(calm)
     assert set(Counter(starts(store)).values()) == {1}
     assert starts(store).index(find(suite, "none", 0, "alone").id) < starts(store).index(find(suite, "kd", 0).id)
-    assert "nothing to do, 9 cells are done" in run(suite, store).out
+    assert "nothing to do, 9 cells done" in run(suite, store).out
 
 
 def test_a_preempted_job_keeps_a_checkpoint_and_goes_on_from_it(
