@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import resource
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from adm_core import freed_memory
 
 _PROCESS = Path("/proc/self")
 _Mark = float | torch.cuda.Event
@@ -60,7 +61,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             if first:
-                _give_back_freed_memory()
+                freed_memory.give_back()
             self._peak_before = _peak_before()
         self._marks.clear()
         self._began = time.perf_counter()
@@ -113,7 +114,7 @@ class TurnMeter:
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
-            _give_back_freed_memory()
+            freed_memory.give_back()
             self._peak_before = _peak_before()
 
     def peak(self) -> float | None:
@@ -135,12 +136,6 @@ def _between(earlier: _Mark, later: _Mark) -> float:
     if isinstance(earlier, float) or isinstance(later, float):
         return 1000 * (float(later) - float(earlier))  # type: ignore[arg-type]
     return float(earlier.elapsed_time(later))
-
-
-def _give_back_freed_memory() -> None:
-    """Hand what the C library keeps for later (glibc alone does) to the system: it would count as resident."""
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_before() -> float:

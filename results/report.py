@@ -15,8 +15,8 @@ from results.errors import RecordError
 from results.records.schema import Manifest
 from results.records.store import Store, write_atomically
 from results.render import terminal
-from results.render.forms import FORMS, FileForm
-from results.table import Table
+from results.render.forms import FORMS
+from results.table import FileForm, Table
 from results.tables import registry
 from results.tables.registry import Made
 

@@ -10,6 +10,8 @@ Kind = Literal["text", "count", "number", "p", "spread", "interval", "difference
 """How the values of an entry read: one text; one count; one number; one p-value; mean and std; both ends; mean and
 p-value; a value and both ends of its interval; the same of a difference, with its sign."""
 RowKind = Literal["ranked", "baseline", "reference", "unranked"]
+FileForm = Literal["md", "tex", "csv"]
+"""Suffixes of the files that tables are written to."""
 
 PARTS: Mapping[Kind, tuple[str, ...]] = {
     "text": ("",),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 from results.render import csv, latex, markdown
-from results.table import Table
+from results.table import FileForm, Table
 
-FileForm = Literal["md", "tex", "csv"]
 FORMS: Mapping[FileForm, Callable[[Sequence[Table]], str]] = {
     "md": markdown.render,
     "tex": latex.render,

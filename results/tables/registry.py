@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from results.analysis.blocks import Block
 from results.errors import RecordError
-from results.render.forms import FORMS, FileForm
-from results.table import Table
+from results.table import FileForm, Table
 
 ENTRY_POINTS = "adm_bench.tables"
 Place = Literal["top", "block", "folded", "end"]
@@ -119,9 +118,11 @@ def register(kind: TableKind) -> TableKind:
         raise RecordError(f"table '{kind.name}': a name has lower-case letters, digits and hyphens, as in 'my-table'")
     if kind.of_block is None and kind.of_suite is None:
         raise RecordError(f"table '{kind.name}': give of_block, of_suite or both: the functions that make its tables")
-    unknown = sorted(set(kind.forms) - set(FORMS))
+    unknown = sorted(set(kind.forms).difference(get_args(FileForm)))
     if unknown:
-        raise RecordError(f"table '{kind.name}': unknown form '{unknown[0]}'; there are {', '.join(FORMS)}")
+        raise RecordError(
+            f"table '{kind.name}': unknown form '{unknown[0]}'; there are {', '.join(get_args(FileForm))}"
+        )
     other = _known.get(kind.name)
     if other is not None:
         raise RecordError(f"two tables are named '{kind.name}': in {_origin(other)} and {_origin(kind)}; rename one")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suites.cli.console import say
-from suites.cli.doctor import found_here
+from suites.look.machine import found_here
 
 if TYPE_CHECKING:
     from suites.executors.base import Queue

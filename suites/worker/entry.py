@@ -7,9 +7,7 @@ outlives the process that started it, so that a killed runner leaves nothing beh
 from __future__ import annotations
 
 import argparse
-import ctypes
 import functools
-import gc
 import importlib
 import os
 import re
@@ -20,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adm_core import kernels, registry
+from adm_core import freed_memory, kernels, registry
 from adm_core.errors import AdmError, Diverged, Parted, Stopped, Unsupported
 from suites.spec.code import code_of
 from suites.spec.grouping import key_of
@@ -28,7 +26,6 @@ from suites.work.folder import Assignment, WorkFolder
 from suites.worker.parentage import end_with
 
 Train = Callable[..., dict[str, Any]]
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NO_MEMORY = re.compile(
     r"out of memory|not enough memory|(?:can't|cannot|could not|unable to|failed to) allocate|bad_alloc|alloc_failed|"
     r"memoryallocation|insufficient shared memory",
@@ -255,27 +252,8 @@ def _settle_threads(device: str) -> None:
     if device == "cpu" or not torch.cuda.is_available():
         _take_one_thread()
         torch.set_num_threads(1)
-        keep_freed_memory()
+        freed_memory.keep()
 
 
 def _take_one_thread() -> None:
     os.environ.update(dict.fromkeys(THREADS, "1"))
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step instead of handing it back to the system.
-
-    Activations of a few megabytes are otherwise mapped anew in every step and every page of them is zeroed: up to a
-    fifth of a KD step of resnet56 > resnet20 on a CPU, nothing to speak of for the smallest networks. glibc only;
-    elsewhere nothing happens.
-    """
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
-        ctypes.CDLL(None).mallopt(_M_MMAP_MAX, 0)
-        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def give_back_freed_memory() -> None:
-    """Hand to the system what :func:`keep_freed_memory` has kept, before training whose peak is to be told."""
-    gc.collect()
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from adm_core import freed_memory
 from adm_core.compute import training_flops
 from adm_core.errors import AdmError, Unsupported
 from adm_core.recipe import Protocol
@@ -19,7 +20,6 @@ from suites.spec.code import code_of
 from suites.spec.method_settings import method_of
 from suites.work.folder import ARTEFACTS
 from suites.work.options import RunOptions
-from suites.worker.entry import give_back_freed_memory
 from suites.worker.opening import initial_networks, know_teacher, make_distiller, open_task
 
 
@@ -48,7 +48,7 @@ def stretched(
             raise Unsupported(f"none of the {len(cell.stretch.match)} methods that it is to match runs on {cell.pair}")
         dearest = max(each, key=lambda name: each[name])
         factor = max(each[dearest] / own, 1.0)
-        give_back_freed_memory()  # of a trainer of every method; the cell's own peak would be theirs
+        freed_memory.give_back(collect=True)  # of a trainer of every method; the cell's own peak would be theirs
     recipe = protocol.recipe.stretched(factor)
     told = Stretched(factor=factor, epochs=recipe.epochs, dearest=dearest)
     return protocol.model_copy(update={"recipe": recipe}), told

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from adm_core.errors import AdmError
 from adm_core.taps import Network
-from tasks.language.networks import taps
 
 try:
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
@@ -71,12 +70,13 @@ class LanguageModel(nn.Module):
         return logits
 
 
-def build(name: str, config: Mapping[str, Any], classes: int, length: int) -> Network:
+def build(name: str, config: Mapping[str, Any], taps: Mapping[str, str], classes: int, length: int) -> Network:
     """Build a network with its taps.
 
     Args:
         name: by which it is known.
         config: keys of ``GPT2Config``, among them ``n_layer``.
+        taps: tap to module path.
         classes: size of the alphabet.
         length: the most characters that it can read.
 
@@ -95,7 +95,7 @@ def build(name: str, config: Mapping[str, Any], classes: int, length: int) -> Ne
         raise AdmError(f"network '{name}' cannot be built: {type(error).__name__}: {error}") from error
     middle, last = f"stage{(config['n_layer'] + 1) // 2}", f"stage{config['n_layer']}"
     groups = {"hint": (middle,), "all-stages": tuple(dict.fromkeys((middle, last)))}
-    return Network(name, module, taps(config["n_layer"]), groups=groups)
+    return Network(name, module, taps, groups=groups)
 
 
 def save(network: LanguageModel, folder: Path, alphabet: tuple[str, ...]) -> None:

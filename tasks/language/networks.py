@@ -73,7 +73,8 @@ def build(name: str, classes: int, length: int, definition: NetworkDefinition | 
     """
     from tasks.language import gpt2
 
-    return gpt2.build(name, _config(name, definition), classes, length)
+    config = _config(name, definition)
+    return gpt2.build(name, config, taps(config["n_layer"]), classes, length)
 
 
 def _config(name: str, definition: NetworkDefinition | None) -> Mapping[str, Any]:

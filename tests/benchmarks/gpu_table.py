@@ -22,13 +22,12 @@ from typing import Any
 
 import torch
 
-from adm_core import registry
+from adm_core import freed_memory, registry
 from adm_core.distiller import Distiller
 from adm_core.lockstep import Lockstep
 from adm_core.method import Facts
 from adm_core.recipe import Recipe
 from adm_core.train import Trainer
-from suites.worker.entry import keep_freed_memory
 from suites.worker.opening import set_numerics
 from tasks.classification.batches import InMemoryBatches
 from tests.benchmarks.test_data_path import MEAN, STD
@@ -83,7 +82,7 @@ def work(side: str, pair: Sequence[str], device: str, steps: int) -> Callable[[]
 def serve(side: str, pair: Sequence[str], device: str, steps: int) -> None:
     """One process of a side: says when it has warmed up, then takes an epoch for every line that it is sent."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    freed_memory.keep()
     make = work(side, pair, device, steps)
     make()()
     epoch = make()

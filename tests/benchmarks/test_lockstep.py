@@ -14,13 +14,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from adm_core import registry
+from adm_core import freed_memory, registry
 from adm_core.distiller import Distiller
 from adm_core.lockstep import Lockstep
 from adm_core.method import Facts
 from adm_core.recipe import Recipe
 from adm_core.train import Trainer
-from suites.worker.entry import keep_freed_memory
 from tasks.classification.batches import InMemoryBatches
 from tests.benchmarks.test_data_path import MEAN, STD
 from tests.benchmarks.test_step import CLASSES, SGD, FixedTask, build, cifar_like
@@ -74,7 +73,7 @@ def refuse(name: str, error: Exception) -> None:
 @pytest.mark.parametrize("pair", [("resnet32x4", "resnet8x4"), ("resnet56", "resnet20")], ids=" > ".join)
 def test_lockstep_against_one_by_one(benchmark, tell, pair: tuple[str, str]) -> None:
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every worker does
+    freed_memory.keep()  # as every worker does
     alone = one_by_one(pair)
     lockstep = benchmark.pedantic(lambda: in_lockstep(pair), rounds=1)
     each = 1000 / STEPS / len(METHODS)

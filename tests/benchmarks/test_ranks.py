@@ -17,11 +17,10 @@ import time
 import pytest
 import torch
 
-from adm_core import ranks
+from adm_core import freed_memory, ranks
 from adm_core.cpu import cores
 from adm_core.recipe import Recipe
 from adm_core.train import Trainer
-from suites.worker.entry import keep_freed_memory
 from tasks.classification.batches import InMemoryBatches
 from tests.benchmarks.test_data_path import MEAN, STD
 from tests.benchmarks.test_step import BATCH, SGD, FixedTask, cifar_like, distiller
@@ -32,7 +31,7 @@ PAIR, STEPS, ROUNDS = ("resnet56", "resnet20"), 12, 3
 def serve(rank: int, count: int, meeting: str) -> None:
     """Train epoch after epoch with the other processes, one for every line that this one is sent."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    freed_memory.keep()
     together = ranks.join(meeting, rank, count, torch.device("cpu")) if count > 1 else ranks.Ranks()
     loader = InMemoryBatches(cifar_like(STEPS * BATCH), BATCH, 0, "cpu", mean=MEAN, std=STD, crop_padding=4, flip=True)
     task = FixedTask(loader.batches, STEPS)

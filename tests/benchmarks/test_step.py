@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from adm_core import registry
+from adm_core import freed_memory, registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.method import Facts
@@ -28,7 +28,6 @@ from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
 from adm_core.task import Task
 from adm_core.train import Trainer
-from suites.worker.entry import keep_freed_memory
 from tasks.classification import networks
 from tasks.classification.batches import InMemoryBatches
 from tasks.datasets.images import ImageSet
@@ -209,7 +208,7 @@ def kd_steps(side: str, pair: tuple[str, str], steps: int, rounds: int = 3) -> f
     if side == "plain":
         work = plain_loop(pair, images)
     else:
-        keep_freed_memory()  # as every worker does
+        freed_memory.keep()  # as every worker does
         loader = InMemoryBatches(images, BATCH, 0, "cpu", mean=MEAN, std=STD, crop_padding=4, flip=True)
         model, recipe = distiller(pair, "kd", "offline"), Recipe(epochs=1, batch_size=BATCH, optimizer=SGD)
         task = FixedTask(loader.batches, loader.steps_per_epoch)

@@ -157,7 +157,9 @@ def test_a_step_of_kd_is_the_literal_loss_over_characters(task):
     settings = {"kd": {"temperature": 2.0, "weight": 0.7, "task_weight": 0.3}}
     model, batch = distiller(task, "kd", "offline", settings), next(task.batches(0, 0))
     outcome = model(batch, 0.5, torch.Generator().manual_seed(0))
-    s, t = (model.networks[role].module(batch.student_input)[:, :, 0].double() for role in ("student", "teacher"))
+    s, t = (
+        model.networks[role].module(batch.student_input)[:, :, 0].double().detach() for role in ("student", "teacher")
+    )
     total = 0.0
     for example in range(8):
         for place in range(128):

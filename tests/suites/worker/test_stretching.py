@@ -87,7 +87,7 @@ import torch
 from suites.spec.expand import expand
 from suites.work.options import RunOptions
 from suites.worker import stretching
-from suites.worker.entry import keep_freed_memory
+from adm_core import freed_memory
 
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
@@ -96,7 +96,7 @@ def counted(*_):  # as much as a trainer of many large maps
     taken, _ = torch.ones(200, 2**18), held()
     return 1.0
 
-keep_freed_memory()
+freed_memory.keep()
 stretching._flops = counted
 cell = next(row for row in expand("{store / "mine.yaml"}").rows if row.label == "matched")
 before = held()
