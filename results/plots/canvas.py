@@ -60,6 +60,8 @@ _LEFT_OUT = frozenset({"style", "metadata"})
 _LONGEST = 36
 _CHARACTER = 0.62
 """Width of an average character as a share of the font's size, on the wide side."""
+_AXIS_LABEL = 20.0
+"""Pixels that the name of an axis takes beside its numbers."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,19 @@ def finish(axes: Axes, name: str, title: str, about: str, drawn: str = "", legen
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
+    _make_room(axes, figure.get_figwidth() * 72)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     return Plot(title, about, inline_svg(buffer.getvalue(), name, title, f"{about} {drawn}".rstrip()), legend)
+
+
+def _make_room(axes: Axes, width: float) -> None:
+    """Move the left side where numbers are so long that the axis' name would leave the picture."""
+    if axes.get_ylabel():
+        numbers = axes.yaxis.get_major_formatter().format_ticks(axes.yaxis.get_majorticklocs())
+        left, box = (label_width(numbers) + _AXIS_LABEL) / width, axes.get_position()
+        if left > box.x0:
+            axes.set_position((left, box.y0, box.x1 - left, box.height))
 
 
 def inline_svg(document: bytes, name: str, title: str, about: str) -> str:

@@ -28,6 +28,17 @@ def test_teacher_curves_are_paired_differences_over_the_epochs_that_both_have() 
     assert _against(dml, none, "validation.teacher.top1") == [(1.0, 0.5), (3.0, 2.0)]
 
 
+def test_the_name_of_an_axis_stays_in_the_picture_beside_long_numbers() -> None:
+    curves = {"epoch": [1.0, 2.0, 3.0], "log.consensus_entropy": [0.989, 0.9965, 0.9983]}
+    records = [make_record(make_cell("none", seed), curves=curves) for seed in (0, 1)]
+    (block,) = collect(make_manifest([r.cell for r in records]), {r.id: r for r in records})
+    with plots.drawing():
+        (plot,) = [p for p in plots.curves(block, plots.choose(block), "x") if "consensus" in p.title]
+    texts = {text.text or "": text for text in ET.fromstring(plot.svg).iter("text")}
+    assert any(re.fullmatch(r"0\.99\d{2}", text) for text in texts)
+    assert float(texts["consensus entropy"].attrib["x"]) >= 8.7  # of letters on their side the foot; they are as high
+
+
 def test_a_vast_interval_does_not_hide_the_seeds() -> None:
     with plots.drawing():
         plot = plots.intervals(_block({"none": (70.0, 70.1), "kd": (70.0, 72.0)}), "x")  # kd: 71 ± 12.7
