@@ -94,7 +94,7 @@ def start(folder: WorkFolder) -> subprocess.Popen[bytes]:
 
 def test_two_processes_leave_what_one_leaves(given: tuple[dict[str, PlannedCell], Path], tmp_path: Path) -> None:
     """And one outcome, of the first, in which the device is told twice."""
-    made = {}
+    made, before = {}, set(descendants(os.getpid()))  # a cluster of other tests may be among them
     for count in (1, 2):
         folder = assign(given, "dml+adm", tmp_path / str(count), count)
         run_cell(folder)
@@ -113,7 +113,7 @@ def test_two_processes_leave_what_one_leaves(given: tuple[dict[str, PlannedCell]
     assert folder.curves() == together["curves"]  # which trackers read; of the first process alone
     assert together["environment"]["device"] == f"2 × {alone['environment']['device']}"
     assert together["cost"]["flops"] == alone["cost"]["flops"]
-    assert not descendants(os.getpid())
+    assert before.issuperset(descendants(os.getpid()))
 
 
 def test_a_helper_that_fails_tells_why(given: tuple[dict[str, PlannedCell], Path], tmp_path: Path) -> None:
