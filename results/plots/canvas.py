@@ -134,7 +134,7 @@ def finish(axes: Axes, name: str, title: str, about: str, drawn: str = "", legen
 def _make_room(axes: Axes, width: float) -> None:
     """Move the left side where numbers are so long that the axis' name would leave the picture."""
     if axes.get_ylabel():
-        numbers = axes.yaxis.get_major_formatter().format_ticks(axes.yaxis.get_majorticklocs())
+        numbers = axes.yaxis.get_major_formatter().format_ticks(list(axes.yaxis.get_majorticklocs()))
         left, box = (label_width(numbers) + _AXIS_LABEL) / width, axes.get_position()
         if left > box.x0:
             axes.set_position((left, box.y0, box.x1 - left, box.height))

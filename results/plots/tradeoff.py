@@ -9,6 +9,7 @@ from results.analysis.blocks import Block
 from results.metrics import metric_column
 from results.plots.canvas import INK, MUTED, PAPER, Plot, finish, label_width, make_axes, short
 from results.plots.series import Series, choose
+from results.table import counted
 from results.tables.cost import relative_time
 
 _WIDTH, _HEIGHT = 400.0, 260.0
@@ -56,7 +57,7 @@ def tradeoff(block: Block, name: str) -> Plot | None:
     axes.set_xlabel(f"training time, × {short(block.baseline.label) if block.baseline else ''}")
     axes.set_ylabel(metric_column(block.primary.metric, higher_is_better=block.primary.higher_is_better).heading)
     left_out = sum(not text for text in texts)
-    more = f" Small grey dots: {left_out} further rows." if left_out else ""
+    more = f" Small grey dots: {counted(left_out, 'further row')}." if left_out else ""
     about = f"Mean score of the student against time per step relative to the baseline.{more}"
     named = ", ".join(filter(None, texts))
     return finish(axes, name, "Score against cost", about, f"{short(block.title)}: {named}.")

@@ -17,7 +17,7 @@ from results.errors import RecordError
 from results.plots import Plot, Series
 from results.records.identity import canonical_json
 from results.records.schema import Manifest
-from results.table import Column, Entry, Row, Table, entry_text
+from results.table import Column, Entry, Row, Table, counted, entry_text
 from results.tables.registry import Made, Place, TableKind
 
 _HERE = Path(__file__).parent
@@ -153,7 +153,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals |= {"text_of": entry_text, "value_of": _value, "kind_of": _kind, "label_of": _label}
-    environment.tests["fixed"] = _is_fixed
+    environment.tests["fixed"], environment.filters["counted"] = _is_fixed, counted
     return environment
 
 
