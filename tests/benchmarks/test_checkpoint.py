@@ -12,12 +12,11 @@ import time
 
 import pytest
 
-from adm_core import checkpoint
+from adm_core import checkpoint, freed_memory
 from adm_core.errors import AdmError
 from suites.plan.selection import KEYS
 from suites.spec.expand import expand
 from suites.work.options import RunOptions
-from suites.worker.entry import keep_freed_memory
 from suites.worker.training import train_cell
 from tasks import catalogue, datasets
 
@@ -61,7 +60,7 @@ def told(tell, title, seconds):
 
 def test_a_quick_cell_spends_its_time_on_training(benchmark, tell, tmp_path, monkeypatch):
     """Online ``none`` on digit-scenes; the first seed fills the store."""
-    keep_freed_memory()  # as every worker does
+    freed_memory.keep()  # as every worker does
     wanted = {"regime": "online", "method": "none"}
     spend("quick", tmp_path, monkeypatch, seed="1", **wanted)
     seconds = benchmark.pedantic(lambda: spend("quick", tmp_path, monkeypatch, seed="0", **wanted), rounds=1)
@@ -75,7 +74,7 @@ def test_checkpoints_take_little_of_a_camvid_cell(benchmark, tell, tmp_path, mon
         datasets.require("camvid", datasets.roots_from_environment())
     except AdmError as error:
         pytest.skip(str(error))
-    keep_freed_memory()
+    freed_memory.keep()
     wanted = {"regime": "online", "method": "dml+adm", "seed": "0"}
     seconds = benchmark.pedantic(lambda: spend("seg-camvid-smoke", tmp_path, monkeypatch, **wanted), rounds=1)
     told(tell, "seg-camvid-smoke, online dml+adm", seconds)

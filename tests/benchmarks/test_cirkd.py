@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adm_core import registry
+from adm_core import freed_memory, registry
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.memory import ClassQueue
@@ -26,7 +26,6 @@ from adm_core.optimizer import make_optimizers
 from adm_core.recipe import Optimizer, Recipe
 from adm_core.taps import Network
 from adm_core.testing.networks import task_loss
-from suites.worker.entry import keep_freed_memory
 from tests.benchmarks.test_step import bare, take_turns
 
 FACTS = Facts(examples=2, classes=4, labels=None, steps=1, batch_size=2)
@@ -127,7 +126,7 @@ def peak(method: str) -> float:
 def test_cirkd_costs_at_most_twice_kd(benchmark, tell):
     """The claim is about whole steps, teacher included."""
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every worker does
+    freed_memory.keep()  # as every worker does
     sides = side("cirkd"), side("kd")
     cirkd, kd = take_turns(*sides, rounds=4, clock=time.process_time)
     benchmark.pedantic(sides[0], rounds=1)
@@ -142,7 +141,7 @@ def test_cirkd_costs_at_most_twice_kd(benchmark, tell):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    keep_freed_memory()
+    freed_memory.keep()
     work = side(sys.argv[1])
     for _ in range(2):
         work()

@@ -20,6 +20,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader, TensorDataset
 
+from adm_core import freed_memory
 from adm_core.batch import Batch
 from adm_core.distiller import Distiller
 from adm_core.method import Facts
@@ -28,7 +29,6 @@ from adm_core.registry import create
 from adm_core.taps import Network
 from adm_core.train import Trainer
 from suites.spec.definition import load_protocol
-from suites.worker.entry import keep_freed_memory
 from tasks.diffusion import data_settings, networks
 from tasks.diffusion.batches import NoisyBatches
 from tasks.diffusion.sampling import Schedule
@@ -159,7 +159,7 @@ def test_both_loops_have_the_same_losses_and_gradients():
 def test_our_loop_is_no_slower_than_diffusers_example(benchmark, tell, channels, side, batch, steps):
     """Teacher and student both train, without distillation."""
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every worker does; for both sides
+    freed_memory.keep()  # as every worker does; for both sides
     task = Denoising(EXAMPLES, channels, side, batch, steps)
     sides = {"ours": lambda: ours(task, "none", "online"), "diffusers": lambda: diffusers(task)}
     best = {name: 1000 * took / steps for name, took in take_turns(sides, rounds=6).items()}
@@ -177,7 +177,7 @@ def test_our_loop_is_no_slower_than_diffusers_example(benchmark, tell, channels,
 def test_methods_add_at_most_a_quarter(benchmark, tell):
     """Frozen teacher, 8x8, batch 64, the protocol's own objective."""
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every worker does
+    freed_memory.keep()  # as every worker does
     task = Denoising(PROTOCOL.data | {"sampling": SAMPLING}, 1, 8, 64, 24)
 
     def teacher() -> float:

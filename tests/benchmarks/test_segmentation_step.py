@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from adm_core import freed_memory
 from adm_core.distiller import Distiller
 from adm_core.method import Facts
 from adm_core.recipe import Optimizer, Protocol, Recipe
 from adm_core.registry import create
 from adm_core.task import TaskContext
 from adm_core.train import Trainer
-from suites.worker.entry import keep_freed_memory
 from tasks.datasets.scenes import VOID
 from tasks.datasets.shape_scenes import shape_scenes
 from tasks.segmentation import compat, evaluation, networks
@@ -178,7 +178,7 @@ def test_the_two_sides_have_the_same_losses():
 def test_our_loop_is_no_slower_than_mmengines(benchmark, tell, tmp_path):
     """CPU time of a whole step, data included."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    freed_memory.keep()
     compat.load()
 
     clock, best = runners_parts(), {"ours": np.inf, "runner": np.inf}
@@ -218,7 +218,7 @@ def theirs(network, batches, classes: int) -> list[torch.Tensor]:
 def test_evaluation_is_no_slower_than_mmsegmentations(benchmark, tell):
     """The test split of shape-scenes at batch 16; claim: at most 0.95 of MMSegmentation's time."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    freed_memory.keep()
     compat.load()
     test, network = shape_scenes("test"), networks.build(STUDENT, 7).module.eval()
     network.to(memory_format=torch.channels_last)

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import torch
 
-from adm_core import cpu, registry
+from adm_core import cpu, freed_memory, registry
 from adm_core.distiller import Distiller
 from adm_core.errors import Unsupported
 from adm_core.method import Facts, Losses, Method, MethodCard
 from adm_core.recipe import Recipe
 from adm_core.train import Trainer
-from suites.worker.entry import keep_freed_memory
 from tasks.classification.batches import InMemoryBatches
 from tasks.datasets.images import ImageSet
 from tests.benchmarks.test_step import BATCH, CLASSES, SGD, FixedTask, build, cifar_like
@@ -86,7 +85,7 @@ def relative_costs(images: ImageSet) -> Iterator[tuple[str, float]]:
 
 def test_what_a_step_of_each_method_costs(benchmark, tell):
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every worker does
+    freed_memory.keep()  # as every worker does
     whole = cifar_like(STEPS * BATCH)
     images = ImageSet(whole.images[:, :, :SIDE, :SIDE].copy(), whole.labels, whole.classes)
     of = benchmark.pedantic(lambda: dict(relative_costs(images)), rounds=1)
