@@ -131,6 +131,7 @@ def stopped(together, folder):
     stops = (lambda: next(asked) == 7) if together.rank == 1 else (lambda: False)
     options = {"checkpoint_file": folder / "c.pt", "checkpoint_seconds": 1e9}
     first, _ = result(lambda: trainer(recipe(batch_size=16), asked_to_stop=stops, ranks=together, **options))
+    torch.distributed.barrier()  # the first process alone keeps the checkpoint that all take up
     told, networks = result(lambda: trainer(recipe(batch_size=16), ranks=together, **options))
     torch.save({role: module.state_dict() for role, module in networks.items()}, f"{folder}/stopped {together.rank}.pt")
     Path(f"{folder}/stopped {together.rank}.json").write_text(json.dumps({"first": first, **told}))

@@ -20,22 +20,8 @@ ALIKE = ("adm", "void pixels", "equals", "paused", "own statistics", "random dra
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """A folder with what two processes have left of all cases.
-
-    Now and then gloo ends a process by "Received data size doesn't match expected size" (seen with torch 2.14.1), whose
-    cause is not known; a runner starts such a cell again, and so does this.
-    """
-    for attempt in range(3):
-        folder = tmp_path_factory.mktemp("ranks")
-        codes, words = run_two(folder)
-        if codes == [0, 0]:
-            break
-        assert attempt < 2 and "gloo::EnforceNotMet" in words, f"{codes} {words}"
-    return folder
-
-
-def run_two(folder):
-    """Exit statuses of two processes that train all cases together, and what they said."""
+    """A folder with what two processes have left of all cases."""
+    folder = tmp_path_factory.mktemp("ranks")
     cases = [*CASES, "stopped"]
     command = [sys.executable, "-m", "tests.core.ranks"]
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
@@ -44,11 +30,12 @@ def run_two(folder):
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=900)[1].decode() for process in running]  # a busy machine takes minutes
+        told = [process.communicate(timeout=900)[1].decode() for process in running]  # a busy machine takes minutes
     finally:
         for process in running:
             process.kill()
-    return [process.returncode for process in running], "\n".join(said)
+    assert [process.returncode for process in running] == [0, 0], "\n".join(told)
+    return folder
 
 
 def told(folder, case, rank=0):
