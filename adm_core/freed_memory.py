@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -21,13 +20,7 @@ def keep() -> None:
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, -1)
 
 
-def give_back(collect: bool = False) -> None:
-    """Hand to the system what the C library keeps for later: it would count as resident.
-
-    Args:
-        collect: look first for garbage that refers to itself, as trainers do, which takes a tenth of a second.
-    """
-    if collect:
-        gc.collect()
+def give_back() -> None:
+    """Hand to the system what the C library keeps for later: it would count as resident."""
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,8 @@ def stretched(
             raise Unsupported(f"none of the {len(cell.stretch.match)} methods that it is to match runs on {cell.pair}")
         dearest = max(each, key=lambda name: each[name])
         factor = max(each[dearest] / own, 1.0)
-        freed_memory.give_back(collect=True)  # of a trainer of every method; the cell's own peak would be theirs
+        gc.collect()  # trainers of every method, which refer to themselves; the cell's own peak would be theirs
+        freed_memory.give_back()
     recipe = protocol.recipe.stretched(factor)
     told = Stretched(factor=factor, epochs=recipe.epochs, dearest=dearest)
     return protocol.model_copy(update={"recipe": recipe}), told
