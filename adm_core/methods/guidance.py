@@ -21,11 +21,12 @@ class Guidance(Method):
     stage): x are the clean examples that predictions mean, x_c of the teacher told the class, x_u of the teacher told
     none, w the strength. Where networks predict noise the weight is the SNR alone. Examples whose class is dropped
     teach what the teacher predicts without one. The task's own loss is left out; the student begins as the teacher.
+    What guidance gives in two passes, of the teacher as of every student, ``data.sampling.guidance`` shows.
 
     The paper's student is told w, drawn anew in every step from 0 to 4, by an embedding of its own; here w is a
     setting, so that the student is of the teacher's architecture. The second stage, fewer sampling steps, is
     ``progressive`` with a student of this method as the teacher. Doubts: written without the authors' code, which is
-    not public; their formula leaves the weight open, ours is that of ``progressive``. The teacher is scored unguided.
+    not public; their formula leaves the weight open, ours is that of ``progressive``.
     """
 
     card = MethodCard(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -39,12 +39,15 @@ class SamplingSettings(_Part):
     Attributes:
         steps: of DDIM, a divisor of the timesteps.
         further_steps: other numbers of steps; their distances stand in the slices table.
+        guidance: strengths w of classifier-free guidance (arXiv:2207.12598), at which every network is sampled once
+            more, in two passes a step; distance, precision and recall stand in the slices table.
         samples: how many images.
         batch_size: images at a time.
     """
 
     steps: int = Field(gt=0)
     further_steps: tuple[int, ...] = ()
+    guidance: tuple[Annotated[float, Field(gt=0)], ...] = ()
     samples: int = Field(gt=0)
     batch_size: int = Field(256, gt=0)
 
@@ -69,7 +72,7 @@ class DataSettings(splits.SplitSettings):
     sampling: SamplingSettings
     snr_gamma: float | None = Field(None, gt=0)
     conditional: bool = False
-    label_dropout: float = Field(0.0, ge=0, lt=1)
+    label_dropout: float = Field(0.0, ge=0, lt=1, validate_default=True)
     inherit: bool = False
 
     @field_validator("label_dropout")
@@ -77,6 +80,9 @@ class DataSettings(splits.SplitSettings):
     def _of_labels(cls, given: float, info: ValidationInfo) -> float:
         if given and not info.data.get("conditional"):
             raise ValueError("there are classes to drop where networks are told them; set data.conditional: true")
+        sampling = info.data.get("sampling")
+        if sampling is not None and sampling.guidance and not given:
+            raise ValueError("data.sampling.guidance needs networks that are sometimes told no class; set a share")
         return given
 
 

@@ -7,9 +7,8 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,19 +16,19 @@ from torch import Tensor, nn
 
 from adm_core.card import Sampler
 from adm_core.errors import AdmError, Diverged
-from adm_core.seeds import derive
 from adm_core.task import Scores
 from tasks import artefacts
 from tasks.diffusion import distances
+from tasks.diffusion.denoising_error import denoising_error
 from tasks.diffusion.extractor import Extractor
-from tasks.diffusion.reference import Reference, reference
+from tasks.diffusion.reference import RealImages, Reference, reference
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
 from tasks.known_scores import libraries
 
 PAIRED = 1000
 """How many images of student and teacher are compared one by one."""
-BINS = 10
-"""Equal parts of the timesteps in which the held-out error is shown."""
+GUIDED = ("precision", "recall")
+"""Scores under guidance beside the Fréchet distance: it makes images more typical and less various."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,14 @@ class Sampling:
         samples: how many images.
         steps: sampling steps of the main scores.
         further_steps: other numbers of steps, whose Fréchet distances are slices.
+        guidance: strengths of classifier-free guidance, whose scores in two passes are slices.
         batch_size: images at a time.
     """
 
     samples: int
     steps: int
     further_steps: tuple[int, ...] = ()
+    guidance: tuple[float, ...] = ()
     batch_size: int = 256
 
     def check(self, schedule: Schedule, extractor: Extractor, real: int) -> None:
@@ -68,25 +69,6 @@ class Sampling:
                 )
         for steps in (self.steps, *self.further_steps):
             schedule.check_steps(steps)
-
-
-@dataclass(frozen=True)
-class RealImages:
-    """The benchmark's own images, float32 [N, C, S, S] in [-1, 1].
-
-    Attributes:
-        train: on which the denoisers were trained; what the made images are compared with.
-        held_out: others.
-        labels: int64, of the held-out images; None for denoisers without classes.
-        classes: how many classes; the made images have them in turns; None for denoisers without classes.
-        split: of which the others are; images are made of its own noises.
-    """
-
-    train: Tensor
-    held_out: Tensor
-    labels: Tensor | None = None
-    classes: int | None = None
-    split: Literal["validation", "test"] = "test"
 
 
 class Kept(NamedTuple):
@@ -129,7 +111,7 @@ def evaluate(
     ``frechet`` and ``kernel`` in the space of the suite's classifier, ``fid`` and ``kid`` in Inception's;
     ``precision``, ``recall``, ``density``, ``coverage`` and ``nearest_train`` in percent
     (:mod:`tasks.diffusion.distances`); ``denoising_error``, overall and by timestep; Fréchet distances at further
-    numbers of steps as slices, ``frechet/4 steps``.
+    numbers of steps as slices, ``frechet/4 steps``, and three scores under guidance, ``recall/guidance 2``.
     Beside a teacher the student also has ``teacher_mse``, over the pixels of the first 1,000 images that both make of
     the same noise, and ``teacher_cosine``, the mean cosine of their features.
 
@@ -194,6 +176,7 @@ class _Judge:
         channels, size = real.train.shape[1], real.train.shape[-1]
         self.noise = initial_noise(sampling.samples, channels, size, real.split).to(device)
         self.labels = None if real.classes is None else torch.arange(sampling.samples, device=device) % real.classes
+        self.untold = real.classes
 
     def __call__(self, denoiser: nn.Module, sampler: Sampler) -> _Made:
         """What a denoiser makes; for a frozen one, which many students have as their teacher, as it was kept."""
@@ -217,9 +200,11 @@ class _Judge:
         s, seconds, speed, frechet = self.sampling, 0.0, 0.0, self.extractor.distances[0]
         scores: dict[str, float] = {}
         pair: tuple[Tensor, Tensor] | None = None
-        for steps in (s.steps, *s.further_steps):
+        for steps, guidance in (*((n, 0.0) for n in (s.steps, *s.further_steps)), *((s.steps, w) for w in s.guidance)):
             begun = time.perf_counter()
-            images = sample(denoiser, self.noise, self.schedule, steps, self.labels, s.batch_size, sampler)
+            images = sample(
+                denoiser, self.noise, self.schedule, steps, self.labels, s.batch_size, sampler, guidance, self.untold
+            )
             # Whether they are finite was asked on the CPU, so that the device has done all of it by now.
             took = time.perf_counter() - begun
             seconds += took
@@ -227,54 +212,15 @@ class _Judge:
             if pair is None:
                 pair, speed = (images[:PAIRED], features[:PAIRED]), len(images) / took
                 scores |= _scores(self.known, images, features, self.train, self.extractor)
+            elif guidance:
+                found = _scores(self.known, images, features, self.train, self.extractor)
+                scores |= {f"{metric}/guidance {guidance:g}": found[metric] for metric in (frechet, *GUIDED)}
             else:
                 part = f"{frechet}/{steps} steps" if steps > 1 else f"{frechet}/1 step"
                 scores[part] = distances.frechet_distance(self.known.features, features)
         scores |= denoising_error(denoiser, self.schedule, self.real, self.device, s.batch_size)
         assert pair is not None
         return _Made(scores, *pair, seconds, speed)
-
-
-def denoising_error(
-    denoiser: nn.Module, schedule: Schedule, real: RealImages, device: torch.device | str, batch_size: int
-) -> dict[str, float]:
-    """Mean squared error of predictions on held-out images: ``denoising_error``, and by tenths of the timesteps.
-
-    Every image is noised once in each tenth, at a timestep and with a noise that are always the same.
-
-    Args:
-        denoiser: on the device; it is put in evaluation mode.
-        schedule: with which it was trained; the error is in the space of what it predicts.
-        real: whose held-out images.
-        device: of the denoiser.
-        batch_size: images at a time.
-
-    Raises:
-        Diverged: an error is not finite.
-    """
-    process = schedule.process(device)
-    clean = real.held_out.to(device)
-    labels = None if real.labels is None or real.classes is None else real.labels.to(device)
-    edges = [schedule.timesteps * part // BINS for part in range(BINS + 1)]
-    digits = len(str(schedule.timesteps - 1))
-    denoiser.eval()
-    found = {}
-    for low, high in pairwise(edges):
-        generator = torch.Generator().manual_seed(derive(0, "held-out noise", low))
-        timestep = torch.randint(low, high, (len(clean),), generator=generator).to(device)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        squared = 0.0
-        with torch.inference_mode(), torch.autocast(clean.device.type, enabled=False):
-            for index in torch.arange(len(clean), device=device).split(batch_size):
-                at, image, error = timestep[index], clean[index], noise[index]
-                label = None if labels is None else labels[index]
-                prediction = denoiser(process.noisy(image, error, at), at, label)
-                squared += float((prediction - process.target(image, error, at)).double().square().sum())
-        found[f"denoising_error/t{low:0{digits}}-{high - 1:0{digits}}"] = squared / clean.numel()
-    mean = sum(found.values()) / BINS
-    if not math.isfinite(mean):
-        raise Diverged("the denoising error on held-out images is not finite")
-    return {"denoising_error": mean, **found}
 
 
 def _scores(

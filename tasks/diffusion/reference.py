@@ -1,15 +1,35 @@
-"""What generated images are compared with: features of the training images, computed once and kept."""
+"""What generated images are compared with: the real ones, and features of them, computed once and kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
 from tasks import artefacts
 from tasks.diffusion.distances import nearest
 from tasks.diffusion.extractor import Extractor
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The benchmark's own images, float32 [N, C, S, S] in [-1, 1].
+
+    Attributes:
+        train: on which the denoisers were trained; what the made images are compared with.
+        held_out: others.
+        labels: int64, of the held-out images; None for denoisers without classes.
+        classes: how many classes; the made images have them in turns; None for denoisers without classes.
+        split: of which the others are; images are made of its own noises.
+    """
+
+    train: Tensor
+    held_out: Tensor
+    labels: Tensor | None = None
+    classes: int | None = None
+    split: Literal["validation", "test"] = "test"
 
 
 @dataclass(frozen=True)

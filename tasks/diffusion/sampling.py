@@ -109,11 +109,15 @@ def sample(
     labels: Tensor | None = None,
     batch_size: int = 256,
     sampler: Sampler = "ddim",
+    guidance: float = 0.0,
+    untold: int | None = None,
 ) -> Tensor:
     """Images that a denoiser makes of noises, in float32.
 
     ``x_s = α_s x_0 + σ_s ε``, x_0 the clipped image that the prediction at x_t means. By deterministic DDIM (η = 0)
     ``ε = (x_t - α_t x_0) / σ_t``; in multistep sampling ε is fresh noise.
+    Under classifier-free guidance w (arXiv:2207.12598, eq. 6) the prediction is ``(1 + w) p_c - w p_u``, of a pass that
+    is told the class and one that is told none.
 
     Args:
         denoiser: (noisy [B, C, H, W], timestep int64 [B], label int64 [B] or None) → prediction; it is put in
@@ -124,6 +128,8 @@ def sample(
         labels: int64 [N], the class to make of each noise; None for a denoiser without classes.
         batch_size: images at a time.
         sampler: ``ddim`` or ``multistep``.
+        guidance: w; 0: one pass.
+        untold: the label that means no class, which guidance needs.
 
     Returns:
         [N, C, H, W] in [-1, 1], on the same device.
@@ -146,6 +152,10 @@ def sample(
                 images, label = samples[part], None if labels is None else labels[part]
                 at = torch.full((len(images),), timestep, device=images.device)
                 predicted = denoiser(images, at, label)
+                if guidance:
+                    assert label is not None and untold is not None
+                    without = denoiser(images, at, torch.full_like(label, untold))
+                    predicted = torch.lerp(without, predicted, 1 + guidance)
                 if sampler == "multistep":
                     clean = process.clean(predicted, images, at).clamp(-1, 1)
                     made.append(process.noisy(clean, fresh[part], at - schedule.timesteps // steps))

@@ -22,9 +22,10 @@ from tasks import datasets
 from tasks.datasets.splits import open_splits
 from tasks.diffusion import data_settings, evaluation, export, extractor, networks
 from tasks.diffusion.batches import NoisyBatches
-from tasks.diffusion.evaluation import RealImages, Sampling
+from tasks.diffusion.evaluation import Sampling
 from tasks.diffusion.networks.denoiser import Denoiser
 from tasks.diffusion.networks.inheritance import inherit
+from tasks.diffusion.reference import RealImages
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
 from tasks.known_scores import computed_by
 
@@ -70,7 +71,7 @@ class DiffusionTask(GenerativeTask):
         noise, drawn = settings.noise, settings.sampling
         self.schedule = Schedule(noise.schedule, noise.timesteps, noise.prediction)
         self.process = self.schedule.process(device)
-        self.sampling = Sampling(drawn.samples, drawn.steps, drawn.further_steps, drawn.batch_size)
+        self.sampling = Sampling(drawn.samples, drawn.steps, drawn.further_steps, drawn.guidance, drawn.batch_size)
         self.extractor = extractor.open_extractor(str(self.spec["extractor"]), dataset, self._roots, device)
         self.sampling.check(self.schedule, self.extractor, len(self.train))
         self._images, labels = extractor.as_tensors(self.train)

@@ -10,9 +10,11 @@ from adm_core.errors import AdmError, Diverged
 from adm_core.seeds import derive
 from tasks import datasets
 from tasks.diffusion import distances, networks
-from tasks.diffusion.evaluation import Kept, RealImages, Sampling, denoising_error, evaluate
+from tasks.diffusion.denoising_error import denoising_error
+from tasks.diffusion.evaluation import Kept, Sampling, evaluate
 from tasks.diffusion.extractor import as_tensors, open_classifier
 from tasks.diffusion.networks.denoiser import Denoiser
+from tasks.diffusion.reference import RealImages
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
 from tests.diffusion.denoisers import Broken, Remembering
 
@@ -112,6 +114,37 @@ def test_classes_take_turns_and_held_out_images_keep_theirs(real, extractor):
     assert torch.equal(torch.cat(told[1:]), labels.repeat(10))
     evaluate({"student": denoiser}, SCHEDULE, few, real, extractor, None, "cpu")
     assert all(label is None for _, label in denoiser.told[len(told) :])
+
+
+def test_scores_under_guidance_are_those_of_images_made_in_two_passes(real, extractor):
+    """Told the class the denoiser means an image of it, told none the mean of all."""
+    train, labels = datasets.load("digits", "train", []), torch.arange(200) % 10
+    of_class = torch.stack([real.train[torch.as_tensor(train.labels) == label].mean(0) for label in range(10)])
+    means = torch.cat([of_class, of_class.mean(0, keepdim=True)])
+
+    class Conditional(Remembering):
+        def forward(self, noisy, timestep, label):
+            self.clean = lambda noisy: (means[label] + 0.3 * noisy).clamp(-1, 1)
+            return super().forward(noisy, timestep, label)
+
+    denoiser, noise = Conditional(SCHEDULE), initial_noise(200, 1, 8)
+    judged = RealImages(real.train, real.held_out, torch.zeros(len(real.held_out), dtype=torch.int64), 10)
+    guided = replace(SAMPLING, guidance=(0.5, 2.0))
+    scores = evaluate({"student": denoiser}, SCHEDULE, guided, judged, extractor, None, "cpu").scores["student"]
+    reference = extractor.features(real.train)
+    for strength in (0.5, 2):
+        made = sample(denoiser, noise, SCHEDULE, 4, labels, guidance=strength, untold=10)
+        features = extractor.features(made)
+        theirs = distances.manifold_scores(reference, features)
+        assert scores[f"frechet/guidance {strength}"] == pytest.approx(
+            distances.frechet_distance(reference, features), rel=1e-6
+        )
+        assert {name: scores[f"{name}/guidance {strength}"] for name in ("precision", "recall")} == pytest.approx(
+            {name: theirs[name] for name in ("precision", "recall")}
+        )
+    assert scores["frechet"] != pytest.approx(scores["frechet/guidance 0.5"], rel=1e-3)
+    plain = evaluate({"student": denoiser}, SCHEDULE, SAMPLING, judged, extractor, None, "cpu").scores["student"]
+    assert plain == {name: value for name, value in scores.items() if "guidance" not in name}
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

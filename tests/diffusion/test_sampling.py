@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import DDIMPipeline, LCMScheduler, UNet2DModel
+from diffusers.guiders import ClassifierFreeGuidance
 from torch import nn
 
 from adm_core.errors import AdmError, Diverged
@@ -106,6 +107,35 @@ def test_multistep_samples_are_those_of_diffusers_scheduler_for_consistency_mode
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
     ddim = sample(denoiser, initial_noise(4, 1, 8), schedule, steps)
     assert torch.allclose(ours, ddim, atol=1e-5) == (steps == 1)  # one step ends at the image that it predicts
+
+
+class Conditional(Remembering):
+    """Means an image of the class that it is told, and none of all where it is told 3."""
+
+    def forward(self, noisy, timestep, label):
+        return super().forward(noisy, timestep, label) * torch.tensor([0.6, 0.8, 1.1, 0.4])[label].view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "multistep"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_guidance_is_diffusers_classifier_free_guidance_of_two_passes(prediction, sampler):
+    """Theirs in the paper's own terms, in which the strength 0 is one pass."""
+    schedule, labels = Schedule("cosine", prediction=prediction), torch.arange(10) % 3
+    denoiser, guide = Conditional(schedule), ClassifierFreeGuidance(guidance_scale=0.7, use_original_formulation=True)
+    guide.set_state(step=1, num_inference_steps=4, timestep=500)
+
+    class Guided(nn.Module):
+        def forward(self, noisy, timestep, label):
+            told, untold = denoiser(noisy, timestep, label), denoiser(noisy, timestep, torch.full_like(label, 3))
+            return guide.forward(told, untold).pred
+
+    how = {"labels": labels, "batch_size": 4, "sampler": sampler}
+    theirs = sample(Guided(), initial_noise(10, 1, 8), schedule, 4, **how)
+    ours = sample(denoiser, initial_noise(10, 1, 8), schedule, 4, **how, guidance=0.7, untold=3)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    plain = sample(denoiser, initial_noise(10, 1, 8), schedule, 4, **how, untold=3)
+    assert torch.equal(plain, sample(denoiser, initial_noise(10, 1, 8), schedule, 4, **how))
+    assert not torch.allclose(ours, plain, atol=1e-2)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "multistep"])

@@ -210,12 +210,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, method):
 
 @pytest.mark.parametrize("method", ["progressive", "guidance", "dmd2"])
 def test_networks_that_are_told_the_class_learn_by_steps_too(method):
-    task = open_task(conditional=True, label_dropout=0.2)
+    guided = DATA["sampling"] | {"guidance": [2]}
+    task = open_task(conditional=True, label_dropout=0.2, sampling=guided)
     model = distiller(task, method)
     trained = Trainer(model, task, RECIPE, 0).run().networks
     assert model.student.unet.class_embedding is not None
     images = task.samples(trained["student"], 12)
     assert images.shape == (12, 1, 8, 8) and images.abs().max() <= 1
+    scores = task.evaluate(trained, "test")
+    assert all(
+        {f"{name}/guidance 2" for name in ("frechet", "precision", "recall")} <= set(of) for of in scores.values()
+    )
 
 
 def test_a_student_inherits_its_teachers_blocks_where_the_protocol_says_so():
@@ -319,6 +324,10 @@ def test_plain_diffusers_samples_the_same_images_from_a_saved_student(tmp_path, 
         ({"train_limit": 50}, r"scoring with 50 training images: .* need \d+ or more"),
         ({"sampling": {"steps": 7, "samples": 80}}, "sampling in 7 steps: it must be a divisor of the 100 timesteps"),
         ({"sampling": {"steps": 5}}, r"sampling\.samples"),
+        (
+            {"conditional": True, "sampling": DATA["sampling"] | {"guidance": [2]}},
+            "'data.label_dropout' = 0.0: data.sampling.guidance needs networks that are sometimes told no class",
+        ),
         ({"label_dropout": 0.1}, "'data.label_dropout' = 0.1: there are classes to drop .* set data.conditional: true"),
         ({"nois": {}}, "nois"),
         ({"noise": {"schedule": "sine"}}, r"noise\.schedule"),
