@@ -48,10 +48,8 @@ def make_optimizers(distiller: Distiller, recipe: Recipe) -> list[torch.optim.Op
 
 def _grouped(groups: list[dict[str, Any]], distiller: Distiller, recipe: Recipe) -> GroupedSGD:
     name, base = distiller.method.card.name, recipe.optimizer
-    if base.name != "sgd" or base.nesterov:
-        raise Unsupported(f"'{name}' treats momenta apart, which is defined for SGD without Nesterov, not {base.name}")
-    if recipe.clip_norm or recipe.precision == "fp16":
-        raise Unsupported(f"'{name}' keeps gradients apart, which clip_norm and precision fp16 would mix")
+    if reason := recipe.why_ungrouped():
+        raise Unsupported(f"'{name}' {reason}")
     changes = {TASK: 0.0, DISTILLATION: 0.0, **distiller.method.momentum()}
     momenta = {group: base.momentum + change for group, change in changes.items()}
     if not all(0 <= momentum < 1 for momentum in momenta.values()):

@@ -151,6 +151,14 @@ class Recipe(_Frozen):
         schedule = own.model_copy(update={"warmup": own.warmup * longer, "milestones": milestones})
         return self.model_copy(update={"epochs": epochs, "schedule": schedule})
 
+    def why_ungrouped(self) -> str | None:
+        """Why this training cannot keep groups of gradients apart, to be read after the method's name; None: it can."""
+        if self.optimizer.name != "sgd" or self.optimizer.nesterov:
+            return f"treats momenta apart, which is defined for SGD without Nesterov, not {self.optimizer.name}"
+        if self.clip_norm or self.precision == "fp16":
+            return "keeps gradients apart, which clip_norm and precision fp16 would mix"
+        return None
+
     def optimizer_of(self, network: str, role: str) -> Optimizer:
         """The optimiser settings of one network: the protocol's, changed by pattern, then by role.
 

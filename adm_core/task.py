@@ -39,6 +39,55 @@ def equals(roles: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Offered:
+    """What a task shows methods on a benchmark under a protocol, as far as needs ask for it; known before it is opened.
+
+    Attributes:
+        prediction: what its networks predict.
+        own_views: an augmentation of its own for each of two networks.
+        extra_view: a second, stronger one.
+        balanced: batches with as many examples of each of their classes.
+        unlabelled: further pictures without labels.
+        branches: networks that can be cut in two.
+        null_class: networks that are sometimes told no class.
+    """
+
+    prediction: PredictionKind
+    own_views: bool = True
+    extra_view: bool = False
+    balanced: bool = False
+    unlabelled: bool = False
+    branches: bool = True
+    null_class: bool = False
+
+    def why_not(self, needs: Needs, task: str) -> str | None:
+        """Why a method that needs this cannot run; None where it can, as far as this tells.
+
+        Args:
+            needs: of the method.
+            task: by which the reason names it.
+        """
+        if needs.prediction not in (None, self.prediction):
+            return f"the method reads {needs.prediction}, this task predicts {self.prediction}"
+        if needs.views == "own" and not self.own_views:
+            return f"the method gives each network a view of its own, which {task} does not have"
+        if needs.extra_view and not self.extra_view:
+            return f"the method needs a second, {needs.extra_view} view, which {task} does not have"
+        if needs.per_class and not self.balanced:
+            return f"the method needs batches with balanced classes, which {task} does not draw"
+        if needs.branches and not self.branches:
+            return f"the method trains copies of the student's end, and networks of {task} cannot be cut"
+        if needs.unlabelled and not self.unlabelled:
+            return "the method needs pictures without labels, and only a block under a shift has some"
+        if "null-class" in needs.capabilities and not self.null_class:
+            return (
+                "the method needs networks that are sometimes told no class; a protocol's data.conditional and "
+                "data.label_dropout train some"
+            )
+        return None
+
+
+@dataclass(frozen=True)
 class TaskContext:
     """What a task is opened with.
 
@@ -66,38 +115,15 @@ class TaskContext:
     own: BenchmarkDefinition | None = None
     condition: Condition | None = None
 
-    def check_needs(
-        self,
-        *,
-        own_views: bool = True,
-        extra_view: bool = False,
-        balanced: bool = False,
-        unlabelled: bool = False,
-        branches: bool = True,
-    ) -> None:
-        """Stop where the method needs what the task cannot make; a task calls this first when it is opened.
-
-        Args:
-            own_views: an augmentation of its own for each of two networks.
-            extra_view: a second, stronger one.
-            balanced: as many examples of each of the batch's classes.
-            unlabelled: further pictures without labels.
-            branches: networks that can be cut in two.
+    def check_needs(self, offered: Offered) -> None:
+        """Stop where the method needs what the task cannot show it; a task calls this when it is opened, before data.
 
         Raises:
-            Unsupported: the method needs what is not offered.
+            Unsupported: says what is not offered.
         """
-        task, needs = self.protocol.task, self.needs
-        if needs.views == "own" and not own_views:
-            raise Unsupported(f"the method gives each network a view of its own, which {task} does not have")
-        if needs.extra_view and not extra_view:
-            raise Unsupported(f"the method needs a second, {needs.extra_view} view, which {task} does not have")
-        if needs.per_class and not balanced:
-            raise Unsupported(f"the method needs batches with balanced classes, which {task} does not draw")
-        if needs.branches and not branches:
-            raise Unsupported(f"the method trains copies of the student's end, and networks of {task} cannot be cut")
-        if needs.unlabelled and not unlabelled:
-            raise Unsupported("the method needs pictures without labels, and only a block under a shift has some")
+        reason = offered.why_not(self.needs, self.protocol.task)
+        if reason:
+            raise Unsupported(reason)
 
 
 class Task(ABC):

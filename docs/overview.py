@@ -7,15 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
-
-import torch
+from typing import Any
 
 from adm_core import registry
 from adm_core.errors import Unsupported
 from adm_core.method import Method
 from adm_core.taps import Network, probe
-from adm_core.task import TaskContext
+from adm_core.task import Offered
 from adm_core.testing.checks import setup_that_suits
 from adm_core.testing.networks import Form
 from adm_core.testing.setup import Setup
@@ -32,24 +30,6 @@ ROWS = ("language",)
 """The tasks whose maps are one row high."""
 COSTS = Path(__file__).with_name("step-costs.json")
 """Written by ``tests/benchmarks/test_step_costs.py``."""
-
-
-class Willing(Exception):
-    """A task offers the batches that a method needs."""
-
-
-class Question(TaskContext):
-    """Opens a task as far as its first act, which is to hold the method's needs against what its batches offer."""
-
-    def check_needs(self, **offered: bool) -> NoReturn:
-        """Answer by an exception, so that no data set is opened.
-
-        Raises:
-            Unsupported: the task cannot make the batches.
-            Willing: it can.
-        """
-        super().check_needs(**offered)
-        raise Willing
 
 
 @dataclass(frozen=True)
@@ -107,7 +87,7 @@ def refusal(name: str, regime: str, task: str) -> str | None:
     if isinstance(setup, str):
         raise RuntimeError(f"'{name}' on {task}, {regime}: {setup}; see adm check --method {name}")
     told = _refused_by(task, regime, setup) if isinstance(setup, Setup) else str(setup)
-    return told and told.replace(f"'{name}' reads ", "it reads ")
+    return told and told.replace(f"'{name}' reads ", "the method reads ")
 
 
 @cache
@@ -136,20 +116,16 @@ def _as_rows(setup: Setup, network: Network) -> dict[str, tuple[int, ...]]:
 
 
 def _refused_batches(task: str, method: Method) -> str | None:
-    question = Question("", _protocol(task), 0, torch.device("cpu"), needs=method.needs)
-    try:
-        catalogue.task_class(task)(question)
-    except Unsupported as error:
-        return str(error)
-    except Willing:
-        return None
-    raise RuntimeError(f"{task} opens without check_needs")
+    """Why no protocol that comes along shows the method what it needs, as the first one tells it."""
+    reasons = [offered.why_not(method.needs, task) for offered in _offered(task)]
+    return None if None in reasons else reasons[0]
 
 
 @cache
-def _protocol(task: str) -> Any:
+def _offered(task: str) -> list[Offered]:
     protocols = (load_protocol(name)[1] for name in protocol_names())
-    return next(protocol for protocol in protocols if protocol.task == task)
+    read = (catalogue.check_data(task, own.data, own.title) for own in protocols if own.task == task)
+    return [catalogue.offered(task, settings, None) for settings in read]
 
 
 def _family(name: str, methods: list[type[Method]]) -> Family:

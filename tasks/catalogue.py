@@ -7,19 +7,18 @@ import importlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adm_core.condition import Condition
 from adm_core.errors import AdmError, unknown
 from adm_core.network_definition import NetworkDefinition
+from adm_core.task import Offered, Task
 from adm_core.yaml_file import read_mapping
 from tasks.datasets.catalogue import SOURCES
 from tasks.datasets.splits import SplitSettings
 from tasks.offer import ListedNetwork, NetworkFile, Offer
-
-if TYPE_CHECKING:
-    from adm_core.task import Task
 
 _TASKS = Path(__file__).resolve().parent
 
@@ -235,6 +234,11 @@ def check_data(task: str, data: Mapping[str, Any], where: str) -> SplitSettings:
         AdmError: an unknown key, or a value of a wrong type or out of range.
     """
     return offer(task).read_data(data, where)
+
+
+def offered(task: str, settings: SplitSettings, condition: Condition | None) -> Offered:
+    """What a task shows methods under a protocol's settings and a condition."""
+    return offer(task).offered(settings, condition)
 
 
 def check_data_used(

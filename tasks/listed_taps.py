@@ -33,7 +33,9 @@ def why_untapped(task: str, name: str, taps: Iterable[str]) -> str | None:
     """
     there = _taps(task, name)
     lacking = [f"'{tap}'" for tap in taps if there is not None and tap not in there]
-    return f"network '{name}' has no tap {', '.join(lacking)}" if lacking else None
+    if not lacking:
+        return None
+    return f"network '{name}' has no tap {', '.join(lacking)}; there are {', '.join(networks(task)[name]['taps'])}"
 
 
 @functools.cache

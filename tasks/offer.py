@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict
 
+from adm_core.condition import Condition
 from adm_core.network_definition import NetworkDefinition
+from adm_core.task import Offered
 from tasks.datasets.splits import SplitSettings
 
 NetworkFile = Literal["config", "weights"]
@@ -79,6 +81,7 @@ class Offer:
     Attributes:
         networks: the networks that the task knows, in the order in which they are listed.
         read_data: reads the ``data`` part of a protocol.
+        offered: called with settings and what is made of the benchmark; tells what methods are shown.
         external: beginnings of the names that libraries answer to, e.g. ``timm/``.
         check_external: called with such a name and where it stands; raises AdmError where it can be told that the
             library has no such network.
@@ -97,6 +100,7 @@ class Offer:
 
     networks: Callable[[], Sequence[ListedNetwork]]
     read_data: ReadData
+    offered: Callable[[Any, Condition | None], Offered]
     external: tuple[str, ...] = ()
     check_external: Callable[[str, str], None] = _accept
     check_definition: Callable[[NetworkDefinition], None] = _accept_definition

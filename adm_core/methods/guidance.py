@@ -8,7 +8,6 @@ from typing import Annotated
 from pydantic import Field
 
 from adm_core import losses
-from adm_core.errors import Unsupported
 from adm_core.method import Losses, Method, MethodCard, Needs, Step, View
 from adm_core.registry import register
 
@@ -56,20 +55,12 @@ class Guidance(Method):
     )
 
     def losses(self, student: View, teacher: View, step: Step) -> Losses:
-        """One term, ``guided``.
-
-        Raises:
-            Unsupported: the networks know no class that means none.
-        """
+        """One term, ``guided``."""
         import torch
 
         noising = step.noising
         assert noising is not None
-        if noising.label is None or noising.null_label is None:
-            raise Unsupported(
-                "'guidance' needs networks that are told the class and sometimes none; set the protocol's "
-                "data.conditional and data.label_dropout"
-            )
+        assert noising.label is not None and noising.null_label is not None
         untold = torch.full_like(noising.label, noising.null_label)
         without = self.parts["teacher"](noising.noisy, noising.timestep, untold)
         guided = torch.lerp(without, teacher.detached().prediction, 1 + self.settings.strength)

@@ -204,7 +204,7 @@ def _needs_training(
         if not selection.takes(row) or not selection.asks_for(records.get(row.id), bool(others.get(row.id))):
             continue
         needed.add(row.id)
-        if row.teacher is None:
+        if row.teacher is None or row.skipped:
             continue
         outdated = selection.fresh and others.get(row.teacher.id)
         if outdated or not _is_ready(row.teacher, records.get(row.teacher.id), store):

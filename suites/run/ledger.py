@@ -48,6 +48,21 @@ class Ledger:
         others = differing(record.code, outcome.get("code", {}))
         return outcome if others and outcome["code"] == code_of(planned.cell) else None
 
+    def untrained(self, planned: PlannedCell, teacher: str) -> Verdict | None:
+        """What becomes of a cell that nothing is to be trained for: it cannot run, or has no teacher; None: neither.
+
+        Args:
+            planned: the cell.
+            teacher: what became of its teacher.
+        """
+        if planned.skipped:
+            return Verdict("skipped", planned.skipped)
+        if teacher == "ok" or planned.teacher is None:
+            return None
+        failed = self.record(planned.teacher)
+        reason = failed.reason if failed else "no record"
+        return Verdict("error", f"teacher {planned.cell.teacher} failed: {teacher}: {reason}")
+
     def attempts(self, planned: PlannedCell) -> int:
         """How often this run has tried the cell in vain."""
         return len(self._attempts.get(planned.id, ()))

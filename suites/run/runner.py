@@ -17,6 +17,7 @@ from suites.run.ledger import Ledger
 from suites.run.summary import Display, Summary
 from suites.run.verdict import Verdict, judge
 from suites.run.waiting import Waiting
+from suites.spec.code import code_of
 from suites.spec.expand import PlannedCell
 from suites.work.folder import Assignment, WorkFolder
 from suites.work.locks import CellLock, acquire
@@ -177,8 +178,9 @@ class Runner:
         return {id: record.status if record else "error" for id, record in found.items()}
 
     def _teacher(self, planned: PlannedCell) -> str | None:
-        """What became of a cell's teacher; None while that is not known."""
-        return self.summary.statuses.get(planned.teacher.id) if planned.teacher else "ok"
+        """What became of a cell's teacher; None while that is not known. A cell that cannot run asks for none."""
+        asked = None if planned.skipped else planned.teacher
+        return self.summary.statuses.get(asked.id) if asked else "ok"
 
     def _settle(self, planned: PlannedCell, teacher: str) -> bool:
         """Deal with a cell that needs no training (any more); whether it was one."""
@@ -188,11 +190,8 @@ class Runner:
         if outcome := self._ledger.left_behind(planned, self._folder(planned)):
             self._write(planned, judge(Ending(0, 0.0), outcome), outcome, float(outcome.get("seconds", 0.0)))
             return True
-        if teacher != "ok" and planned.teacher:
-            failed = self._ledger.record(planned.teacher)
-            reason = failed.reason if failed else "no record"
-            told = f"teacher {planned.cell.teacher} failed: {teacher}: {reason}"
-            self._write(planned, Verdict("error", told), None, 0.0)
+        if verdict := self._ledger.untrained(planned, teacher):
+            self._write(planned, verdict, {"code": code_of(planned.cell)}, 0.0)
             return True
         return False
 

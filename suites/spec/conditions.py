@@ -8,7 +8,7 @@ from suites.spec.definition import Block
 from tasks import catalogue, conditions
 
 
-def check(block: Block, own: BenchmarkIdentity | None, where: str) -> None:
+def check(block: Block, own: BenchmarkIdentity | None, where: str) -> core.Condition | None:
     """Stop at a condition that the block's task or benchmark cannot be put under.
 
     Args:
@@ -16,12 +16,18 @@ def check(block: Block, own: BenchmarkIdentity | None, where: str) -> None:
         own: what identifies its benchmark, where that is the suite's own.
         where: file and block, for messages.
 
+    Returns:
+        The condition; None where there is none.
+
     Raises:
         AdmError: see :func:`tasks.conditions.check_condition`.
     """
-    if block.condition is not None:
-        in_memory = own is None and catalogue.benchmarks(block.task)[block.benchmark].in_memory
-        conditions.check_condition(block.task, _of(block.condition), in_memory, f"{where}, condition")
+    if block.condition is None:
+        return None
+    condition = _of(block.condition)
+    in_memory = own is None and catalogue.benchmarks(block.task)[block.benchmark].in_memory
+    conditions.check_condition(block.task, condition, in_memory, f"{where}, condition")
+    return condition
 
 
 def condition_of(cell: Cell) -> core.Condition | None:

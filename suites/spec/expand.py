@@ -182,9 +182,10 @@ def _expand_block(
     settings: MethodSettings,
 ) -> list[PlannedCell]:
     benchmark = benchmarks.of_block(block, where)
-    conditions.check(block, benchmark, where)
+    condition = conditions.check(block, benchmark, where)
     protocol = protocol_of(block, block.protocol, folder, networks.names, f"{where}, protocol")
     data = _check_used(block, protocol, benchmark, benchmarks.splits(block, benchmark), where)
+    offered = catalogue.offered(block.task, data, condition)
     alone = protocol
     if block.teacher_protocol is not None:
         alone = protocol_of(block, block.teacher_protocol, folder, networks.names, f"{where}, teacher_protocol")
@@ -201,7 +202,7 @@ def _expand_block(
     own = [networks.of_pair(block, pair.teacher, pair.student, data, where) for pair in block.pairs]
     rows = []
     for pair, identities in zip(block.pairs, own, strict=True):
-        resolved = [settings.resolve(block, pair, entry, where) for entry in block.methods]
+        resolved = [settings.resolve(block, pair, entry, offered, protocol[1].recipe, where) for entry in block.methods]
         methods, teacher = [row.method for row in resolved], None
         for entry, row in zip(block.methods, resolved, strict=True):
             stretch = _stretch(block, entry, row.method, methods, where)

@@ -11,6 +11,8 @@ from adm_core import registry
 from adm_core.compose import parts_of
 from adm_core.errors import AdmError, nearest, unknown
 from adm_core.method import Method
+from adm_core.recipe import Recipe
+from adm_core.task import Offered
 from results.records.identity import canonical_json
 from results.records.schema import Cell, MethodPart
 from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings, Suite
@@ -51,8 +53,18 @@ class MethodSettings:
         self._overrides: set[int] = set()
         self._made: dict[str, Method] = {}
 
-    def resolve(self, block: Block, pair: Pair, entry: MethodEntry, where: str) -> Resolved:
+    def resolve(
+        self, block: Block, pair: Pair, entry: MethodEntry, offered: Offered, recipe: Recipe, where: str
+    ) -> Resolved:
         """A row's settings in force: defaults, published, suite, overrides, row, tuned, in rising order.
+
+        Args:
+            block: which holds the row.
+            pair: of networks.
+            entry: the row.
+            offered: what the task shows methods there.
+            recipe: of the block's protocol.
+            where: file and block, for messages.
 
         Raises:
             AdmError: an unknown method, invalid settings, or a method that does not run in the regime or on the pair.
@@ -72,10 +84,13 @@ class MethodSettings:
             resolved = method_parts(method, block.regime)
         if self._suite.tuned_file:
             chosen = None if entry.stretch else self._tuned.told(block.title, str(pair), entry.shown)
-        skipped = self._why_skipped(block, pair, method, stated, f"{where}, methods: method '{entry.method}'")
+        untapped = self._why_untapped(block, pair, method, stated, f"{where}, methods: method '{entry.method}'")
+        ungrouped = recipe.why_ungrouped() if method.needs.gradient_groups else None
+        mixed = ungrouped and f"'{method.card.name}' {ungrouped}"
+        skipped = offered.why_not(method.needs, block.task) or mixed or untapped
         return Resolved(resolved, chosen, skipped)
 
-    def _why_skipped(self, block: Block, pair: Pair, method: Method, stated: Settings, where: str) -> str | None:
+    def _why_untapped(self, block: Block, pair: Pair, method: Method, stated: Settings, where: str) -> str | None:
         """What a network of the pair lacks of the taps that the method reads by itself; None: nothing that shows here.
 
         Raises:

@@ -25,6 +25,7 @@ from tasks import datasets
 from tasks.classification import data_settings, metrics, networks
 from tasks.classification.batches import InMemoryBatches, evaluation_batches
 from tasks.classification.networks import normalisation
+from tasks.classification.offer import OFFER
 from tasks.datasets.class_folders import list_images
 from tasks.datasets.images import ImageSet
 from tasks.datasets.loading import with_unlabelled
@@ -58,10 +59,10 @@ class ClassificationTask(Task):
 
     def __init__(self, context: TaskContext) -> None:
         condition = context.condition or Condition()
-        context.check_needs(extra_view=True, balanced=True, unlabelled=condition.shift is not None)
         self.benchmark, protocol, where = context.benchmark, context.protocol, f"protocol '{context.protocol.title}'"
         self.spec, self._own = _specification(context), context.own
         self.settings = data_settings.read(protocol.data, where)
+        context.check_needs(OFFER.offered(self.settings, context.condition))
         data_settings.check_used(self.settings, bool(self.spec["in_memory"]), where)
         self.device, self.classes = context.device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adm_core.task import Offered
 from tasks.diffusion import data_settings, networks
 from tasks.diffusion.networks import schedulers
 from tasks.offer import Offer
@@ -9,6 +10,7 @@ from tasks.offer import Offer
 OFFER = Offer(
     networks=networks.catalogue,
     read_data=data_settings.read,
+    offered=lambda settings, _made: Offered("denoiser", own_views=False, null_class=settings.label_dropout > 0),
     external=networks.EXTERNAL,
     check_external=networks.check,
     check_definition=networks.check_definition,

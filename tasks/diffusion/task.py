@@ -25,6 +25,7 @@ from tasks.diffusion.batches import NoisyBatches
 from tasks.diffusion.evaluation import Sampling
 from tasks.diffusion.networks.denoiser import Denoiser
 from tasks.diffusion.networks.inheritance import inherit
+from tasks.diffusion.offer import OFFER
 from tasks.diffusion.reference import RealImages
 from tasks.diffusion.sampling import Schedule, initial_noise, sample
 from tasks.known_scores import computed_by
@@ -48,12 +49,12 @@ class DiffusionTask(GenerativeTask):
     kind: Literal["denoiser"] = "denoiser"
 
     def __init__(self, context: TaskContext) -> None:
-        context.check_needs(own_views=False)
         self.benchmark, protocol, device = context.benchmark, context.protocol, context.device
         if self.benchmark not in _BENCHMARKS:
             raise unknown("benchmark", self.benchmark, _BENCHMARKS)
         self.spec, self.device = _BENCHMARKS[self.benchmark], device
         self.settings = settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
+        context.check_needs(OFFER.offered(settings, context.condition))
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])

@@ -23,6 +23,7 @@ from tasks.datasets.splits import open_splits
 from tasks.known_scores import Judged, KnownScores
 from tasks.language import data_settings, evaluation, networks
 from tasks.language.batches import TrainingBatches, as_pair, evaluation_batches
+from tasks.language.offer import OFFER
 
 EVALUATION_BATCH = 64
 _BENCHMARKS: dict[str, dict[str, Any]] = read_mapping(Path(__file__).with_name("benchmarks.yaml"))
@@ -45,12 +46,12 @@ class LanguageTask(Task):
 
     def __init__(self, context: TaskContext) -> None:
         # GPT2Model makes its attention mask of the embedded characters, so that no end of it runs without its beginning
-        context.check_needs(own_views=False, branches=False)
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in _BENCHMARKS:
             raise unknown("benchmark", self.benchmark, _BENCHMARKS)
         self.spec, self.device = _BENCHMARKS[self.benchmark], context.device
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
+        context.check_needs(OFFER.offered(self.settings, context.condition))
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
         self.unit = str(self.spec["metric"]["unit"])

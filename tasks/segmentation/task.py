@@ -30,6 +30,7 @@ from tasks.known_scores import Judged, KnownScores
 from tasks.segmentation import compat, data_settings, evaluation, export, networks
 from tasks.segmentation.batches import TrainingBatches, evaluation_batches
 from tasks.segmentation.networks.segmentor import Segmentor
+from tasks.segmentation.offer import OFFER
 
 EVALUATION_BATCH = 16
 compat.load()  # with this module, so that workers forked from a process that has imported it need not do it again
@@ -50,12 +51,12 @@ class SegmentationTask(Task):
 
     def __init__(self, context: TaskContext) -> None:
         shift = context.condition.shift if context.condition else None
-        context.check_needs(unlabelled=shift is not None)
         self.benchmark, protocol = context.benchmark, context.protocol
         if self.benchmark not in _BENCHMARKS:
             raise unknown("benchmark", self.benchmark, _BENCHMARKS)
         self.spec = _BENCHMARKS[self.benchmark]
         self.settings = data_settings.read(protocol.data, f"protocol '{protocol.title}'")
+        context.check_needs(OFFER.offered(self.settings, context.condition))
         self.device, self.classes = context.device, int(self.spec["classes"])
         self.metric = str(self.spec["metric"]["name"])
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])

@@ -131,15 +131,6 @@ def test_guidance_is_a_loop_over_examples_with_and_without_their_class(kind, str
     agree(ours, literal, numbers(5, *SHAPE))
 
 
-def test_guidance_wants_a_class_that_means_none():
-    setup = Setup("guidance", "offline", {}, (8, 8), "denoisers")
-    batch = setup.batch(0)
-    views = setup.distiller.views(batch)[0]
-    for lacking in ({"null_label": None}, {"label": None}):
-        with pytest.raises(Unsupported, match=r"data.conditional and data.label_dropout"):
-            setup.losses_of(views, replace(batch, noising=replace(batch.noising, **lacking)))
-
-
 # --- DKDM ---
 
 

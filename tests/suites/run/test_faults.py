@@ -26,6 +26,7 @@ from suites.executors.inline import InlineExecutor
 from suites.plan.plan import make_plan
 from suites.run.display import PlainDisplay
 from suites.run.runner import Runner
+from suites.spec.code import code_of
 from suites.spec.expand import expand
 from suites.work.options import RunOptions
 from tests.processes import alive, descendants, wait_for
@@ -65,6 +66,24 @@ def test_exceptions_become_statuses_and_are_not_retried(
     log = (store / "work" / found.id / "log.txt").read_text()
     assert ("Traceback" in log) == (kind in ("bug", "oom"))
     assert record(suite, store, "kd", 1).status == "ok"
+
+
+def test_a_cell_that_cannot_run_is_settled_at_once_and_asks_for_no_teacher(
+    write_suite: Callable[[str], Path], store: Path
+) -> None:
+    """What shows before networks are built needs no worker; the teacher is trained where another row wants it."""
+    offline = SUITE[: SUITE.index("  - title: Online")] + SUITE[SUITE.index("  - title: Offline") :]
+    suite = write_suite(offline.replace("[none, kd]", "[output]"))
+    summary = drive(suite, store)
+    assert summary.exit_code == 0 and starts(store) == [] and not list((store / "work").glob("*/weights*"))
+    found = record(suite, store, "output")
+    reason = "the method reads denoiser, this task predicts class_logits"
+    assert (found.status, found.reason, len(found.attempts)) == ("skipped", reason, 1)
+    assert found.code == code_of(found.cell)
+    both = write_suite(offline.replace("[none, kd]", "[output, kd]"))
+    assert drive(both, store).exit_code == 0
+    trained = [cell.id for cell in expand(str(both)).cells if cell.label != "output"]
+    assert starts(store) == trained and len(trained) == 3  # the teacher, then kd on two seeds
 
 
 def test_a_worker_that_exits_without_an_outcome_leaves_a_record_and_its_log(

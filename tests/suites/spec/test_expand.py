@@ -129,14 +129,59 @@ SEGMENTORS = (
         ("kd+ofd", "'all-stages.preact'"),
         ("reviewkd", "'all-stages.preact'"),
         ("{method: reviewkd, settings: {reviewkd: {preact: false}}}", None),
-        ("bksdm", "'down1', 'down2', 'up2', 'up1'"),
         ("dsd", "'auxiliary1'"),
         ("{method: dist, settings: {dist: {auxiliary_weight: 0.5}}}", "'auxiliary1'"),
     ],
 )
 def test_a_row_whose_method_reads_taps_that_a_network_lacks_is_to_be_skipped(write, row, lacking):
     rows = [found for found in expand(str(write(SEGMENTORS.replace("none, kd", row)))).rows if found.cell.seed == 0]
-    assert [found.skipped for found in rows] == [lacking and f"network 'segformer-b0x0.5' has no tap {lacking}"]
+    there = "there are stage1, stage2, stage3, stage4, penultimate, logits"
+    expected = lacking and f"network 'segformer-b0x0.5' has no tap {lacking}; {there}"
+    assert [found.skipped for found in rows] == [expected]
+
+
+UNDER = {
+    "classification": ("digit-scenes@1", "resnet14w16s2 > resnet8w8s2", ""),
+    "segmentation": ("shape-scenes@3", "pspnet-r18w16 > pspnet-r18w8", "data: {crop: [64, 64]}"),
+    "diffusion": ("digits@2", "unet-w16 > unet-w8", "data: {sampling: {steps: 2, samples: 500}}"),
+    "language": ("kjv-characters@1", "gpt2-l2w32 > gpt2-l1w16", ""),
+}
+DROPPED = "data: {sampling: {steps: 2, samples: 500}, conditional: true, label_dropout: 0.1}"
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "changes", "reason"),
+    [
+        ("diffusion", "kd+adm", {}, "the method reads class_logits, this task predicts denoiser"),
+        ("segmentation", "output", {}, "the method reads denoiser, this task predicts class_logits"),
+        ("segmentation", "bksdm", {}, "the method reads denoiser, this task predicts class_logits"),
+        ("segmentation", "crld", {}, "the method needs a second, strong view, which segmentation does not have"),
+        ("language", "pets", {}, "the method gives each network a view of its own, which language does not have"),
+        ("classification", "{method: clda, settings: {clda: {adapt: true}}}", {},
+         "the method needs pictures without labels, and only a block under a shift has some"),
+        ("classification", "{method: clda, settings: {clda: {adapt: true}}}",
+         {"regime:": "condition: {shift: {corruptions: [gaussian-noise], severity: 3}}\n    regime:"}, None),
+        ("classification", "{method: clda, settings: {clda: {adapt: false}}}", {}, None),
+        ("diffusion", "guidance", {},
+         "the method needs networks that are sometimes told no class; a protocol's data.conditional and "
+         "data.label_dropout train some"),
+        ("diffusion", "guidance", {"data:": DROPPED}, None),
+        ("classification", "kd+dot", {}, None),
+        ("classification", "kd+dot", {"sgd": "adamw"},
+         "'kd+dot' treats momenta apart, which is defined for SGD without Nesterov, not adamw"),
+        ("classification", "deepkd", {"batch_size": "clip_norm: 1, batch_size"},
+         "'deepkd' keeps gradients apart, which clip_norm and precision fp16 would mix"),
+    ],
+)  # fmt: skip
+def test_a_row_whose_method_is_not_for_the_task_or_the_recipe_is_to_be_skipped(write, task, row, changes, reason):
+    benchmark, pair, data = UNDER[task]
+    suite = SUITE.replace("classification", task).replace("digit-scenes@1", benchmark).replace("none, kd", row)
+    suite = suite.replace("resnet14w16s2 > resnet8w8s2", pair)
+    protocol = PROTOCOL.replace("classification", task) + changes.get("data:", data)
+    for old, new in changes.items():
+        suite, protocol = suite.replace(old, new), protocol.replace(old, new) if old != "data:" else protocol
+    rows = expand(str(write(suite, protocol))).rows
+    assert len(rows) == 2 and {found.skipped for found in rows} == {reason}
 
 
 @pytest.mark.parametrize(
