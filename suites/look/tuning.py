@@ -12,7 +12,7 @@ from results.records.schema import Primary, Record
 from results.records.store import Store
 from suites.spec.code import code_of
 from suites.spec.trials import Candidate, Search, Trials
-from suites.spec.tuned import Trial, Tuned, TunedRow
+from suites.spec.tuned import Trial, Tuned, TunedRow, place_of
 
 RULE = "the best mean over the seeds on the validation split; among equals the first, which is the row as stated"
 _ENDED = ("ok", "diverged")
@@ -80,9 +80,8 @@ def _row(search: Search, records: Mapping[str, Record]) -> TunedRow:
     cell = search.row.cell
     return TunedRow(
         block=search.row.block,
-        task=cell.task,
-        benchmark=cell.benchmark,
-        regime=cell.regime,
+        **place_of(cell),
+        versions={part.name: part.version for part in cell.method},
         pair=f"{cell.teacher} > {cell.student}" if cell.teacher else cell.student,
         row=search.row.label,
         metric=primary.metric if primary else "none",

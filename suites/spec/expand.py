@@ -207,6 +207,8 @@ def _expand_block(
         for entry, row in zip(block.methods, resolved, strict=True):
             stretch = _stretch(block, entry, row.method, methods, where)
             cells = _cells(block, pair, row.method, stretch, benchmark, identities, named, recipe)
+            if row.tuned is not None:
+                row.tuned.check_place(cells[0], f"{where}, chosen")
             teacher = teacher or _teacher(cells[0], alone[1])
             told = (entry.shown, block.title, teacher, row.chosen, entry.controls, row.skipped)
             rows += [PlannedCell(cell, protocol[1], *told) for cell in cells]

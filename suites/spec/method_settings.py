@@ -18,7 +18,7 @@ from results.records.schema import Cell, MethodPart
 from suites.spec.definition import Block, MethodEntry, Override, Pair, Settings, Suite
 from suites.spec.networks import OwnNetworks
 from suites.spec.published import published_settings
-from suites.spec.tuned import TunedSettings
+from suites.spec.tuned import TunedRow, TunedSettings
 from tasks import listed_taps
 
 
@@ -30,11 +30,13 @@ class Resolved:
         method: its parts, with every setting written out that acts in the regime.
         chosen: how these came about; None: there are none to choose.
         skipped: why its cells will be, as far as that shows before networks are built.
+        tuned: what was tuned of the row; None: nothing.
     """
 
     method: tuple[MethodPart, ...]
     chosen: str | None
     skipped: str | None
+    tuned: TunedRow | None
 
 
 class MethodSettings:
@@ -79,16 +81,16 @@ class MethodSettings:
         chosen = _told(resolved, published, stated)
         tuned = self._tuned.row(block.title, str(pair), entry.shown)
         if tuned is not None:
-            tuned.check_start(block.task, block.benchmark, block.regime, resolved, f"{where}, chosen")
+            tuned.check_start(resolved, f"{where}, chosen")
             method = self._create(entry.method, _merged([merged, tuned.settings]), block.regime, f"{where}, chosen")
             resolved = method_parts(method, block.regime)
         if self._suite.tuned_file:
-            chosen = None if entry.stretch else self._tuned.told(block.title, str(pair), entry.shown)
+            chosen = None if entry.stretch else tuned.told(resolved) if tuned else "not tuned"
         untapped = self._why_untapped(block, pair, method, stated, f"{where}, methods: method '{entry.method}'")
         ungrouped = recipe.why_ungrouped() if method.needs.gradient_groups else None
         mixed = ungrouped and f"'{method.card.name}' {ungrouped}"
         skipped = offered.why_not(method.needs, block.task) or mixed or untapped
-        return Resolved(resolved, chosen, skipped)
+        return Resolved(resolved, chosen, skipped, tuned)
 
     def _why_untapped(self, block: Block, pair: Pair, method: Method, stated: Settings, where: str) -> str | None:
         """What a network of the pair lacks of the taps that the method reads by itself; None: nothing that shows here.

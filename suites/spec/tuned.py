@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adm_core.errors import AdmError, nearest
 from adm_core.yaml_file import read_model
-from results.records.schema import MethodPart
+from results.records.schema import Cell, MethodPart
 
 Values = dict[str, dict[str, float]]
 """Method part to its searched settings."""
@@ -42,6 +42,9 @@ class TunedRow(_Frozen):
         task: e.g. ``classification``.
         benchmark: name and version.
         regime: ``offline``, ``online`` or ``peers``.
+        protocol: digest of the block's protocol.
+        teacher_protocol: digest of the one that trained the frozen teacher; None: nothing trained one.
+        versions: of the row's methods.
         pair: as the suite writes it.
         row: its label.
         metric: what scores are, and by which trials are compared.
@@ -54,6 +57,9 @@ class TunedRow(_Frozen):
     task: str
     benchmark: str
     regime: str
+    protocol: str
+    teacher_protocol: str | None
+    versions: dict[str, int]
     pair: str
     row: str
     metric: str
@@ -72,26 +78,41 @@ class TunedRow(_Frozen):
         """Those of the best trial."""
         return self.trials[self.chosen - 1].settings
 
-    @property
-    def told(self) -> str:
-        """How the settings came about, in a few words."""
+    def told(self, method: Iterable[MethodPart]) -> str:
+        """How the settings of a method came about, in a few words; those of another version of it say of which."""
+        others = [f"{p.name} {self.versions[p.name]}" for p in method if self.versions.get(p.name) != p.version]
+        old = f", under version {', '.join(others)}" if others else ""
         if len(self.trials) == 1:
             return "as stated, nothing searched"
-        return f"{'as stated, best' if self.chosen == 1 else f'tuned, number {self.chosen}'} of {len(self.trials)}"
+        return f"{'as stated, best' if self.chosen == 1 else f'tuned, number {self.chosen}'} of {len(self.trials)}{old}"
 
-    def check_start(self, task: str, benchmark: str, regime: str, stated: Iterable[MethodPart], where: str) -> None:
-        """Stop where the row is trained on something else now, or states other values than trials started from.
+    def check_place(self, cell: Cell, where: str) -> None:
+        """Stop where the row is trained on something else now than its trials.
+
+        Args:
+            cell: any of the row's.
+            where: file and block, for messages.
 
         Raises:
             AdmError: names what differs, and both values.
         """
-        now_on = {"task": task, "benchmark": benchmark, "regime": regime}
-        for name, there in now_on.items():
+        for name, there in place_of(cell).items():
             if (before := getattr(self, name)) != there:
                 raise AdmError(
                     f"{where}, row '{self.row}': the block's {name} is {there}, and trials were on {before}; "
                     "run adm tune again, or leave 'chosen' out"
                 )
+
+    def check_start(self, stated: Iterable[MethodPart], where: str) -> None:
+        """Stop where the row states other values now than its trials started from.
+
+        Args:
+            stated: the row's method as the suite states it.
+            where: file and block, for messages.
+
+        Raises:
+            AdmError: names what differs, and both values.
+        """
         now = {part.name: part.settings for part in stated}
         for part, settings in self.trials[0].settings.items():
             for key, value in settings.items():
@@ -101,6 +122,18 @@ class TunedRow(_Frozen):
                         f"{where}, row '{self.row}': {part}.{key} is {found} as the suite states it, and trials "
                         f"started from {value:g}; run adm tune again, or put the value back"
                     )
+
+
+def place_of(cell: Cell) -> dict[str, str | None]:
+    """What settings are tuned for beside a method: fields of :class:`TunedRow`."""
+    alone = cell.teacher_recipe
+    return {
+        "task": cell.task,
+        "benchmark": cell.benchmark,
+        "regime": cell.regime,
+        "protocol": cell.protocol_digest,
+        "teacher_protocol": alone.protocol_digest if alone else None,
+    }
 
 
 class Tuned(_Frozen):
@@ -147,11 +180,6 @@ class TunedSettings:
         """What was tuned of a row; None: nothing."""
         self._used.add((block, pair, label))
         return self._rows.get((block, pair, label))
-
-    def told(self, block: str, pair: str, label: str) -> str | None:
-        """How the settings of a row came about; None: the suite names no file."""
-        found = self._rows.get((block, pair, label))
-        return found.told if found else None if self._file is None else "not tuned"
 
     def check_used(self, where: str) -> None:
         """Stop at a tuned row that the suite lacks.

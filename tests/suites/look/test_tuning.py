@@ -13,7 +13,7 @@ from adm_core.yaml_file import read_model
 from results.records.schema import Primary, Record
 from results.records.store import Store
 from suites.look.tuning import as_yaml, outcome
-from suites.spec.expand import PlannedCell, expand
+from suites.spec.expand import Expansion, PlannedCell, expand
 from suites.spec.trials import trials_of
 from suites.spec.tuned import Tuned
 
@@ -68,7 +68,8 @@ def test_the_best_mean_wins_and_the_stated_settings_where_none_is_better(tmp_pat
     kd, at = [[70.0, 72.0], [71.0, 71.0], [69.0, 80.0]], [[70.0, 70.0], [90.0, 50.0], [80.0, 59.0]]
     found, remarks = tuned(tmp_path, {"none": NONE, "kd": kd, "at": at})
     assert found is not None and remarks == []
-    assert [(row.row, row.chosen, row.told) for row in found.rows] == [
+    method = {row.label: row.cell.method for row in expand(written(tmp_path)).rows}
+    assert [(row.row, row.chosen, row.told(method[row.row])) for row in found.rows] == [
         ("none", 1, "as stated, nothing searched"), ("kd", 3, "tuned, number 3 of 3"),
         ("at", 1, "as stated, best of 3"),
     ]  # fmt: skip
@@ -139,6 +140,49 @@ def test_settings_that_were_tuned_on_something_else_are_refused(tmp_path: Path, 
     (tmp_path / "tuned.yaml").write_text(text.replace(told[0], f"{name}: {there}"))
     with pytest.raises(AdmError, match=rf"the block's {name} is {told[1]}, and trials were on {there}; run adm tune"):
         expand(written(tmp_path, "tuned.yaml"))
+
+
+def test_settings_that_were_tuned_under_another_protocol_are_refused(tmp_path: Path) -> None:
+    """The suite's own, of which the teacher's counts as well; a title is no part of it."""
+    recipe = "recipe: {{epochs: {epochs}, batch_size: 64, optimizer: {{name: sgd, lr: 0.1}}}}"
+    protocol = "title: {title}\nsource: mine\ntask: classification\n" + recipe
+    suite = SUITE.replace("protocol: smoke", "protocol: ./own.yaml\n    teacher_protocol: ./alone.yaml")
+
+    def put(name: str, epochs: int, title: str = "a recipe") -> None:
+        (tmp_path / f"{name}.yaml").write_text(protocol.format(title=title, epochs=epochs))
+
+    def opened(chosen: str) -> Expansion:
+        (tmp_path / "mine.yaml").write_text(suite.format(title="mine", chosen=chosen, at=10.0, more=""))
+        return expand(str(tmp_path / "mine.yaml"))
+
+    put("own", 2)
+    put("alone", 3)
+    opened("by hand")
+    trials, store = trials_of(str(tmp_path / "mine.yaml"), 2, 1), Store(tmp_path / "runs")
+    for search in trials.searches:
+        for candidate in search.candidates:
+            save(store, candidate.cells[0], 50.0)
+    found, _ = outcome(trials, store)
+    assert found is not None
+    (tmp_path / "tuned.yaml").write_text(as_yaml(found))
+    put("own", 2, title="the recipe")
+    assert opened("tuned.yaml").rows[2].chosen == "as stated, best of 2"
+    for name, told in (("own", "protocol"), ("alone", "teacher_protocol")):
+        put(name, 5)
+        with pytest.raises(
+            AdmError, match=rf"row 'none': the block's {told} is [0-9a-f]{{16}}, and trials were on [0-9a-f]{{16}}; run"
+        ):
+            opened("tuned.yaml")
+        put(name, 2 if name == "own" else 3)
+    opened("tuned.yaml")
+
+
+def test_settings_of_another_version_of_the_method_say_so(tmp_path: Path) -> None:
+    text = as_yaml(ready(tmp_path))
+    assert "versions: {at: 2}" in text
+    (tmp_path / "tuned.yaml").write_text(text.replace("versions: {at: 2}", "versions: {at: 1}"))
+    chosen = {row.label: row.chosen for row in expand(written(tmp_path, "tuned.yaml")).rows}
+    assert (chosen["at"], chosen["kd"]) == ("as stated, best of 3, under version at 1", "tuned, number 3 of 3")
 
 
 def test_a_row_that_the_suite_lacks_and_a_file_that_there_is_not_are_refused(tmp_path: Path) -> None:
