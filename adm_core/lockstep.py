@@ -236,8 +236,7 @@ def _held_mb(trainer: Trainer) -> float:
     tensors: list[Any] = [*trainer.distiller.parameters(), *trainer.distiller.buffers()]
     for optimizer in trainer.optimizers:
         tensors += [value for state in optimizer.state.values() for value in state.values()]
-    for average in trainer.averages.values():
-        tensors += [*average.parameters(), *average.buffers()]
+    tensors += trainer.averages.tensors()
     for best in (trainer.best_state or {}).values():
         tensors += best.values()
     return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor)) / 2**20

@@ -11,19 +11,18 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from adm_core import checkpoint
-from adm_core.averaging import MovingAverage
 from adm_core.batch import Batch
 from adm_core.branches import Branch
 from adm_core.compiling import begin_step, compiled
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Diverged, Stopped
+from adm_core.evaluated import Averages
 from adm_core.losses.spatial import share_of
 from adm_core.meter import Meter
 from adm_core.optimizer import backward, make_optimizers, update
@@ -106,8 +105,7 @@ class Trainer:
         self.peaks = [float(group["lr"]) for group in self._groups()]
         self.ranks.check(self.optimizers)
         self.generator, self.meter = StepGenerator(self.device), Meter(self.device)
-        averaged = {role: n for role, n in distiller.networks.items() if recipe.ema and role in distiller.trained}
-        self.averages = {role: MovingAverage(n.module, recipe.ema or 0.0) for role, n in averaged.items()}
+        self.averages = Averages(distiller, recipe.ema)
         self.best_state: dict[str, Any] | None = None
         self.progress = Progress()
 
@@ -159,8 +157,7 @@ class Trainer:
         update(self.optimizers, self.distiller.trained.values(), self.recipe.clip_norm, self.scaler)
         sow(self.device, seed, "after step")
         self.distiller.after_step(self.optimizers[0])
-        for average in self.averages.values():
-            average.update()
+        self.averages.update()
         self.ranks.look(self.distiller)
         self.progress.step += 1
 
@@ -249,13 +246,10 @@ class Trainer:
 
     def _evaluated(self) -> dict[str, Network]:
         """The networks to evaluate: averages in the place of what they average, what is deployed, and each branch."""
-        networks = dict(self.distiller.networks)
-        for role, average in self.averages.items():
-            networks[role] = replace(networks[role], module=average.module)
         student = self.distiller.networks["student"]  # not its average: of branches there is none
         ends: list[Branch] = list(self.distiller.branches)  # type: ignore[arg-type]
         branches = {f"branch{number}": end.whole(student) for number, end in enumerate(ends, start=2)}
-        networks = self.distiller.deployed(networks) | branches
+        networks = self.averages.evaluated() | branches
         for network in networks.values():
             network.module.eval()
         return networks
@@ -268,7 +262,7 @@ class Trainer:
             checkpoint.save(self.file, self.progress.state() | {
                 "distiller": self.distiller.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "averages": {role: average.state_dict() for role, average in self.averages.items()},
+                "averages": self.averages.state_dict(),
                 "best": self.best_state, "scaler": self.scaler.state_dict() if self.scaler else None, "code": self.code,
             })  # fmt: skip
 
@@ -290,8 +284,7 @@ class Trainer:
             self.distiller.load_state_dict(state["distiller"])
             for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(own)
-            for role, average in self.averages.items():
-                average.load_state_dict(state["averages"][role])
+            self.averages.load_state_dict(state["averages"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdmError(f"checkpoint {self.file} is of another run or version: {error}; delete it") from error
         self.best_state = state["best"]

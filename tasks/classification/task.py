@@ -62,12 +62,11 @@ class ClassificationTask(Task):
         self.benchmark, protocol, where = context.benchmark, context.protocol, f"protocol '{context.protocol.title}'"
         self.spec, self._own = _specification(context), context.own
         self.settings = data_settings.read(protocol.data, where)
-        context.check_needs(OFFER.offered(self.settings, context.condition))
+        context.check_needs(OFFER.offered(self.settings, condition))
         data_settings.check_used(self.settings, bool(self.spec["in_memory"]), where)
         self.device, self.classes = context.device, int(self.spec["classes"])
-        self.metric = str(self.spec["metric"]["name"])
+        self.metric, self.unit = (str(self.spec["metric"][key]) for key in ("name", "unit"))
         self.higher_is_better = bool(self.spec["metric"]["higher_is_better"])
-        self.unit = str(self.spec["metric"]["unit"])
         given = (lambda split: _load(context, self.spec, split)), self.benchmark, self.classes
         self.train, self.validation, self.test = open_splits(self.settings, *given)
         self.noisy: Noisy[Any] | None = None

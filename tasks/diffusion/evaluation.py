@@ -22,7 +22,7 @@ from tasks.diffusion import distances
 from tasks.diffusion.denoising_error import denoising_error
 from tasks.diffusion.extractor import Extractor
 from tasks.diffusion.reference import RealImages, Reference, reference
-from tasks.diffusion.sampling import Schedule, initial_noise, sample
+from tasks.diffusion.sampling import Guided, Schedule, initial_noise, sample
 from tasks.known_scores import libraries
 
 PAIRED = 1000
@@ -176,7 +176,6 @@ class _Judge:
         channels, size = real.train.shape[1], real.train.shape[-1]
         self.noise = initial_noise(sampling.samples, channels, size, real.split).to(device)
         self.labels = None if real.classes is None else torch.arange(sampling.samples, device=device) % real.classes
-        self.untold = real.classes
 
     def __call__(self, denoiser: nn.Module, sampler: Sampler) -> _Made:
         """What a denoiser makes; for a frozen one, which many students have as their teacher, as it was kept."""
@@ -203,7 +202,7 @@ class _Judge:
         for steps, guidance in (*((n, 0.0) for n in (s.steps, *s.further_steps)), *((s.steps, w) for w in s.guidance)):
             begun = time.perf_counter()
             images = sample(
-                denoiser, self.noise, self.schedule, steps, self.labels, s.batch_size, sampler, guidance, self.untold
+                self._guided(denoiser, guidance), self.noise, self.schedule, steps, self.labels, s.batch_size, sampler
             )
             # Whether they are finite was asked on the CPU, so that the device has done all of it by now.
             took = time.perf_counter() - begun
@@ -221,6 +220,12 @@ class _Judge:
         scores |= denoising_error(denoiser, self.schedule, self.real, self.device, s.batch_size)
         assert pair is not None
         return _Made(scores, *pair, seconds, speed)
+
+    def _guided(self, denoiser: nn.Module, strength: float) -> nn.Module:
+        if not strength:
+            return denoiser
+        assert self.real.classes is not None  # the settings see to it; the label after the classes means none
+        return Guided(denoiser, strength, self.real.classes)
 
 
 def _scores(

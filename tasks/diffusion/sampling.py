@@ -101,6 +101,25 @@ def _drawn(shape: Sequence[int], *what: str | int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(derive(0, *what)))
 
 
+class Guided(nn.Module):
+    """A denoiser under classifier-free guidance: ``(1 + w) p_c - w p_u`` (arXiv:2207.12598, eq. 6), two passes a step.
+
+    Args:
+        denoiser: as :func:`sample` takes it; p_c is what it predicts when it is told the class, p_u when told none.
+        strength: w.
+        untold: the label that means no class.
+    """
+
+    def __init__(self, denoiser: nn.Module, strength: float, untold: int) -> None:
+        super().__init__()
+        self.denoiser, self._strength, self._untold = denoiser, strength, untold
+
+    def forward(self, noisy: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
+        """The guided prediction [B, C, H, W]."""
+        without = self.denoiser(noisy, timestep, torch.full_like(label, self._untold))
+        return torch.lerp(without, self.denoiser(noisy, timestep, label), 1 + self._strength)
+
+
 def sample(
     denoiser: nn.Module,
     noise: Tensor,
@@ -109,15 +128,11 @@ def sample(
     labels: Tensor | None = None,
     batch_size: int = 256,
     sampler: Sampler = "ddim",
-    guidance: float = 0.0,
-    untold: int | None = None,
 ) -> Tensor:
     """Images that a denoiser makes of noises, in float32.
 
     ``x_s = α_s x_0 + σ_s ε``, x_0 the clipped image that the prediction at x_t means. By deterministic DDIM (η = 0)
     ``ε = (x_t - α_t x_0) / σ_t``; in multistep sampling ε is fresh noise.
-    Under classifier-free guidance w (arXiv:2207.12598, eq. 6) the prediction is ``(1 + w) p_c - w p_u``, of a pass that
-    is told the class and one that is told none.
 
     Args:
         denoiser: (noisy [B, C, H, W], timestep int64 [B], label int64 [B] or None) → prediction; it is put in
@@ -128,8 +143,6 @@ def sample(
         labels: int64 [N], the class to make of each noise; None for a denoiser without classes.
         batch_size: images at a time.
         sampler: ``ddim`` or ``multistep``.
-        guidance: w; 0: one pass.
-        untold: the label that means no class, which guidance needs.
 
     Returns:
         [N, C, H, W] in [-1, 1], on the same device.
@@ -152,10 +165,6 @@ def sample(
                 images, label = samples[part], None if labels is None else labels[part]
                 at = torch.full((len(images),), timestep, device=images.device)
                 predicted = denoiser(images, at, label)
-                if guidance:
-                    assert label is not None and untold is not None
-                    without = denoiser(images, at, torch.full_like(label, untold))
-                    predicted = torch.lerp(without, predicted, 1 + guidance)
                 if sampler == "multistep":
                     clean = process.clean(predicted, images, at).clamp(-1, 1)
                     made.append(process.noisy(clean, fresh[part], at - schedule.timesteps // steps))

@@ -102,6 +102,46 @@ RECIPE = Recipe(
 )
 
 
+@pytest.mark.parametrize("method", ["simkd", "at+norm", "norm", "embeddistill", "shake"])
+def test_of_what_is_deployed_the_parts_are_averaged_with_the_student(method, tmp_path):
+    """A literal average over the steps of every weight that is deployed; a resumed run ends with the same."""
+    averaging = RECIPE.model_copy(update={"ema": 0.8, "epochs": 2, "selection": "last"})
+
+    def open_trainer(**given):
+        return trainer(averaging, method, "offline", **given)
+
+    run, state = open_trainer(), dict[str, torch.Tensor]()
+
+    def live():
+        """What is deployed of the weights as they are."""
+        return run.distiller.deployed(run.distiller.networks)["student"].module.state_dict()
+
+    run.distiller.train()
+    steps = 0
+    for epoch in range(2):
+        for batch in run.task.batches(epoch, 0):
+            run.step(batch)
+            steps += 1
+            for name, value in live().items():
+                if not value.is_floating_point():
+                    continue
+                state[name] = value.clone() if steps == 1 else 0.8 * state[name] + 0.2 * value
+        run.end_epoch(epoch + 1)
+    deployed = run.trained().networks["student"].module.state_dict()
+    moved = [name for name, value in state.items() if not torch.equal(value, live()[name])]
+    assert any("body" in name or name.startswith("0.") for name in moved)
+    for name, value in state.items():
+        torch.testing.assert_close(deployed[name], value, rtol=1e-4, atol=1e-5)
+    file = tmp_path / "c.pt"
+    first = open_trainer(checkpoint_file=file, checkpoint_seconds=0.0)
+    first.distiller.train()
+    for batch in first.task.batches(0, 0):
+        first.step(batch)
+    first.end_epoch(1)
+    again = open_trainer(checkpoint_file=file).run().networks["student"].module.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in deployed.items())
+
+
 def test_what_is_deployed_is_trained_scored_and_resumed(tmp_path):
     whole = trainer(RECIPE, "simkd", "offline")
     before = whole.distiller.deployed(whole.distiller.networks)["student"].module.eval()(IMAGES)

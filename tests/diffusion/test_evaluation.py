@@ -15,7 +15,7 @@ from tasks.diffusion.evaluation import Kept, Sampling, evaluate
 from tasks.diffusion.extractor import as_tensors, open_classifier
 from tasks.diffusion.networks.denoiser import Denoiser
 from tasks.diffusion.reference import RealImages
-from tasks.diffusion.sampling import Schedule, initial_noise, sample
+from tasks.diffusion.sampling import Guided, Schedule, initial_noise, sample
 from tests.diffusion.denoisers import Broken, Remembering
 
 SCHEDULE = Schedule(prediction="v_prediction")
@@ -133,7 +133,7 @@ def test_scores_under_guidance_are_those_of_images_made_in_two_passes(real, extr
     scores = evaluate({"student": denoiser}, SCHEDULE, guided, judged, extractor, None, "cpu").scores["student"]
     reference = extractor.features(real.train)
     for strength in (0.5, 2):
-        made = sample(denoiser, noise, SCHEDULE, 4, labels, guidance=strength, untold=10)
+        made = sample(Guided(denoiser, strength, 10), noise, SCHEDULE, 4, labels)
         features = extractor.features(made)
         theirs = distances.manifold_scores(reference, features)
         assert scores[f"frechet/guidance {strength}"] == pytest.approx(

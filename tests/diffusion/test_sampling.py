@@ -8,7 +8,7 @@ from torch import nn
 
 from adm_core.errors import AdmError, Diverged
 from adm_core.seeds import derive
-from tasks.diffusion.sampling import Schedule, initial_noise, sample
+from tasks.diffusion.sampling import Guided, Schedule, initial_noise, sample
 from tests.diffusion.denoisers import Broken, Remembering
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -124,18 +124,17 @@ def test_guidance_is_diffusers_classifier_free_guidance_of_two_passes(prediction
     denoiser, guide = Conditional(schedule), ClassifierFreeGuidance(guidance_scale=0.7, use_original_formulation=True)
     guide.set_state(step=1, num_inference_steps=4, timestep=500)
 
-    class Guided(nn.Module):
+    class Theirs(nn.Module):
         def forward(self, noisy, timestep, label):
             told, untold = denoiser(noisy, timestep, label), denoiser(noisy, timestep, torch.full_like(label, 3))
             return guide.forward(told, untold).pred
 
     how = {"labels": labels, "batch_size": 4, "sampler": sampler}
-    theirs = sample(Guided(), initial_noise(10, 1, 8), schedule, 4, **how)
-    ours = sample(denoiser, initial_noise(10, 1, 8), schedule, 4, **how, guidance=0.7, untold=3)
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    plain = sample(denoiser, initial_noise(10, 1, 8), schedule, 4, **how, untold=3)
-    assert torch.equal(plain, sample(denoiser, initial_noise(10, 1, 8), schedule, 4, **how))
-    assert not torch.allclose(ours, plain, atol=1e-2)
+    theirs, ours, plain = (
+        sample(each, initial_noise(10, 1, 8), schedule, 4, **how)
+        for each in (Theirs(), Guided(denoiser, 0.7, 3), denoiser)
+    )
+    assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(ours, plain, atol=1e-2)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "multistep"])
