@@ -91,7 +91,7 @@ def test_the_table_of_methods_says_what_adm_check_says(name: str) -> None:
     assert len(declined) == 2
     for form, reason in declined.items():
         number = re.fullmatch(r"–<sup>(\d+)</sup>", cells[form])
-        told = reason.replace(f"'{name}' reads ", "it reads ")
+        told = reason.replace(f"'{name}' reads ", "the method reads ")
         assert number and f"\n{number[1]}. {told}\n" in table
 
 

@@ -37,7 +37,7 @@ DIFFUSION = {"task": "diffusion", "benchmark": "digits@2", "protocol": "digits-q
         ),
         (
             DIFFUSION | {"method": "mlkd", "regime": "offline"},
-            "the method needs a second, strong view, which diffusion does not have",
+            "the method reads class_logits, this task predicts denoiser",
         ),
         (
             SEGMENTATION | {"method": "mcl", "regime": "online"},
@@ -50,6 +50,7 @@ def test_a_need_that_a_task_cannot_meet_skips_the_cell(tmp_path: Path, block: di
     file = tmp_path / "suite.yaml"
     file.write_text(SUITE.format(**block))
     (planned,) = (row for row in expand(str(file)).rows if row.cell.method_name == block["method"])
+    assert planned.skipped == reason  # the plan tells the same
     folder = WorkFolder.of(tmp_path / "store", planned.id)
     options = RunOptions(device="cpu", store=tmp_path / "store")
     folder.assign(Assignment(cell=planned.cell, protocol=planned.protocol, options=options))
