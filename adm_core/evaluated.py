@@ -26,28 +26,27 @@ class Averages:
 
     def __init__(self, distiller: Distiller, decay: float | None) -> None:
         self._distiller = distiller
-        self._parts: dict[str, MovingAverage] = {}
-        self._networks: dict[str, MovingAverage] = {}
-        if decay is None:
-            return
-        trained = {role: own.module for role, own in distiller.networks.items() if role in distiller.trained}
-        self._networks = {role: MovingAverage(module, decay) for role, module in trained.items()}
-        if distiller.method.card.deployed != "student":
-            parts = {name: part for name, part in distiller.parts.items() if _trains(part)}
-            self._parts = {name: MovingAverage(part, decay) for name, part in parts.items()}
+        trained: dict[str, nn.Module] = {}
+        if decay is not None:
+            trained = {role: own.module for role, own in distiller.networks.items() if role in distiller.trained}
+            if distiller.method.card.deployed != "student":
+                trained |= {_key(name): part for name, part in distiller.parts.items() if _trains(part)}
+        self._of = {name: MovingAverage(module, decay or 0.0) for name, module in trained.items()}
 
     def update(self) -> None:
         """Take in all weights as they are now."""
-        for average in self._all().values():
+        for average in self._of.values():
             average.update()
 
     def evaluated(self) -> dict[str, Network]:
         """The networks to evaluate, averages in the place of what they average; what is deployed is the student."""
-        networks = dict(self._distiller.networks)
-        for role, average in self._networks.items():
-            networks[role] = replace(networks[role], module=average.module)
+        networks = {
+            role: replace(network, module=self._of[role].module) if role in self._of else network
+            for role, network in self._distiller.networks.items()
+        }
         networks = self._distiller.deployed(networks)
-        averaged = {id(self._distiller.parts[name]): average.module for name, average in self._parts.items()}
+        parts = self._distiller.parts.items()
+        averaged = {id(part): self._of[_key(name)].module for name, part in parts if _key(name) in self._of}
         for module in list(networks["student"].module.modules()):
             for name, inside in module.named_children():
                 if id(inside) in averaged:
@@ -56,11 +55,11 @@ class Averages:
 
     def tensors(self) -> Iterator[Tensor]:
         """All that is kept."""
-        return (tensor for average in self._all().values() for tensor in tensors_of(average))
+        return (tensor for average in self._of.values() for tensor in tensors_of(average))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps, by role and ``parts.NAME``."""
-        return {name: average.state_dict() for name, average in self._all().items()}
+        return {name: average.state_dict() for name, average in self._of.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint kept.
@@ -68,11 +67,13 @@ class Averages:
         Raises:
             KeyError: it is of another run.
         """
-        for name, average in self._all().items():
+        for name, average in self._of.items():
             average.load_state_dict(state[name])
 
-    def _all(self) -> dict[str, MovingAverage]:
-        return self._networks | {f"parts.{name}": average for name, average in self._parts.items()}
+
+def _key(part: str) -> str:
+    """By which a part's average is kept beside those of networks."""
+    return f"parts.{part}"
 
 
 def _trains(module: nn.Module) -> bool:

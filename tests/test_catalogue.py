@@ -36,6 +36,8 @@ def test_every_task_fills_in_both_interfaces(task: str) -> None:
         assert entry["name"] == name and entry["taps"] and entry["source"]
     with pytest.raises(AdmError, match=r"here: unknown key 'data\.train_limits'; did you mean data\.train_limit"):
         catalogue.check_data(task, {"train_limits": 3, **REQUIRED.get(task, {})}, "here")
+    offered = catalogue.offered(task, catalogue.check_data(task, REQUIRED.get(task, {}), "here"), None)
+    assert offered.prediction == catalogue.task_class(task).kind
 
 
 def test_all_tasks_are_told_without_torch() -> None:

@@ -156,8 +156,9 @@ def make_plan(
     running, remark = _running(needed, store)
     costs = Costs(_alike(expansion, records, store) if needed else ())
     open_cells = [planned for planned in (*artefacts.values(), *rows.values()) if planned.id in needed]
-    groups = Groups.of(room, open_cells, lambda planned: costs.peak(planned.cell))
-    together = groups.sizes(in_order(open_cells), workers)
+    trained = [planned for planned in open_cells if not planned.skipped]
+    groups = Groups.of(room, trained, lambda planned: costs.peak(planned.cell))
+    together = groups.sizes(in_order(trained), workers)
 
     def row(planned: PlannedCell) -> PlanRow:
         record, other = records.get(planned.id), others.get(planned.id, ())
@@ -172,7 +173,7 @@ def make_plan(
             state, reason = found.state, found.told
         other = other if _is_done(record) else ()
         seconds = 0.0 if planned.skipped else costs.estimate(planned.cell)
-        return PlanRow(planned, state, reason, seconds, True, other, together[planned.id])
+        return PlanRow(planned, state, reason, seconds, True, other, together.get(planned.id, 1))
 
     return Plan(
         artefacts=tuple(map(row, artefacts.values())),
@@ -263,12 +264,11 @@ def _state(
         return "to do", f"last time: skipped: {record.reason}"
     if record is not None and not _is_done(record):
         return ("to do" if record.status == "interrupted" else "failed"), f"last time: {record.status}: {record.reason}"
-    expected = f"; will be skipped: {planned.skipped}" if planned.skipped else ""
+    if planned.skipped:
+        return "to do", f"no record; will be skipped: {planned.skipped}"
     if planned.teacher and planned.teacher.id in needed:
-        return "to do", f"no record; its teacher is trained first{expected}"
-    if record is not None:
-        return "to do", "its weights are missing"
-    return "to do", f"no record{expected}"
+        return "to do", "no record; its teacher is trained first"
+    return "to do", "no record" if record is None else "its weights are missing"
 
 
 def _row_json(row: PlanRow, groups: Groups) -> dict[str, Any]:

@@ -80,10 +80,10 @@ class TunedRow(_Frozen):
 
     def told(self, method: Iterable[MethodPart]) -> str:
         """How the settings of a method came about, in a few words; those of another version of it say of which."""
-        others = [f"{p.name} {self.versions[p.name]}" for p in method if self.versions.get(p.name) != p.version]
-        old = f", under version {', '.join(others)}" if others else ""
         if len(self.trials) == 1:
             return "as stated, nothing searched"
+        others = [f"{p.name} {self.versions[p.name]}" for p in method if self.versions[p.name] != p.version]
+        old = f", under version {', '.join(others)}" if others else ""
         return f"{'as stated, best' if self.chosen == 1 else f'tuned, number {self.chosen}'} of {len(self.trials)}{old}"
 
     def check_place(self, cell: Cell, where: str) -> None:
@@ -104,7 +104,7 @@ class TunedRow(_Frozen):
                 )
 
     def check_start(self, stated: Iterable[MethodPart], where: str) -> None:
-        """Stop where the row states other values now than its trials started from.
+        """Stop where the row states another method or other values now than its trials started from.
 
         Args:
             stated: the row's method as the suite states it.
@@ -114,6 +114,11 @@ class TunedRow(_Frozen):
             AdmError: names what differs, and both values.
         """
         now = {part.name: part.settings for part in stated}
+        if now.keys() != self.versions.keys():
+            raise AdmError(
+                f"{where}, row '{self.row}': the method is {'+'.join(sorted(now))}, and trials were of "
+                f"{'+'.join(sorted(self.versions))}; run adm tune again, or leave 'chosen' out"
+            )
         for part, settings in self.trials[0].settings.items():
             for key, value in settings.items():
                 if part not in now or now[part].get(key) != value:

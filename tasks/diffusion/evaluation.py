@@ -212,7 +212,8 @@ class _Judge:
                 pair, speed = (images[:PAIRED], features[:PAIRED]), len(images) / took
                 scores |= _scores(self.known, images, features, self.train, self.extractor)
             elif guidance:
-                found = _scores(self.known, images, features, self.train, self.extractor)
+                found = distances.manifold_scores(self.known.features, features)
+                found[frechet] = distances.frechet_distance(self.known.features, features)
                 scores |= {f"{metric}/guidance {guidance:g}": found[metric] for metric in (frechet, *GUIDED)}
             else:
                 part = f"{frechet}/{steps} steps" if steps > 1 else f"{frechet}/1 step"

@@ -177,6 +177,14 @@ def test_settings_that_were_tuned_under_another_protocol_are_refused(tmp_path: P
     opened("tuned.yaml")
 
 
+def test_settings_that_were_tuned_of_another_method_are_refused(tmp_path: Path) -> None:
+    ready(tmp_path)
+    suite = Path(written(tmp_path, "tuned.yaml"))
+    suite.write_text(suite.read_text().replace("kd, at", "{method: kd+fitnet, label: kd}, at"))
+    with pytest.raises(AdmError, match=r"row 'kd': the method is fitnet\+kd, and trials were of kd; run adm tune"):
+        expand(str(suite))
+
+
 def test_settings_of_another_version_of_the_method_say_so(tmp_path: Path) -> None:
     text = as_yaml(ready(tmp_path))
     assert "versions: {at: 2}" in text

@@ -55,6 +55,16 @@ def test_groups_are_as_large_as_asked_for_and_leave_all_workers_work(
     assert sizes(expansion, store, room, workers) == expected
 
 
+def test_a_row_that_will_be_skipped_waits_for_no_teacher_and_joins_no_group(
+    write_suite: Callable[[str], Path], store: Path
+) -> None:
+    rows = make_plan(expand(str(write_suite(MANY.replace("dist", "output")))), Store(store), 1, room=Room(64)).cells
+    of = {row.planned.label: row for row in rows if row.planned.cell.regime == "offline" and row.planned.cell.seed == 0}
+    told = "no record; will be skipped: the method reads denoiser, this task predicts class_logits"
+    assert (of["output"].reason, of["output"].together, of["output"].seconds) == (told, 1, 0.0)
+    assert (of["at"].reason, of["at"].together) == ("no record; its teacher is trained first", 4)
+
+
 class Counted(dict[str, tuple[object, ...] | None]):
     """Keys that count how often one is looked up."""
 
