@@ -70,6 +70,38 @@ def softmax_weights(similarity: Tensor, temperature: float, mask: Tensor | None 
     return weights.view_as(similarity)
 
 
+def rank_weights(similarity: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``(2 r_p + 1) / |Ω|``, r_p ∈ {0, ..., |Ω| - 1} the rank of S_p within its image: weights by order alone.
+
+    Ties keep the order of positions. No gradient reaches S.
+
+    Args:
+        similarity: S, [B, H, W].
+        mask: bool [B, ., .] of any size, true where a position counts; None: everywhere.
+
+    Returns:
+        Weights [B, H, W] between 0 and 2, of mean 1 over the valid positions of each image and 0 elsewhere.
+    """
+    values, valid = similarity.detach().flatten(1), torch.ones_like(similarity, dtype=torch.bool).flatten(1)
+    if mask is not None:
+        valid = at_size(mask, similarity.shape[1:]).flatten(1)
+        values = values.masked_fill(~valid, -math.inf)
+    count = valid.sum(1, keepdim=True)
+    void = valid.shape[1] - count
+    ranks = torch.sort(values, dim=1, stable=True).indices.argsort(1) - void
+    weights: Tensor = (2 * ranks + 1) * valid / count.clamp_min(1)
+    return weights.view_as(similarity)
+
+
+def mean_map(maps: list[Tensor]) -> Tensor:
+    """The mean of maps [B, ., .] at the resolution of the first."""
+    first, *others = maps
+    if not others:
+        return first
+    resized = [resize(other, first.shape[1:]) for other in others]
+    return sum(resized, first) / len(maps)
+
+
 def at_size(labels: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     """A map of labels or a mask [B, H, W] read at another height and width: at each position its middle one."""
     if tuple(labels.shape[1:]) == tuple(size):

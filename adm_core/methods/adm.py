@@ -2,7 +2,7 @@
 
 No code of the authors is public and their equations were not at hand, so what follows is rebuilt from public
 descriptions of the method: a map S of feature similarity, *consensus learning* of the student where S is high and
-*divergence learning* of the teacher where S is low. Three forms of the two losses are offered; see the class.
+*divergence learning* of the teacher where S is low. Four forms of the two losses are offered; see the class.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import Tensor, nn
+
+
+SHARES = {"student": "consensus", "teacher": "divergence"}
+"""The setting that weights each role's loss."""
 
 
 class Maps(NamedTuple):
@@ -53,7 +57,9 @@ class ADM(Method):
       dense predictions; an image classifier's are its class responses at every position, and for noise
       predictions both are squared errors;
     - form ``M`` (match): ``L_co = mean_p w_p (1 - S_p)`` through the student, ``L_di = mean_p v_p max(0, S_p - m)``
-      through the teacher.
+      through the teacher;
+    - form ``F`` (forward): form H in place of the networks' losses on labels, with weights ``1 + c (w - 1)`` and
+      ``1 + d (v - 1)``: features are modulated in the forward pass of training, by strengths c and d.
 
     A frozen teacher (offline) keeps L_co alone. Among K equal networks (regime ``peers``; this extension is **ours**)
     each is the student and each other one its teacher in turn: every network takes the mean over the others of L_co
@@ -79,15 +85,17 @@ class ADM(Method):
         (docs/quick-settings.md).
 
         Attributes:
-            form: ``auto``, ``H``, ``M`` or ``W``.
-            weighting: ``similarity``; or the controls ``uniform`` (w = v = 1) and ``swapped`` (student v, teacher w).
-            taps: places where S is computed; ``last`` is the last stage. Form H needs the last alone.
+            form: ``auto``, ``H``, ``M``, ``W`` or ``F``.
+            weighting: ``similarity``; ``annealed``, by a temperature that falls from 10 τ to τ along training;
+                ``ranking``, by the order of S in each image; or the controls ``uniform`` (w = v = 1) and ``swapped``
+                (student v, teacher w).
+            taps: places where S is computed; ``last`` is the last stage. Forms H and F need the last alone.
             width: how maps of different width are compared: ``identity``, ``pool`` (channels averaged), ``class``
                 (class responses), ``attention`` (energy maps), ``projector`` (trained by L_co of form M);
                 ``auto`` is identity, or else class responses, or else pool.
             temperature: τ of the weights.
-            consensus: weight of L_co.
-            divergence: weight of L_di.
+            consensus: weight of L_co, or c.
+            divergence: weight of L_di, or d.
             consensus_target: form H: what L_co asks for, the ``label`` or the ``teacher``'s prediction.
             ramp: share of training over which both weights rise linearly from zero.
             margin: m of form M.
@@ -95,8 +103,8 @@ class ADM(Method):
             networks: K, among peers.
         """
 
-        form: Literal["auto", "H", "M", "W"] = "auto"
-        weighting: Literal["similarity", "uniform", "swapped"] = "similarity"
+        form: Literal["auto", "H", "M", "W", "F"] = "auto"
+        weighting: Literal["similarity", "annealed", "ranking", "uniform", "swapped"] = "similarity"
         taps: Annotated[tuple[str, ...], Field(min_length=1)] = ("last",)
         width: Literal["auto", "identity", "pool", "class", "attention", "projector"] = "auto"
         temperature: Annotated[float, Field(gt=0)] = 0.5
@@ -132,13 +140,13 @@ class ADM(Method):
                 return f"tap {tap} has a single position: there is nothing to select"
             if s.width == "identity" and student[tap][1] != teacher[tap][1]:
                 return f"width 'identity' needs equal widths at {tap}, not {student[tap][1]} and {teacher[tap][1]}"
-        pooled_head = "head" in student and "head" in teacher
-        if form == "H" and (tuple(s.taps) != ("last",) or not pooled_head):
-            return "form H re-weights the pooling before a linear classifier: it needs taps ['last'] and such networks"
-        if form == "W" and len(student["prediction"]) == 2 and (tuple(s.taps) != ("last",) or not pooled_head):
-            return "form W on image labels reads class responses: it needs taps ['last'] and linear classifiers"
-        if s.width == "class" and (tuple(s.taps) != ("last",) or not pooled_head):
+        classified = tuple(s.taps) == ("last",) and "head" in student and "head" in teacher
+        if not classified and (form in ("H", "F") or (form == "W" and len(student["prediction"]) == 2)):
+            return f"form {form} applies linear classifiers to the last stage: it needs taps ['last'] and such networks"
+        if not classified and s.width == "class":
             return "class responses need taps ['last'] and networks with a linear classifier"
+        if form == "F" and regime == "peers":
+            return "form F stands in place of the loss on labels, which an equal of several would have by each of them"
         if s.width == "projector" and form != "M":
             return "a projector is trained by form M only; the other forms would leave it as it was initialised"
         return None
@@ -161,10 +169,8 @@ class ADM(Method):
         """Terms ``consensus`` and ``divergence``; logs S, its spread and the entropy of both weight maps."""
         if teacher is not None:
             return self._of_pair(student, teacher, step)
-        pairs = {
-            two: self._of_pair(step.views[two[0]], step.views[two[1]], step) for two in permutations(step.views, 2)
-        }
-        return Losses.of_pairs(pairs)
+        both = permutations(step.views, 2)
+        return Losses.of_pairs({two: self._of_pair(*(step.views[role] for role in two), step) for two in both})
 
     def _of_pair(self, student: View, teacher: View, step: Step) -> Losses:
         """Consensus of the one with the other, divergence of the other from the one."""
@@ -175,16 +181,16 @@ class ADM(Method):
         else:
             for_student = self._similarity(student, teacher.detached())
             for_teacher = self._similarity(student.detached(), teacher, fixed=True)
-        ramp = step.ramp(s.ramp)
-        form = {"H": self._head, "M": self._match, "W": self._weight}[self._form]
         terms: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}}
         if s.consensus:
-            term = form("student", student, teacher.detached(), self._weights(for_student, 1.0, step), step)
-            terms["student"]["consensus"] = ramp * s.consensus * term
+            weights = self._weights(for_student, 1.0, step)
+            terms["student"]["consensus"] = self._term("student", student, teacher.detached(), weights, step)
         if s.divergence and self._online(teacher):
-            term = form("teacher", teacher, student.detached(), self._weights(for_teacher, -1.0, step), step)
-            terms["teacher"]["divergence"] = ramp * s.divergence * term
-        return Losses(student=terms["student"], teacher=terms["teacher"], log=self._log(fixed, step))
+            weights = self._weights(for_teacher, -1.0, step)
+            terms["teacher"]["divergence"] = self._term("teacher", teacher, student.detached(), weights, step)
+        own, theirs = (0.0 if self._form == "F" and terms[role] else 1.0 for role in ("student", "teacher"))
+        log = self._log(fixed, step)
+        return Losses(terms["student"], terms["teacher"], student_task=own, teacher_task=theirs, log=log)
 
     @property
     def places(self) -> str:
@@ -229,11 +235,7 @@ class ADM(Method):
             else:
                 a, b = align.match_width(a, b, width, (student.head, teacher.head), made)
                 maps.append(losses.spatial.cosine_map(a, b))
-        first = maps[0]
-        if len(maps) == 1:
-            return first
-        resized = [losses.spatial.resize(m, first.shape[1:]) for m in maps]
-        return sum(resized[1:], resized[0]) / len(resized)
+        return losses.spatial.mean_map(maps)
 
     def _weights(self, similarity: Tensor, sign: float, step: Step) -> Tensor:
         """Weights [B, H, W] of mean one: consensus for sign +1, divergence for -1, or what a control puts there."""
@@ -241,14 +243,30 @@ class ADM(Method):
             return similarity.new_ones(similarity.shape)
         if self.settings.weighting == "swapped":
             sign = -sign
-        return losses.spatial.softmax_weights(sign * similarity, self.settings.temperature, step.mask)
+        return self._selection(sign * similarity, step)
+
+    def _selection(self, values: Tensor, step: Step) -> Tensor:
+        """Weights [B, H, W] of mean one that are high where the values are."""
+        s = self.settings
+        if s.weighting == "ranking":
+            return losses.spatial.rank_weights(values, step.mask)
+        temperature = s.temperature * (10 ** (1 - step.progress) if s.weighting == "annealed" else 1)
+        return losses.spatial.softmax_weights(values, temperature, step.mask)
+
+    def _term(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
+        """The form's loss of one network, weighted."""
+        share = step.ramp(self.settings.ramp) * getattr(self.settings, SHARES[role])
+        if self._form == "F":
+            return self._head(role, own, other, 1 + share * (weights - 1), step)
+        form = {"H": self._head, "M": self._match, "W": self._weight}[self._form]
+        return cast("Tensor", share * form(role, own, other, weights, step))
 
     def _head(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
-        """Form H: the network's classifier on its re-weighted pooled features."""
+        """Forms H and F: the network's classifier on its re-weighted pooled features."""
         features = own.features["last"]
         pooled = losses.spatial.weighted_pool(features, losses.spatial.resize(weights, features.shape[2:]))
         logits = own.head(pooled)  # type: ignore[misc]
-        if role == "student" and self.settings.consensus_target == "teacher":
+        if role == "student" and self._form == "H" and self.settings.consensus_target == "teacher":
             loss: Tensor = losses.logits.kl_divergence(logits, other.prediction)
         else:
             loss = losses.logits.cross_entropy(logits, step.target)
@@ -264,35 +282,18 @@ class ADM(Method):
 
     def _weight(self, role: str, own: View, other: View, weights: Tensor, step: Step) -> Tensor:
         """Form W: distillation (student) or the task's loss (teacher) re-weighted over positions."""
-        if own.prediction.dim() == 2:
-            values = self._dense_response(role, own, other, step)
-        elif role == "teacher":
-            values = own.task_loss
-        elif own.kind == "denoiser":
-            values = (own.prediction - other.prediction).pow(2).mean(1)
-        else:
-            values = losses.logits.kl_map(own.prediction, other.prediction)
+        from adm_core import loss_maps
+
+        values = loss_maps.distillation(own, other) if role == "student" else loss_maps.task(own, step.target)
         weights = losses.spatial.resize(weights, values.shape[1:])
         loss: Tensor = losses.spatial.masked_mean(weights * values, step.mask)
         return loss
 
-    def _dense_response(self, role: str, own: View, other: View, step: Step) -> Tensor:
-        """An image classifier's per-position loss on its class responses, [B, H, W]."""
-        from adm_core import align
-
-        if role == "teacher":
-            response = align.class_response(own.features["last"], own.head)
-            return losses.logits.dense_cross_entropy(response, step.target)
-        a, b = align.match_size(own.features["last"], other.features["last"])
-        mine, theirs = align.class_response(a, own.head), align.class_response(b, other.head)
-        return losses.logits.kl_map(mine, theirs.detach())
-
     def _log(self, similarity: Tensor, step: Step) -> dict[str, Tensor]:
-        spatial, tau = losses.spatial, self.settings.temperature
-        similarity = similarity.detach()
+        similarity, entropy = similarity.detach(), losses.spatial.relative_entropy
         return {
             "similarity_mean": similarity.mean(),
             "similarity_spread": similarity.flatten(1).std(1).mean(),
-            "consensus_entropy": spatial.relative_entropy(spatial.softmax_weights(similarity, tau, step.mask)),
-            "divergence_entropy": spatial.relative_entropy(spatial.softmax_weights(-similarity, tau, step.mask)),
+            "consensus_entropy": entropy(self._selection(similarity, step)),
+            "divergence_entropy": entropy(self._selection(-similarity, step)),
         }

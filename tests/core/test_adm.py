@@ -131,6 +131,46 @@ def test_swapped_control_exchanges_the_two_weight_maps():
     assert not torch.equal(straight._weights(fixed, 1.0, step()), swapped._weights(fixed, 1.0, step()))
 
 
+def test_form_f_modulates_features_in_place_of_the_losses_on_labels():
+    s, t = view(12), view(13)
+    losses = adm(s, t, form="F", consensus=0.6, divergence=0.2, ramp=0.5).losses(s, t, step(0.25))
+    fs, ft = s.features["last"].detach(), t.features["last"].detach()
+    for own, f, sign, strength in ((s, fs, 1, 0.3), (t, ft, -1, 0.1)):
+        modulated = f * (1 + strength * (weights(fs, ft, sign, 0.5) - 1))[:, None]
+        expected = torch.nn.functional.cross_entropy(own.head(modulated.mean((2, 3))), step().target)
+        term = losses.student["consensus"] if sign == 1 else losses.teacher["divergence"]
+        assert float(term) == pytest.approx(float(expected), rel=1e-4)
+    assert losses.student_task == losses.teacher_task == 0
+
+
+def test_form_f_leaves_the_labels_to_the_task_where_it_does_not_act():
+    s, t = view(12), view(13)
+    losses = adm(s, t, form="F", divergence=0.0).losses(s, t, step())
+    assert (losses.student_task, losses.teacher_task, losses.teacher) == (0, 1, {})
+    frozen = adm(s, t, form="F").losses(s, t.detached(), step())
+    assert (frozen.student_task, frozen.teacher_task, frozen.teacher) == (0, 1, {})
+
+
+def test_uniform_control_of_form_f_is_the_plain_loss():
+    s, t = view(14), view(15)
+    losses = adm(s, t, form="F", weighting="uniform").losses(s, t, step())
+    expected = torch.nn.functional.cross_entropy(s.prediction, step().target)
+    assert float(losses.student["consensus"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_annealed_weights_sharpen_along_training_and_ranked_ones_ignore_the_temperature():
+    s, t = view(16), view(17)
+    fs, ft = s.features["last"].detach(), t.features["last"].detach()
+    annealed = adm(s, t, weighting="annealed", temperature=0.2)
+    for progress, tau in ((0.0, 2.0), (0.5, 0.2 * 10**0.5), (1.0, 0.2)):
+        made = annealed.maps(s, t, step(progress))
+        assert torch.allclose(made.consensus, weights(fs, ft, 1, tau), rtol=1e-4)
+        assert torch.allclose(made.divergence, weights(fs, ft, -1, tau), rtol=1e-4)
+    ranked = [adm(s, t, weighting="ranking", temperature=tau).maps(s, t, step()) for tau in (0.1, 9.0)]
+    assert torch.equal(ranked[0].consensus, ranked[1].consensus)
+    assert torch.allclose(ranked[0].consensus + ranked[0].divergence, torch.full((B, H, W), 2.0))
+
+
 def test_ramp_rises_linearly_and_weights_scale():
     s, t = view(11), view(12)
     full = adm(s, t).losses(s, t, step()).student["consensus"]

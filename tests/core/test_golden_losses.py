@@ -53,7 +53,7 @@ VOID_EXAMPLE = 2
 PROGRESS = (0.04, 0.5)
 """During the ramps of the methods that have one, and after; of a method that has phases both in the first."""
 ADM = [{"form": form, "width": width} for form in ("H", "W", "M") for width in ("pool", "class", "attention")]
-ADM += [{"weighting": control} for control in ("uniform", "swapped")]
+ADM += [{"weighting": other} for other in ("uniform", "swapped", "annealed", "ranking")] + [{"form": "F"}]
 ADM += [{"form": "M", "width": "projector"}, {"form": "M", "taps": ("stage2", "last"), "width": "pool", "margin": 0.2}]
 ADM += [{"consensus_target": "teacher"}, {"stop_gradient": False}, {"temperature": 0.1, "consensus": 0.5}]
 VARIANTS = {"adm": ADM, "kdcl": [{"ensemble": form} for form in ("naive", "linear", "min-logit", "general")]}
@@ -73,6 +73,7 @@ CASES = [
     for name in BUILT_IN
     for regime in sorted(registry.get(name).card.regimes)
     for settings in [{}, *VARIANTS.get(name, [])]
+    if (settings, regime) != ({"form": "F"}, "peers")  # which it declines
 ]
 
 

@@ -70,6 +70,23 @@ def test_softmax_weights_have_mean_one_and_follow_similarity():
     assert spatial.softmax_weights(s, 1e6).flatten().tolist() == pytest.approx([1.0] * 4, abs=1e-4)
 
 
+def test_rank_weights_are_by_order_alone_and_have_mean_one():
+    s = torch.tensor([[[0.1, 0.9], [0.5, 0.4]], [[3.0, -1.0], [0.0, 7.0]]])
+    w = spatial.rank_weights(s)
+    assert w.flatten(1).tolist() == [[0.25, 1.75, 1.25, 0.75], [1.25, 0.25, 0.75, 1.75]]
+    assert torch.equal(spatial.rank_weights(s.exp()), w)
+
+
+def test_rank_weights_count_valid_positions_alone():
+    s, mask = torch.tensor([[[0.1, 0.9], [0.5, 0.4]]] * 3), torch.ones(3, 2, 2, dtype=torch.bool)
+    mask[0, 0, 1] = mask[1] = mask[2] = False
+    mask[2, 1, 0] = True
+    w = spatial.rank_weights(s, mask).flatten(1)
+    assert w[0].tolist() == pytest.approx([1 / 3, 0, 5 / 3, 1])
+    assert w[1].tolist() == [0, 0, 0, 0]
+    assert w[2].tolist() == [0, 0, 1, 0]
+
+
 def test_entropy_is_one_for_uniform_and_zero_for_a_single_position():
     assert float(spatial.relative_entropy(torch.ones(2, 3, 3))) == pytest.approx(1.0)
     single = torch.zeros(1, 2, 2)
