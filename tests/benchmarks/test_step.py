@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from adm_core import freed_memory, registry
 from adm_core.batch import Batch
@@ -170,6 +171,32 @@ def test_our_loop_adds_little_to_the_bare_step(benchmark, tell):
         f"our loop over the bare forward, backward and optimiser step of {' > '.join(pair)} ({step:.0f} ms)",
         f"{overhead:+.1f} %",
         added_ms=added, step_ms=step,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4")], ids=" > ".join)
+def test_kd_step_against_what_the_processor_can(pair, benchmark, tell):
+    """Operations a second of a KD step, batch 64, beside those of a product of two large matrices.
+
+    What is not convolutions, such as normalisation, counts as no operation, so that the share is how near to the
+    processor's limits the whole step is.
+    """
+    torch.set_num_threads(1)
+    freed_memory.keep()  # as every worker does
+    model, batches = distiller(pair, "kd", "offline"), noise(1)
+    optimizer = make_optimizers(model, Recipe(epochs=1, batch_size=BATCH, optimizer=SGD))[0]
+    with FlopCounterMode(display=False) as counter:
+        bare(model, optimizer, batches)
+    side = 2048
+    one, other = torch.randn(side, side), torch.randn(side, side)
+    sides = lambda: torch.mm(one, other), lambda: bare(model, optimizer, batches)
+    product, step = take_turns(*sides, rounds=5, clock=time.process_time)
+    benchmark.pedantic(sides[1], rounds=1)
+    most, reached = 2e-9 * side**3 / product, 1e-9 * counter.get_total_flops() / step
+    tell(
+        f"KD step of {' > '.join(pair)}, batch {BATCH}: operations a second, against a product of two matrices",
+        f"{reached:.0f} of {most:.0f} billion, {100 * reached / most:.0f} %",
+        step_gflops=reached, product_gflops=most,
     )  # fmt: skip
 
 

@@ -161,7 +161,10 @@ def test_numbers_are_numbers_everywhere_and_yes_is_a_word(told, tmp_path, monkey
         (KD % "{temperature: {a: 1}}", "should be a number, a word, true or false, or a list of these"),
         (KD % "{temperature: 2020-01-01}", "setting 'temperature' = '2020-01-01': Input should be a valid number"),
         ("{method: kd, settings: {temperature: 2}}", "'temperature' should stand under the name of its method"),
-        ("{method: adm, settings: {adm: {form: Q}}}", "setting 'form' = 'Q': Input should be 'auto', 'H', 'M', 'W' or 'F'"),
+        (
+            "{method: adm, settings: {adm: {form: Q}}}",
+            "setting 'form' = 'Q': Input should be 'auto', 'H', 'M', 'W' or 'F'",
+        ),
         ("{method: adm, settings: {adm: {taps: [/etc/x]}}}", "an absolute path must not be recorded"),
         ("{method: kd, settings: {dkd: {beta: 2}}}", "settings for 'kd': unknown method 'dkd'; did you mean kd?"),
     ],
