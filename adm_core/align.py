@@ -50,22 +50,31 @@ def match_predictions(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return resize_map(a, size), resize_map(b, size)
 
 
-def pool_map(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map [B, C, H, W] averaged over the cells of a grid, [B, C, h, w]: adaptive average pooling.
+_POOLS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "mean": (F.adaptive_avg_pool2d, F.avg_pool2d),
+    "max": (F.adaptive_max_pool2d, F.max_pool2d),
+}
+"""Over cells of any sizes, and over cells of one size."""
+
+
+def pool_map(features: Tensor, size: tuple[int, int], of: Literal["mean", "max"] = "mean") -> Tensor:
+    """A map [B, C, H, W] averaged over the cells of a grid, [B, C, h, w], or their maxima: adaptive pooling.
 
     Where all cells are alike it is done by a kernel whose gradient is the same to the bit every time on GPUs as well:
-    torch's list of those that are not (:func:`torch.use_deterministic_algorithms`) has the adaptive one alone.
+    torch's list of those that are not (:func:`torch.use_deterministic_algorithms`) has the adaptive ones alone.
 
     Args:
         features: the map; returned as it is where it has the grid's size.
         size: height h and width w of the grid.
+        of: each cell, its mean or its maximum.
     """
+    adaptive, even = _POOLS[of]
     height, width = features.shape[2:]
     if (height, width) == size:
         return features
-    if size == (1, 1) or height % size[0] or width % size[1]:
-        return F.adaptive_avg_pool2d(features, size)
-    return F.avg_pool2d(features, (height // size[0], width // size[1]))
+    if (size == (1, 1) and of == "mean") or height % size[0] or width % size[1]:
+        return adaptive(features, size)
+    return even(features, (height // size[0], width // size[1]))
 
 
 class MapPool(nn.Module):

@@ -168,7 +168,7 @@ def matched_groups(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: [B, C, H_t, W_t].
     """
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    own, other = (f if f.shape[2:] == size else F.adaptive_max_pool2d(f, size) for f in (student, teacher))
+    own, other = (pool_map(f, size, "max") for f in (student, teacher))
     error: Tensor = own.unflatten(1, (-1, other.shape[1])) - other[:, None]
     return error.pow(2).sum(1).mean()
 
