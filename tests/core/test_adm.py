@@ -168,7 +168,12 @@ def test_annealed_weights_sharpen_along_training_and_ranked_ones_ignore_the_temp
         assert torch.allclose(made.divergence, weights(fs, ft, -1, tau), rtol=1e-4)
     ranked = [adm(s, t, weighting="ranking", temperature=tau).maps(s, t, step()) for tau in (0.1, 9.0)]
     assert torch.equal(ranked[0].consensus, ranked[1].consensus)
-    assert torch.allclose(ranked[0].consensus + ranked[0].divergence, torch.full((B, H, W), 2.0))
+    for image in range(B):  # higher S, higher w and lower v, wherever S differs
+        values = ranked[0].similarity[image].flatten()
+        above = values[:, None] > values
+        w, v = (kind[image].flatten() for kind in (ranked[0].consensus, ranked[0].divergence))
+        assert (w[:, None] > w)[above].all() and (v[:, None] < v)[above].all()
+        assert w.sort().values.tolist() == v.sort().values.tolist() == [(2 * r + 1) / 16 for r in range(H * W)]
 
 
 def test_ramp_rises_linearly_and_weights_scale():

@@ -85,7 +85,7 @@ def test_a_group_of_several_maps_is_no_single_tap(name):
 
 
 def test_wrong_choice_lists_the_choices():
-    with pytest.raises(AdmError, match="'auto', 'H', 'M' or 'W'"):
+    with pytest.raises(AdmError, match="'auto', 'H', 'M', 'W' or 'F'"):
         registry.create("adm", {"adm": {"form": "Z"}})
 
 
