@@ -2,7 +2,7 @@
 
     pytest tests/benchmarks/test_bench.py --benchmark-only -s
 
-Half an hour on two cores, and more where other work runs beside.
+Twelve minutes on two cores, and more where other work runs beside.
 """
 
 import subprocess

@@ -50,7 +50,7 @@ def test_trials_are_trained_gone_on_with_and_used(tmp_path: Path) -> None:
 
 def test_what_cannot_be_tuned_is_refused(tmp_path: Path) -> None:
     assert refusal("tune", "smok", "--trials", 2) == "unknown suite 'smok'; did you mean smoke?"
-    assert "tune each of them: quick" in refusal("tune", "bench", "--trials", 2)
+    assert "tune each of them: adm-alone" in refusal("tune", "adm-evidence", "--trials", 2)
     assert "needs --executor local" in refusal("tune", "smoke", "--trials", 2, *INLINE, "--group", 2, cwd=tmp_path)
     few = adm("tune", "smoke", "--trials", 0)
     assert few.code == 2 and "greater than or equal to 1" in few.err

@@ -146,8 +146,8 @@ def test_a_suite_on_seeds_of_the_trials_is_refused(write_suite: Callable[[str], 
 
 
 def test_a_suite_of_suites_is_refused() -> None:
-    with pytest.raises(AdmError, match=f"tune each of them: {', '.join(load_suite('bench').suites)}"):
-        trials_of("bench", 2, 2)
+    with pytest.raises(AdmError, match=f"tune each of them: {', '.join(load_suite('adm-evidence').suites)}"):
+        trials_of("adm-evidence", 2, 2)
 
 
 def test_the_suite_itself_is_what_it_was() -> None:
