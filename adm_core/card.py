@@ -137,6 +137,9 @@ class Needs:
         teacher_pass: whether ``prepare`` wants the frozen teacher's views of the training set before training.
         gradient_groups: whether groups of gradients are kept apart, as ``Method.momentum`` names them.
         sampler: how images are made of the student, where it is a denoiser.
+        timesteps: how many the noise schedule must have at least, as the method's sampling takes so many steps.
+        clean_example: whether denoisers are asked for the clean example at every timestep; where a schedule ends in
+            noise alone, a prediction of the noise says nothing of it.
     """
 
     prediction: PredictionKind | None = None
@@ -159,6 +162,8 @@ class Needs:
     teacher_pass: bool = False
     gradient_groups: bool = False
     sampler: Sampler = "ddim"
+    timesteps: int = 0
+    clean_example: bool = False
 
     def __post_init__(self) -> None:
         given: str | None = self.prediction

@@ -96,6 +96,8 @@ class Composition(Method):
             teacher_pass=any(n.teacher_pass for n in needs),
             gradient_groups=any(n.gradient_groups for n in needs),
             sampler=next((n.sampler for n in needs if n.sampler != "ddim"), "ddim"),
+            timesteps=max(n.timesteps for n in needs),
+            clean_example=any(n.clean_example for n in needs),
         )
 
     def resolved(self, regime: str | None = None) -> dict[str, Scalar]:

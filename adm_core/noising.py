@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 """What a denoiser predicts, in Diffusers' words: the noise ε, the velocity ``v = α ε - σ x_0``, or the clean x_0."""
-FAINTEST = 1e-6
-"""Signal-to-noise ratio below which the example that a predicted noise means is nothing but the prediction's error."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,6 @@ class NoiseProcess:
         alpha = self.alphas[index].masked_fill(clean, 1.0)
         sigma = self.sigmas[index].masked_fill(clean, 0.0)
         return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
-
-    @functools.cached_property
-    def says_nothing(self) -> bool:
-        """Whether networks predict noise where there is as good as noise alone: an SNR below a millionth at T - 1.
-
-        DDPM's linear schedule ends at 4e-5, the cosine one at 2e-9. Reads the last level once from the device.
-        """
-        return self.prediction == "epsilon" and float(self.alphas[-1] / self.sigmas[-1]) ** 2 < FAINTEST
 
     def snr(self, timestep: Tensor) -> Tensor:
         """The signal-to-noise ratio ``α² / σ²``, [B]."""

@@ -50,6 +50,8 @@ class Offered:
         unlabelled: further pictures without labels.
         branches: networks that can be cut in two.
         null_class: networks that are sometimes told no class.
+        timesteps: of the noise schedule; 0: there is none.
+        clean_example: denoisers whose prediction tells the clean example at every timestep.
     """
 
     prediction: PredictionKind
@@ -59,6 +61,8 @@ class Offered:
     unlabelled: bool = False
     branches: bool = True
     null_class: bool = False
+    timesteps: int = 0
+    clean_example: bool = True
 
     def why_not(self, needs: Needs, task: str) -> str | None:
         """Why a method that needs this cannot run; None where it can, as far as this tells.
@@ -83,6 +87,14 @@ class Offered:
             return (
                 "the method needs networks that are sometimes told no class; a protocol's data.conditional and "
                 "data.label_dropout train some"
+            )
+        if needs.timesteps > self.timesteps:
+            return f"{needs.timesteps} sampling steps do not fit into a noise schedule of {self.timesteps} timesteps"
+        if needs.clean_example and not self.clean_example:
+            return (
+                "the method asks networks for the clean example where the noise schedule ends in noise alone, and to "
+                "predict noise says nothing of it there; set the protocol's data.noise.prediction, or "
+                "data.noise.schedule: linear"
             )
         return None
 

@@ -8,33 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from adm_core.errors import Unsupported
 from adm_core.noising import NoiseProcess, Noising
 from adm_core.seeds import derive
-
-
-def check_steps(timesteps: int, steps: int) -> None:
-    """Refuse more sampling steps than the noise schedule has timesteps: some would lead nowhere.
-
-    Raises:
-        Unsupported: says how many of each there are.
-    """
-    if steps > timesteps:
-        raise Unsupported(f"{steps} sampling steps do not fit into a noise schedule of {timesteps} timesteps")
-
-
-def check_prediction(process: NoiseProcess, method: str) -> None:
-    """Refuse networks that predict noise where the schedule ends in noise alone: the example meant there has no bounds.
-
-    Raises:
-        Unsupported: says what of the protocol would be right.
-    """
-    if process.says_nothing:
-        raise Unsupported(
-            f"'{method}' needs networks that predict the velocity or the clean example where the noise schedule ends "
-            "in noise alone: to predict that says nothing of the example; set the protocol's data.noise.prediction, or "
-            "data.noise.schedule: linear"
-        )
 
 
 def step_ends(timesteps: int, steps: int, index: Tensor) -> Tensor:

@@ -67,14 +67,17 @@ class Consistency(Method):
     @property
     def needs(self) -> Needs:  # type: ignore[override]
         """A copy that follows the student, which is sampled as the settings say."""
-        copies = {"average": "student"}
-        return Needs(prediction="denoiser", copies=copies, starts_as_teacher=True, sampler=self.settings.sampler)
+        return Needs(
+            prediction="denoiser",
+            copies={"average": "student"},
+            starts_as_teacher=True,
+            sampler=self.settings.sampler,
+            timesteps=self.settings.grid,
+            clean_example=True,
+        )
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """The examples at timesteps of the grid."""
-        assert batch.noising is not None
-        losses.denoising.check_prediction(batch.noising.process, "consistency")
-        losses.denoising.check_steps(batch.levels, self.settings.grid)
         index = losses.denoising.draw_steps(len(batch.index), self.settings.grid, generator)
         return batch.at_timestep(losses.denoising.step_ends(batch.levels, self.settings.grid, index))
 

@@ -55,12 +55,16 @@ class DataFree(Method):
         steps: Annotated[int, Field(ge=1)] = 20
         share: Annotated[float, Field(gt=0)] = 0.4
 
-    needs = Needs(
-        prediction="denoiser",
-        teacher=False,
-        copies={"teacher": "teacher"},
-        capabilities=frozenset({"memory"}),
-    )
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """A copy of the teacher that samples, and a timestep for each of its steps."""
+        return Needs(
+            prediction="denoiser",
+            teacher=False,
+            copies={"teacher": "teacher"},
+            capabilities=frozenset({"memory"}),
+            timesteps=self.settings.steps,
+        )
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The pool, of at least a batch of states."""
@@ -78,7 +82,6 @@ class DataFree(Method):
 
         pool, noising, steps = cast("StatePool", self.parts["pool"]), batch.noising, int(self.settings.steps)
         assert noising is not None
-        losses.denoising.check_steps(batch.levels, steps)
         if not pool.filled.count:
             pool.fill(self.parts["teacher"], noising, generator)
         places = torch.randperm(len(pool.states), generator=generator, device=generator.device)[: len(batch.index)]

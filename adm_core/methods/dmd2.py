@@ -44,11 +44,6 @@ class DistributionMatching(Method):
         regimes=frozenset({"offline"}),
         family="steps",
     )
-    needs = Needs(
-        "denoiser", ("mid",), teacher=False, starts_as_teacher=True, sampler="multistep",
-        copies={"real": "teacher", "itself": "student"}, trained_copies={"fake": "teacher"},
-        capabilities=frozenset({"trainable-parts", "own-optimiser"}),
-    )  # fmt: skip
 
     @dataclass(frozen=True)
     class Settings:
@@ -68,6 +63,16 @@ class DistributionMatching(Method):
         critic_gan: Annotated[float, Field(gt=0)] = 1e-2
         critic_lr: Annotated[float, Field(gt=0)] = 1e-3
 
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Copies of both networks, one of them trained, and a timestep for each of the student's steps."""
+        return Needs(
+            "denoiser", ("mid",), teacher=False, starts_as_teacher=True, sampler="multistep",
+            copies={"real": "teacher", "itself": "student"}, trained_copies={"fake": "teacher"},
+            capabilities=frozenset({"trainable-parts", "own-optimiser"}),
+            timesteps=self.settings.steps, clean_example=True,
+        )  # fmt: skip
+
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """The head on the middle map."""
         from torch import nn
@@ -83,8 +88,6 @@ class DistributionMatching(Method):
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """Where the student's sampling stands before one of its steps, which the step's seed decides."""
         assert batch.noising is not None
-        losses.denoising.check_prediction(batch.noising.process, "dmd2")
-        losses.denoising.check_steps(batch.levels, self.settings.steps)
         walked = losses.denoising.multistep(self.parts["itself"], batch.noising, self.settings.steps, generator)
         return replace(batch.at_timestep(walked[1]), student_input=walked[0], teacher_input=walked[0])
 

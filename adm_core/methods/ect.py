@@ -71,6 +71,7 @@ class EasyConsistency(Method):
             copies={"itself": "student"},
             starts_as_teacher=True,
             sampler=self.settings.sampler,
+            clean_example=True,
         )
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
@@ -78,7 +79,6 @@ class EasyConsistency(Method):
         import torch
 
         assert batch.noising is not None
-        losses.denoising.check_prediction(batch.noising.process, "ect")
         s, ratios = self.settings, losses.denoising.noise_ratios(batch.noising.process)
         normal = torch.randn(len(batch.index), generator=generator, device=generator.device)
         drawn = (normal * s.deviation + s.mean).exp()

@@ -53,13 +53,17 @@ class Progressive(Method):
         steps: Annotated[int, Field(ge=1)] = 4
         rounds: Annotated[int, Field(ge=1)] = 2
 
-    needs = Needs(
-        prediction="denoiser",
-        teacher=False,
-        copies={"teacher": "teacher"},
-        starts_as_teacher=True,
-        capabilities=frozenset({"network-copies", "starts-as-teacher"}),
-    )
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """A copy of the teacher, and as many timesteps as it takes steps in the first round."""
+        return Needs(
+            prediction="denoiser",
+            teacher=False,
+            copies={"teacher": "teacher"},
+            starts_as_teacher=True,
+            timesteps=2 * self._steps(0),
+            clean_example=True,
+        )
 
     def build(self, student: Shapes, teacher: Shapes, facts: Facts) -> dict[str, nn.Module]:
         """What remembers which round the teacher is of."""
@@ -68,15 +72,8 @@ class Progressive(Method):
         return {"round": Counter()}
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
-        """The examples at timesteps where sampling in this round's number of steps stands.
-
-        Raises:
-            Unsupported: the networks predict noise where there is noise alone, or there are fewer timesteps than steps.
-        """
-        assert batch.noising is not None
-        losses.denoising.check_prediction(batch.noising.process, "progressive")
+        """The examples at timesteps where sampling in this round's number of steps stands."""
         steps = self._steps(self._round(progress))
-        losses.denoising.check_steps(batch.levels, 2 * steps)
         index = losses.denoising.draw_steps(len(batch.index), steps, generator)
         return batch.at_timestep(losses.denoising.step_ends(batch.levels, steps, index))
 

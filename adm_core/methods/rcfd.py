@@ -55,19 +55,20 @@ class RCFD(Method):
         diversity: Annotated[float, Field(ge=0)] = searched(0.003, 0.0003, 0.03)
         certainty: Annotated[float, Field(ge=0, le=1)] = 0.75
 
-    needs = Needs(
-        prediction="denoiser",
-        teacher=False,
-        copies={"teacher": "teacher"},
-        starts_as_teacher=True,
-        capabilities=frozenset({"network-copies", "starts-as-teacher"}),
-    )
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """A copy of the teacher, and a timestep for each of its steps."""
+        return Needs(
+            prediction="denoiser",
+            teacher=False,
+            copies={"teacher": "teacher"},
+            starts_as_teacher=True,
+            timesteps=2 * self.settings.steps,
+            clean_example=True,
+        )
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """The examples at timesteps where sampling in ``steps`` steps stands."""
-        assert batch.noising is not None
-        losses.denoising.check_prediction(batch.noising.process, "rcfd")
-        losses.denoising.check_steps(batch.levels, 2 * self.settings.steps)
         index = losses.denoising.draw_steps(len(batch.index), self.settings.steps, generator)
         return batch.at_timestep(losses.denoising.step_ends(batch.levels, self.settings.steps, index))
 

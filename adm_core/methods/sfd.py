@@ -54,22 +54,24 @@ class SimpleFast(Method):
         steps: Annotated[int, Field(ge=1)] = 4
         between: Annotated[int, Field(ge=0)] = 3
 
-    needs = Needs(
-        prediction="denoiser",
-        teacher=False,
-        copies={"teacher": "teacher", "itself": "student"},
-        starts_as_teacher=True,
-        capabilities=frozenset({"network-copies", "starts-as-teacher"}),
-    )
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Copies of both networks, and a timestep for each of the teacher's steps."""
+        return Needs(
+            prediction="denoiser",
+            teacher=False,
+            copies={"teacher": "teacher", "itself": "student"},
+            starts_as_teacher=True,
+            timesteps=self.settings.steps * (self.settings.between + 1),
+            clean_example=True,
+        )
 
     def inputs(self, batch: Batch, progress: float, generator: Generator) -> Batch:
         """Where the student's trajectory stands before the step that is trained."""
         import torch
 
         assert batch.noising is not None
-        losses.denoising.check_prediction(batch.noising.process, "sfd")
         s, noising = self.settings, batch.noising
-        losses.denoising.check_steps(batch.levels, s.steps * (s.between + 1))
         done = self._done(generator)
         state = losses.denoising.trajectory(self.parts["itself"], noising, noising.noise, s.steps, done)
         index = torch.full_like(noising.timestep, s.steps - done)

@@ -329,15 +329,6 @@ def test_a_pair_of_two_architectures_cannot_start_as_one(method):
         bench(method, widths=(8, 12))
 
 
-@pytest.mark.parametrize(
-    ("method", "settings", "steps"),
-    [("progressive", {"steps": 3, "rounds": 3}, 24), ("consistency", {"grid": 21}, 21), ("rcfd", {"steps": 11}, 22)],
-)
-def test_more_steps_than_timesteps_are_refused(method, settings, steps):
-    with pytest.raises(Unsupported, match=f"{steps} sampling steps do not fit into a noise schedule of 20 timesteps"):
-        bench(method, **settings).step(0, 0.0)
-
-
 def test_two_parts_cannot_both_choose_the_timesteps():
     with pytest.raises(AdmError, match=r"'progressive' and 'consistency' each choose the inputs; only one part can"):
         registry.create("progressive+consistency")

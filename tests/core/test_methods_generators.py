@@ -9,7 +9,7 @@ from torch import nn
 
 from adm_core import registry
 from adm_core.batch import noisy_batch
-from adm_core.errors import AdmError, Unsupported
+from adm_core.errors import AdmError
 from adm_core.losses import adversarial, denoising
 from adm_core.memory import StatePool
 from adm_core.method import Step
@@ -74,26 +74,6 @@ def test_progressive_is_a_loop_over_examples_and_of_noise_its_squared_error(kind
         return total / prediction.numel()
 
     agrees(method, step, "two_steps", literal)
-
-
-def ending_in_noise(kind):
-    """A batch under a schedule at whose end is as good as noise alone."""
-    drawn = noising(kind)
-    ends = torch.tensor([*ANGLE[:-1].tolist(), math.pi / 2 - 1e-5], dtype=torch.float64)
-    alone = replace(drawn, process=replace(drawn.process, alphas=ends.cos(), sigmas=ends.sin()))
-    return noisy_batch(alone, torch.arange(B))
-
-
-@pytest.mark.parametrize("name", ["progressive", "consistency", "rcfd", "sfd", "ect", "dmd2"])
-def test_predicted_noise_is_declined_where_there_is_noise_alone(name):
-    told = rf"'{name}' .* noise alone: .* data.noise.prediction, or data.noise.schedule"
-    with pytest.raises(Unsupported, match=told):
-        registry.create(name).inputs(ending_in_noise("epsilon"), 0.0, torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
-def test_other_predictions_are_taken_where_there_is_noise_alone(kind):
-    registry.create("progressive").inputs(ending_in_noise(kind), 0.0, torch.Generator().manual_seed(0))
 
 
 # --- guidance ---

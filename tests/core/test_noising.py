@@ -8,7 +8,6 @@ import torch
 from diffusers import DDIMScheduler
 
 from adm_core.batch import Batch, noisy_batch
-from adm_core.errors import Unsupported
 from adm_core.losses import denoising
 from adm_core.noising import NoiseProcess, Noising
 
@@ -91,13 +90,8 @@ def test_the_timestep_minus_one_is_the_clean_example():
 
 
 @pytest.mark.parametrize("timesteps", [1000, 100, 20])
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 7, 8, 10, 16, 18, 20, 50])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 7, 8, 10, 16, 18, 20])
 def test_step_ends_are_diffusers_trailing_timesteps(timesteps, steps):
-    if steps > timesteps:
-        with pytest.raises(Unsupported, match=f"{steps} sampling steps do not fit .* {timesteps} timesteps"):
-            denoising.check_steps(timesteps, steps)
-        return
-    denoising.check_steps(timesteps, steps)
     scheduler = DDIMScheduler(num_train_timesteps=timesteps, timestep_spacing="trailing")
     scheduler.set_timesteps(steps)
     ends = denoising.step_ends(timesteps, steps, torch.arange(steps, -1, -1))

@@ -48,6 +48,15 @@ def test_levels_are_those_of_the_papers():
     assert torch.allclose(Schedule("cosine").process().alphas[:990].double() ** 2, level, rtol=1e-3, atol=1e-6)
 
 
+def test_the_cosine_schedule_alone_ends_in_noise_alone():
+    """As the offer of the task has it: a ratio of signal to noise of 2e-9 against 4e-5."""
+    ends = {}
+    for name in ("linear", "cosine"):
+        process = Schedule(name).process()
+        ends[name] = float(process.snr(torch.tensor([999])))
+    assert ends["cosine"] < 1e-8 and ends["linear"] > 1e-5
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_samples_are_those_of_the_plain_pipeline(prediction):
     torch.manual_seed(0)

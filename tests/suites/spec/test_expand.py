@@ -147,6 +147,20 @@ UNDER = {
     "language": ("kjv-characters@1", "gpt2-l2w32 > gpt2-l1w16", ""),
 }
 DROPPED = "data: {sampling: {steps: 2, samples: 500}, conditional: true, label_dropout: 0.1}"
+NOISED = "data: {{sampling: {{steps: 2, samples: 500}}, noise: {{{}}}}}".format
+NOISE_ALONE = (
+    "the method asks networks for the clean example where the noise schedule ends in noise alone, and to predict noise "
+    "says nothing of it there; set the protocol's data.noise.prediction, or data.noise.schedule: linear"
+)
+FEW = "{} sampling steps do not fit into a noise schedule of 20 timesteps".format
+
+
+TO_FEWER = ("progressive", "consistency", "rcfd", "sfd", "dmd2", "ect", "output+consistency")
+STEPS = (
+    ("progressive", "{steps: 3, rounds: 3}", 24), ("consistency", "{grid: 21}", 21), ("rcfd", "{steps: 11}", 22),
+    ("rcfd", "{steps: 10}", None), ("sfd", "{steps: 4, between: 5}", 24), ("dmd2", "{steps: 21}", 21),
+    ("dkdm", "{steps: 25}", 25), ("dkdm", "{steps: 20}", None),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -166,6 +180,13 @@ DROPPED = "data: {sampling: {steps: 2, samples: 500}, conditional: true, label_d
          "the method needs networks that are sometimes told no class; a protocol's data.conditional and "
          "data.label_dropout train some"),
         ("diffusion", "guidance", {"data:": DROPPED}, None),
+        *(("diffusion", method, {"data:": NOISED("schedule: cosine")}, NOISE_ALONE) for method in TO_FEWER),
+        *(("diffusion", method, {"data:": NOISED("schedule: linear")}, None) for method in TO_FEWER),
+        ("diffusion", "ect", {"data:": NOISED("schedule: cosine, prediction: v_prediction")}, None),
+        ("diffusion", "progressive", {"data:": NOISED("schedule: cosine, prediction: sample")}, None),
+        ("diffusion", "output", {"data:": NOISED("schedule: cosine")}, None),
+        *(("diffusion", f"{{method: {method}, settings: {{{method}: {given}}}}}", {"data:": NOISED("timesteps: 20")},
+           steps and FEW(steps)) for method, given, steps in STEPS),
         ("classification", "kd+dot", {}, None),
         ("classification", "kd+dot", {"sgd": "adamw"},
          "'kd+dot' treats momenta apart, which is defined for SGD without Nesterov, not adamw"),
