@@ -214,7 +214,7 @@ def controls(theme: Theme, suite: str) -> bytes:
     panels = [(place[key], name) for key, name in _NETWORKS if key in place]
     shown = [[_numbers(row, column) for row in table.rows] for column, _ in panels]
     reach = 1.05 * max(abs(end) for each in shown for row in each for end in row)
-    names, side, between, row, top, foot = 400, 230, 84, 22, 44, 56
+    names, side, between, row, top, foot = 416, 230, 84, 22, 44, 56
     width, tall = names + len(panels) * (side + between), row * len(table.rows)
     height = top + tall + foot
     figure = Figure(figsize=(width * PX / 72, height * PX / 72), dpi=DPI)
@@ -224,7 +224,7 @@ def controls(theme: Theme, suite: str) -> bytes:
         y = 1 - (top + row * (number + 0.5)) / height
         if number == 0 or methods[number] != methods[number - 1]:
             figure.text(16 / width, y, methods[number], va="center", weight="bold")
-        figure.text(154 / width, y, f"− {table.text(each, place['control'])}", va="center")
+        figure.text(170 / width, y, f"− {table.text(each, place['control'])}", va="center")
     for number, ((_, name), differences) in enumerate(zip(panels, shown, strict=True)):
         left = names + number * (side + between)
         title = f"{name}, {table.columns[place['difference']].title}"

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 pytest tests/benchmarks/test_lockstep.py --benchmark-only -s
 
-On one torch thread, batch 16, data included; the best epoch but the first, in time of this process, so that other
+On one torch thread, batch 64, data included; the best epoch but the first, in time of this process, so that other
 work on the machine counts for neither. What is saved is all batches and teachers' forward passes but one: more where
 the teacher is large and the student small.
 """
@@ -25,7 +25,7 @@ from tests.benchmarks.test_data_path import MEAN, STD
 from tests.benchmarks.test_step import CLASSES, SGD, FixedTask, build, cifar_like
 
 METHODS = ("none", "kd", "fitnet", "at", "dkd", "dist", "adm", "kd+adm", "dkd+adm", "crd", "simkd", "ofd")
-STEPS, BATCH = 1, 16
+STEPS, BATCH = 1, 64
 RECIPE = Recipe(epochs=3, batch_size=BATCH, optimizer=SGD)
 
 

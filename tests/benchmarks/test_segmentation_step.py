@@ -24,7 +24,7 @@ from adm_core.registry import create
 from adm_core.task import TaskContext
 from adm_core.train import Trainer
 from tasks.datasets.scenes import VOID
-from tasks.datasets.shape_scenes import shape_scenes
+from tasks.datasets.shape_scenes import CLASSES, shape_scenes
 from tasks.segmentation import compat, evaluation, networks
 from tasks.segmentation.batches import evaluation_batches
 from tasks.segmentation.networks import configs
@@ -114,10 +114,10 @@ def runner(folder: Path, clock) -> float:
     from mmengine.runner import Runner
 
     def config(name):
-        found = configs.adapted(configs.resolve(name), name, 7, False)
+        found = configs.adapted(configs.resolve(name), name, len(CLASSES), False)
         return {key: value for key, value in found.items() if key != "data_preprocessor"}
 
-    preprocessor = configs.adapted(configs.resolve(STUDENT), STUDENT, 7, False)["data_preprocessor"]
+    preprocessor = configs.adapted(configs.resolve(STUDENT), STUDENT, len(CLASSES), False)["data_preprocessor"]
     made = Runner(
         model={
             "type": "SegDistiller", "student": config(STUDENT), "teacher": config(TEACHER),
@@ -147,7 +147,7 @@ def test_the_two_sides_have_the_same_losses():
     from mmseg.structures import SegDataSample
 
     runners_parts()
-    student, teacher = networks.build(STUDENT, 7), networks.build(TEACHER, 7)
+    student, teacher = (networks.build(name, len(CLASSES)) for name in (STUDENT, TEACHER))
     theirs = MODELS.build({"type": "SegDistiller", "student": student.module.config, "teacher": teacher.module.config,
                            "data_preprocessor": None})  # fmt: skip
     theirs.student.load_state_dict(student.module.model.state_dict())
@@ -155,7 +155,7 @@ def test_the_two_sides_have_the_same_losses():
     for part in [*theirs.modules(), *student.module.modules()]:
         if isinstance(part, torch.nn.Dropout2d):
             part.p = 0.0
-    x, y = 255 * torch.rand(2, 3, 64, 64), torch.randint(7, (2, 64, 64))
+    x, y = 255 * torch.rand(2, 3, 64, 64), torch.randint(len(CLASSES), (2, 64, 64))
     samples = [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in y]
     found = theirs.train()(student.module.normalised(x), samples, mode="loss")
     from adm_core.batch import Batch
@@ -220,12 +220,12 @@ def test_evaluation_is_no_slower_than_mmsegmentations(benchmark, tell):
     torch.set_num_threads(1)
     freed_memory.keep()
     compat.load()
-    test, network = shape_scenes("test"), networks.build(STUDENT, 7).module.eval()
+    test, network = shape_scenes("test"), networks.build(STUDENT, len(CLASSES)).module.eval()
     network.to(memory_format=torch.channels_last)
     batches = list(evaluation_batches(test, BATCH, torch.device("cpu")))
     sides = {
         "ours": lambda: evaluation.evaluate({"student": network}, batches, test.classes, None),
-        "mmseg": lambda: theirs(network, batches, 7),
+        "mmseg": lambda: theirs(network, batches, len(CLASSES)),
     }
     best = dict.fromkeys(sides, np.inf)
     for turn in range(ROUNDS + 1):
