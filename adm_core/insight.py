@@ -108,6 +108,27 @@ def measures(
     return {key: values.masked_fill(~defined, torch.nan) for key, values in found.items()}
 
 
+def weight_measures(weights: Tensor, objects: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
+    """How much ADM's weights select, and whether they select the object: float64 [B] each.
+
+    - ``weight_spread``: standard deviation over positions of the weights at their own resolution; 0 is uniform, 0.58
+      is that of weights spread evenly between 0 and 2 as ranks are;
+    - ``weight_object``: mean weight of the object's pixels over the mean of all, interpolated bilinearly; 1 is no
+      preference, NaN where an image has no object.
+
+    Args:
+        weights: w or v, [B, h, w], of mean one over valid positions and zero elsewhere.
+        objects: bool [B, H, W].
+        valid: bool [B, H, W], false on pixels that do not count; None: all count.
+    """
+    counted = torch.ones_like(objects) if valid is None else valid
+    own = at_size(counted, weights.shape[1:])
+    spread = ((weights.double() - 1).square() * own).sum((1, 2)) / own.sum((1, 2)).clamp_min(1)
+    seen, inside = resize(weights.double(), objects.shape[1:]), objects & counted
+    of_object, of_all = ((seen * where).sum((1, 2)) / where.sum((1, 2)) for where in (inside, counted))
+    return {"weight_spread": spread.sqrt(), "weight_object": of_object / of_all}
+
+
 def top_share(values: Tensor, share: Tensor, counted: Tensor) -> Tensor:
     """How much each position belongs to the given share of positions with the largest values.
 

@@ -24,7 +24,7 @@ class Measured:
     """One trained cell, measured on test images; the same images in the same order for every cell of a block.
 
     Attributes:
-        values: the measures, named as in ``adm_core.insight.measures``.
+        values: the measures, named as in ``measures`` and ``weight_measures`` of ``adm_core.insight``.
         places: where S and the activations were read and how widths were matched, e.g. ``last (identity)``.
         grid: height and width of S.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 from adm_core import registry
 from adm_core.distiller import Distiller
 from adm_core.errors import AdmError, Unsupported
-from adm_core.insight import ObjectExamples, activation, measures
+from adm_core.insight import ObjectExamples, activation, measures, weight_measures
 from adm_core.methods.adm import ADM, Maps
 from results.analysis.blocks import Block, collect
 from results.analysis.insight import Measured
@@ -158,7 +158,9 @@ def _measure(cell: Cell, cells: TrainedCells, images: int) -> Measured:
     elsewhere, grid, places = None, (0, 0), ""
     for seen in _seen(cell, cells, images):
         objects, similarity = seen.shown.objects, seen.maps.similarity
-        values = measures(similarity, seen.teacher, seen.student, objects, seen.shown.batch.mask, elsewhere)
+        mask = seen.shown.batch.mask
+        values = measures(similarity, seen.teacher, seen.student, objects, mask, elsewhere)
+        values |= weight_measures(seen.maps.consensus, objects, mask)
         grid = grid if elsewhere is not None else (similarity.shape[1], similarity.shape[2])
         elsewhere, places = objects, seen.places
         for key, array in values.items():

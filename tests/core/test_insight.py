@@ -10,7 +10,8 @@ from sklearn.metrics import jaccard_score, roc_auc_score
 from torch import Tensor
 
 from adm_core import registry
-from adm_core.insight import activation, auc, iou, measures, top_share, unit_range
+from adm_core.insight import activation, auc, iou, measures, top_share, unit_range, weight_measures
+from adm_core.losses.spatial import rank_weights, softmax_weights
 from adm_core.method import View
 from adm_core.testing.networks import tiny_facts
 from tests.core.toy import make_step
@@ -171,3 +172,26 @@ def test_adm_shows_the_maps_its_losses_use() -> None:
     assert not any(each.requires_grad for each in maps)
     logged = adm.losses(*views, step).log["similarity_mean"]
     assert torch.equal(logged, maps.similarity.mean())
+
+
+def test_weights_select_nothing_when_uniform_and_as_much_as_ranks_when_ranked() -> None:
+    objects = random_objects()
+    even = weight_measures(torch.ones(B, 4, 4), objects)
+    assert even["weight_spread"].tolist() == [0.0] * B and even["weight_object"].tolist() == [1.0] * B
+    ranked = weight_measures(rank_weights(noise(1, B, 4, 4)), objects)["weight_spread"]
+    assert ranked.tolist() == pytest.approx([math.sqrt((16**2 - 1) / 3) / 16] * B)
+
+
+def test_weights_on_the_object_are_held_against_those_of_the_whole_image() -> None:
+    objects = torch.zeros(1, 4, 4, dtype=torch.bool)
+    objects[:, :2] = True
+    valid = torch.ones(1, 4, 4, dtype=torch.bool)
+    valid[:, :, 3] = False
+    similarity = torch.where(objects, 0.7, 0.2)
+    weights = softmax_weights(similarity, 0.5, valid)
+    inside, outside = math.exp(0.7 / 0.5), math.exp(0.2 / 0.5)
+    expected = inside / ((inside + outside) / 2)  # half of the valid positions are the object's
+    found = weight_measures(weights, objects, valid)
+    assert float(found["weight_object"]) == pytest.approx(expected, rel=1e-6)
+    assert float(found["weight_spread"]) == pytest.approx(expected - 1, rel=1e-6)
+    assert weight_measures(weights, torch.zeros_like(objects))["weight_object"].isnan().all()

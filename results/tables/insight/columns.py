@@ -61,6 +61,10 @@ def _of_activation(key: str, at: str, how: str) -> tuple[Spec, ...]:
 AGREEMENT: tuple[Spec, ...] = (
     (Column("contrast", "S in − out", "change", 3, "mean similarity on the object minus off it"),
      _of("similarity_contrast")),
+    (Column("weight_spread", "w spread", "spread", 2, "standard deviation of the consensus weights; 0 is uniform"),
+     _of("weight_spread")),
+    (Column("weight_object", "w on the object", "estimate", 3, "the object's mean consensus weight; 1: no preference"),
+     _of("weight_object")),
     *_of_map("similarity", "S"),
 )  # fmt: skip
 """Is S high on the object?"""
@@ -91,6 +95,7 @@ CHANGE: tuple[Spec, ...] = (
 
 CHANCE: Mapping[str, Quantity] = {
     "auc": lambda values: np.full_like(values["chance"], 0.5),
+    "weight_object": lambda values: np.ones_like(values["chance"]),
     **dict.fromkeys(("top", "bottom", "teacher_area", "student_area"), _percent("chance")),
     **dict.fromkeys(("top_30", "bottom_30"), _percent("chance_30")),
 }

@@ -21,6 +21,9 @@ class _Phrases(NamedTuple):
     open: str
 
 
+HARDLY = 0.1
+"""Spread of weights below which they are said to hardly select."""
+
 UNDECIDED = (
     "Told apart: every measure named has its whole interval, and every single seed its mean, on one side of chance "
     "or of zero. Not decided: anything else."
@@ -36,7 +39,7 @@ def agreement(found: Estimates) -> str:
         "is not decided for {}",
     )
     claim = _grouped("Insight 1 (student and teacher agree on the object)", found, tests, phrases, "auc", "AUC ")
-    return f"{claim} {_beyond_place(found, tests, 'Agreement')}".rstrip()
+    return " ".join(said for said in (claim, _beyond_place(found, tests, "Agreement"), _selection(found)) if said)
 
 
 def emphasis(found: Estimates) -> str:
@@ -118,6 +121,13 @@ def _beyond_place(found: Estimates, tests: Mapping[str, float], subject: str) ->
         "is not decidedly more than the usual place of objects in {}",
     )
     return _grouped(subject, holding, {"over_others": 0.0}, phrases, "over_others", "", " IoU % over others'")
+
+
+def _selection(found: Estimates) -> str:
+    """Names the rows in which ADM's weights are nearly uniform without being made so."""
+    spreads = {label: estimates["weight_spread"].mean for label, estimates in found.items()}
+    rows = [f"{label} ({spread:.2f})" for label, spread in spreads.items() if 0 < spread < HARDLY]
+    return f"S hardly selects in {listed(rows)}: ADM's weights spread by less than {HARDLY} there." if rows else ""
 
 
 def _seeds(estimate: Estimate, digits: int) -> str:

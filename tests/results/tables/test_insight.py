@@ -20,8 +20,8 @@ from results.tables.insight.tables import Looked, as_plain, tables_of
 from tests.results.factory import make_cell, make_record
 
 IMAGES = 60
-MEASURES = ("area", "chance", "chance_30", "ceiling", "similarity_contrast", "teacher_at_mean", "teacher_at_area",
-            "student_at_mean", "student_at_area",
+MEASURES = ("area", "chance", "chance_30", "ceiling", "similarity_contrast", "weight_spread", "weight_object",
+            "teacher_at_mean", "teacher_at_area", "student_at_mean", "student_at_area",
             *(f"{name}_{key}" for name in ("similarity", "difference")
               for key in ("auc", "top", "bottom", "others", "top_30", "bottom_30")))  # fmt: skip
 
@@ -110,6 +110,15 @@ def test_words_follow_from_the_numbers() -> None:
     assert "holds for dml (+20." in told(emphasis) and "the student emphasises it more" in told(emphasis)
     assert "holds for dml (AUC 0.70" in told(difference) and "is not decided for none (AUC 0.50" in told(difference)
     assert "no measured row with ADM" in told(change) and not change.rows
+
+
+def test_words_name_the_rows_whose_weights_hardly_select() -> None:
+    looked = looked_at({"none": [measured(1, weight_spread=0.04)], "even": [measured(2)], "dml": [measured(3)]})
+    for values in (looked.measured[one.id].values for one in looked.block.lines[1].records.values()):
+        values["weight_spread"][:] = 0.0  # type: ignore[index]
+    agreement = tables_of([looked])[0]
+    assert "S hardly selects in none (0.04): ADM's weights spread by less than 0.1 there." in told(agreement)
+    assert "S hardly selects" not in told(tables_of([looked_at({"dml": [measured(3)]})])[0])
 
 
 def test_adm_is_held_against_the_same_row_without_it_by_image_and_seed() -> None:
