@@ -6,6 +6,7 @@ of a trained cell, and ``make pictures`` trains that cell first.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import imread
+from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +51,7 @@ SHOWN = (
     ("f282603923671a7b", "mutual+adm"),
 )
 """Cells of ``diffusion-quick``, seed 0, and which of the two networks in a cell's grid is shown."""
-CONTROLLED = ("adm-on-dml", "adm-alone", "adm-on-others")
+CONTROLLED = ("adm-on-dml", "adm-alone", "adm-on-others", "adm-selective")
 """Suites whose rows are drawn against their controls, in docs/adm.md."""
 _NETWORKS = (("difference", "student"), ("teacher_difference", "teacher"))
 """Column of the table of controls, and whose scores it compares."""
@@ -214,17 +217,20 @@ def controls(theme: Theme, suite: str) -> bytes:
     panels = [(place[key], name) for key, name in _NETWORKS if key in place]
     shown = [[_numbers(row, column) for row in table.rows] for column, _ in panels]
     reach = 1.05 * max(abs(end) for each in shown for row in each for end in row)
-    names, side, between, row, top, foot = 416, 230, 84, 22, 44, 56
+    methods = [table.text(each, place["label"]) for each in table.rows]
+    others = [f"− {table.text(each, place['control'])}" for each in table.rows]
+    second = max(170, 32 + _width(methods, "bold"))
+    names = max(416, second + 32 + _width(others))
+    side, between, row, top, foot = 230, 84, 22, 44, 56
     width, tall = names + len(panels) * (side + between), row * len(table.rows)
     height = top + tall + foot
     figure = Figure(figsize=(width * PX / 72, height * PX / 72), dpi=DPI)
     FigureCanvasAgg(figure)
-    methods = [table.text(each, place["label"]) for each in table.rows]
-    for number, each in enumerate(table.rows):
+    for number, other in enumerate(others):
         y = 1 - (top + row * (number + 0.5)) / height
         if number == 0 or methods[number] != methods[number - 1]:
             figure.text(16 / width, y, methods[number], va="center", weight="bold")
-        figure.text(170 / width, y, f"− {table.text(each, place['control'])}", va="center")
+        figure.text(second / width, y, other, va="center")
     for number, ((_, name), differences) in enumerate(zip(panels, shown, strict=True)):
         left = names + number * (side + between)
         title = f"{name}, {table.columns[place['difference']].title}"
@@ -243,6 +249,13 @@ def controls(theme: Theme, suite: str) -> bytes:
     about = "Diamond: mean difference, row minus control, by seed. Bar: its 95 % interval. Orange: it excludes zero."
     figure.text(16 / width, 12 / height, about, size=8, color=theme.muted, va="bottom")
     return png(figure)
+
+
+def _width(texts: Sequence[str], weight: str = "normal") -> int:
+    """Width of the widest of some texts as a picture has them."""
+    font = FontProperties(weight=weight)
+    size = font.get_size_in_points()
+    return math.ceil(max(TextPath((0, 0), text, size, prop=font).get_extents().x1 for text in texts) / PX)
 
 
 def _numbers(row: Row, column: int) -> list[float]:
