@@ -51,7 +51,7 @@ SHOWN = (
     ("f282603923671a7b", "mutual+adm"),
 )
 """Cells of ``diffusion-quick``, seed 0, and which of the two networks in a cell's grid is shown."""
-CONTROLLED = ("adm-on-dml", "adm-alone", "adm-on-others", "adm-selective")
+CONTROLLED = ("adm-on-dml", "adm-alone", "adm-on-others", "adm-selective", "adm-on-denoisers")
 """Suites whose rows are drawn against their controls, in docs/adm.md."""
 _NETWORKS = (("difference", "student"), ("teacher_difference", "teacher"))
 """Column of the table of controls, and whose scores it compares."""
