@@ -219,8 +219,8 @@ def controls(theme: Theme, suite: str) -> bytes:
     reach = 1.05 * max(abs(end) for each in shown for row in each for end in row)
     methods = [table.text(each, place["label"]) for each in table.rows]
     others = [f"− {table.text(each, place['control'])}" for each in table.rows]
-    second = max(170, 32 + _width(methods, "bold"))
-    names = max(416, second + 32 + _width(others))
+    second = 32 + _width(methods, "bold")
+    names = second + 32 + _width(others)
     side, between, row, top, foot = 230, 84, 22, 44, 56
     width, tall = names + len(panels) * (side + between), row * len(table.rows)
     height = top + tall + foot

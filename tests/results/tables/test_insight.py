@@ -113,9 +113,9 @@ def test_words_follow_from_the_numbers() -> None:
 
 
 def test_words_name_the_rows_whose_weights_hardly_select() -> None:
-    looked = looked_at({"none": [measured(1, weight_spread=0.04)], "even": [measured(2)], "dml": [measured(3)]})
-    for values in (looked.measured[one.id].values for one in looked.block.lines[1].records.values()):
-        values["weight_spread"][:] = 0.0  # type: ignore[index]
+    even = measured(2)
+    even.values["weight_spread"][:] = 0.0
+    looked = looked_at({"none": [measured(1, weight_spread=0.04)], "even": [even], "dml": [measured(3)]})
     agreement = tables_of([looked])[0]
     assert "S hardly selects in none (0.04): ADM's weights spread by less than 0.1 there." in told(agreement)
     assert "S hardly selects" not in told(tables_of([looked_at({"dml": [measured(3)]})])[0])
