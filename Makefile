@@ -43,9 +43,12 @@ again: setup
 wheel: setup
 	.ci/wheel
 
-# The README's pictures, from committed records; the last is of a cell that is trained first, in a minute and a half.
+# The pictures of README and docs, from committed records; the last two are of cells that are trained first, in two minutes.
 pictures: setup
 	$(BIN)/python docs/pictures.py
 	$(BIN)/adm run docs/pictures/agreement.yaml --store runs/pictures
 	$(BIN)/adm insight agreement --store runs/pictures --pictures 3 --out runs/pictures/insight
 	cp runs/pictures/insight/examples.png docs/pictures/insight.png
+	$(BIN)/adm run adm-alone --store runs/pictures --only seed=100 --only 'label=form H'
+	$(BIN)/adm insight adm-alone --store runs/pictures --pictures 3 --out runs/pictures/weights
+	cp runs/pictures/weights/examples.png docs/pictures/adm-weights.png

@@ -1,7 +1,7 @@
 """Draws pictures of the README and of docs/adm.md from committed records and sample grids: ``python docs/pictures.py``.
 
-Each is drawn twice, for light and for dark pages. ``insight.png`` is not drawn here: it is what ``adm insight`` writes
-of a trained cell, and ``make pictures`` trains that cell first.
+Each is drawn twice, for light and for dark pages. ``insight.png`` and ``adm-weights.png`` are not drawn here: they are
+what ``adm insight`` writes of trained cells, and ``make pictures`` trains these first.
 """
 
 from __future__ import annotations
